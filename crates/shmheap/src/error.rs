@@ -1,0 +1,277 @@
+//! One error type; one variant for each thing a caller can do about it.
+//!
+//! Every text says what happened, to what, and what to do next. Whatever is returned, the heap is
+//! as it was before the call: no operation fails half-way.
+
+use std::fmt;
+use std::io;
+
+/// `Result` with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation on a heap was refused.
+///
+/// ```
+/// use shmheap::{Error, Heap};
+/// let error = Heap::connect("/no-such-heap").unwrap_err();
+/// assert!(matches!(error, Error::NotFound { .. }));
+/// assert_eq!(error.errno(), 2, "ENOENT, as the C library sets it");
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The name cannot name a heap on any machine: choose another.
+    #[error("{name:?} cannot name a heap: {why}")]
+    InvalidName {
+        /// The name as it was given.
+        name: String,
+        /// The rule that it breaks.
+        why: &'static str,
+    },
+
+    /// An option has a value that no heap can have: change it.
+    #[error("{option} cannot be {value}: {why}")]
+    InvalidOption {
+        /// Which option.
+        option: &'static str,
+        /// The value that was asked for.
+        value: u64,
+        /// The rule that it breaks.
+        why: &'static str,
+    },
+
+    /// Something of that name stands: connect to it, destroy it, or choose another name.
+    #[error("'{name}' exists already; connect to it, or destroy it first")]
+    AlreadyExists {
+        /// The name that is taken.
+        name: String,
+    },
+
+    /// Nothing of that name stands: create it first, or check the spelling.
+    #[error("there is no heap '{name}' (`shmheap ls` lists those there are)")]
+    NotFound {
+        /// The name that was looked for.
+        name: String,
+    },
+
+    /// The system does not let this user do that: change the mode or group, or the user.
+    #[error("no permission to {action} '{name}'; {hint}")]
+    PermissionDenied {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        name: String,
+        /// Owner and mode where they could be read, else what to look at.
+        hint: String,
+    },
+
+    /// The object is not a heap, or no longer a whole one. Nothing in it was touched.
+    #[error("'{name}' is not a usable heap: {why}")]
+    NotAHeap {
+        /// The object.
+        name: String,
+        /// What is wrong with it.
+        why: NotAHeap,
+    },
+
+    /// The heap was made by an incompatible version: use that version, or recreate it.
+    #[error(
+        "'{name}' has format {found}, this library reads format {supported}; \
+         use a matching library, or remove the heap"
+    )]
+    VersionMismatch {
+        /// The heap.
+        name: String,
+        /// The format version in its header.
+        found: u32,
+        /// The one this library reads.
+        supported: u32,
+    },
+
+    /// The system's storage is full: free some, raise its limit, or use another backend.
+    #[error(
+        "the system has no room for {needed_bytes} more bytes: {where_full}; \
+         free some there, raise its size (docker: --shm-size), or put the heap in a file or memfd"
+    )]
+    NoSpace {
+        /// What the operation asked the system for.
+        needed_bytes: u64,
+        /// Which storage is full.
+        where_full: String,
+    },
+
+    /// The heap does not fit the address space of this process: ask for less or raise the limit.
+    #[error(
+        "cannot map {bytes} bytes into this process; lower max_len or raise `ulimit -v` (RLIMIT_AS)"
+    )]
+    AddressSpace {
+        /// The size of the mapping that was refused.
+        bytes: u64,
+    },
+
+    /// No free range of the heap holds the object: free objects or make the heap larger.
+    #[error(
+        "the heap is full: no free range of {requested_bytes} bytes \
+         ({free_bytes} bytes free of {len_bytes}, limit {max_len_bytes})"
+    )]
+    Full {
+        /// The size that was asked for.
+        requested_bytes: u64,
+        /// Free bytes in all, in pieces too small for it.
+        free_bytes: u64,
+        /// What the heap holds now.
+        len_bytes: u64,
+        /// What it may grow to.
+        max_len_bytes: u64,
+    },
+
+    /// No heap can serve the layout: the alignment is above a page, or the size overflows.
+    #[error("no heap can hold {size_bytes} bytes aligned to {align_bytes}: {why}")]
+    InvalidLayout {
+        /// The size that was asked for.
+        size_bytes: u64,
+        /// The alignment that was asked for.
+        align_bytes: u64,
+        /// The rule that it breaks.
+        why: &'static str,
+    },
+
+    /// The pointer is not a live object of this heap: the caller has a bug.
+    #[error("{address:#x} is not a live object of this heap: {why}")]
+    InvalidPointer {
+        /// The address that was passed.
+        address: usize,
+        /// What is wrong with it.
+        why: NotLive,
+    },
+
+    /// The handle names no live object of this heap: it is stale, or from another heap.
+    #[error("handle {handle} names no live object of this heap: {why}")]
+    InvalidHandle {
+        /// The handle that was passed.
+        handle: crate::Handle,
+        /// What is wrong with it.
+        why: NotLive,
+    },
+
+    /// This connection may only read: connect without `read_only` to change the heap.
+    #[error("this connection is read-only; connect for writing to {action}")]
+    ReadOnly {
+        /// What was tried.
+        action: &'static str,
+    },
+
+    /// Every process record is in use: disconnect some processes.
+    #[error("all {limit} process records of the heap are in use; disconnect some processes")]
+    TooManyPeers {
+        /// How many processes a heap takes at once.
+        limit: u32,
+    },
+
+    /// The heap's own records contradict each other: stop using it and run `shmheap check`.
+    #[error(
+        "the heap's metadata is damaged ({what}); stop using it, \
+         run `shmheap check` for the extent, and make a new heap"
+    )]
+    Damaged {
+        /// The record that makes no sense.
+        what: &'static str,
+    },
+
+    /// The system refused something for a reason of its own.
+    #[error("{operation} failed: {source}")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What keeps an object from being used as a heap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotAHeap {
+    /// It is empty.
+    Empty,
+    /// It ends before a header does, or before what its header says it holds.
+    Truncated {
+        /// Bytes that should be there.
+        expected_bytes: u64,
+        /// Bytes that are.
+        found_bytes: u64,
+    },
+    /// It does not begin with a heap's magic.
+    Foreign,
+    /// Its header fails the checksum or contradicts itself.
+    BadHeader(
+        /// Which part.
+        &'static str,
+    ),
+    /// It is a directory, a device or a socket.
+    NotAFile,
+}
+
+impl fmt::Display for NotAHeap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => write!(f, "it is empty; remove it if no program owns it"),
+            Self::Truncated { expected_bytes, found_bytes } => {
+                write!(f, "it is truncated ({found_bytes} bytes of {expected_bytes}); remove it")
+            }
+            Self::Foreign => write!(f, "it belongs to another program"),
+            Self::BadHeader(part) => write!(f, "its header is damaged ({part}); remove it"),
+            Self::NotAFile => write!(f, "it is not a regular file or shared-memory object"),
+        }
+    }
+}
+
+/// Why an address or handle does not name a live object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotLive {
+    /// It lies outside the heap's data.
+    Foreign,
+    /// It is not a multiple of the heap's granule, so no object can start there.
+    Misaligned,
+    /// A free block starts there: the object was freed already.
+    Freed,
+    /// No block starts there: it points into an object, or the object was freed and joined.
+    NoObject,
+}
+
+impl fmt::Display for NotLive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Foreign => "it lies outside the heap",
+            Self::Misaligned => "it is not a multiple of the granule",
+            Self::Freed => "it was freed already",
+            Self::NoObject => "no object starts there (interior pointer, or freed already)",
+        })
+    }
+}
+
+impl Error {
+    /// The `errno` value that stands for this error in the C library.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::InvalidName { .. }
+            | Self::InvalidOption { .. }
+            | Self::InvalidLayout { .. }
+            | Self::InvalidPointer { .. }
+            | Self::InvalidHandle { .. } => libc::EINVAL,
+            Self::AlreadyExists { .. } => libc::EEXIST,
+            Self::NotFound { .. } => libc::ENOENT,
+            Self::PermissionDenied { .. } => libc::EACCES,
+            Self::NotAHeap { .. } => libc::EBADF,
+            Self::VersionMismatch { .. } => libc::EPROTO,
+            Self::NoSpace { .. } => libc::ENOSPC,
+            Self::AddressSpace { .. } | Self::Full { .. } => libc::ENOMEM,
+            Self::ReadOnly { .. } => libc::EROFS,
+            Self::TooManyPeers { .. } => libc::EUSERS,
+            Self::Damaged { .. } => libc::EUCLEAN,
+            Self::System { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The journal: what the holder of the lock is about to do, in seven words of one cache line.
+//!
+//! ```text
+//!   word   0      1        2        3        4        5              6
+//!        +------+--------+--------+--------+--------+--------------+---------------+
+//!        | kind | operand| operand| operand| operand| live objects | live granules |
+//!        +------+--------+--------+--------+--------+--------------+---------------+
+//!          written last, cleared first            the counters after recovery
+//! ```
+//!
+//! It is logical: it names the blocks concerned, not the words. All that an operation changes is a
+//! function of those blocks, so recovery writes the end state of the span and recomputes what is
+//! derived, in any order, any number of times. An entry counts from the store of its kind to the
+//! clearing of it; a kill outside that leaves the heap before or after the operation.
+//!
+//! | kind | operands | a killed operation is | because |
+//! |---|---|---|---|
+//! | 1 carve | span | undone | nobody has the object's address yet |
+//! | 2 join | span | completed | the caller has given the object up |
+//! | 3 resize | object, new end, old end, gap end | completed | both lengths hold the content |
+//! | 4 grow | gap, old end, new end, 0 | completed | the storage is there already |
+
+use super::layout::Position;
+use crate::segment::words::Words;
+use crate::units::WordIndex;
+
+/// A stretch of object space that is one free block when joined, and when carved an object with a
+/// free block on either side, or none where the bounds coincide.
+///
+/// ```text
+///   start     object       object_end      end
+///     |  free   |   object     |    free    |
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: Position,
+    pub(super) object: Position,
+    pub(super) object_end: Position,
+    pub(super) end: Position,
+}
+
+/// The end of an object and the free block behind it, before and after a change in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Resize {
+    pub(super) object: Position,
+    pub(super) new_end: Position,
+    pub(super) old_end: Position,
+    pub(super) gap_end: Position,
+}
+
+/// New object space at the end of the heap: it becomes, or lengthens, the free block at `gap`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Growth {
+    pub(super) gap: Position,
+    pub(super) old_end: Position,
+    pub(super) new_end: Position,
+}
+
+/// What is about to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    Carve(Span),
+    Join(Span),
+    Resize(Resize),
+    Grow(Growth),
+}
+
+/// Live objects and the granules they hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counters {
+    pub(crate) objects: u64,
+    pub(crate) granules: u64,
+}
+
+/// Words of the journal.
+pub(crate) const JOURNAL_WORDS: u64 = 7;
+
+const IDLE: u64 = 0;
+const CARVE: u64 = 1;
+const JOIN: u64 = 2;
+const RESIZE: u64 = 3;
+const GROW: u64 = 4;
+
+/// The journal of one heap.
+#[derive(Debug, Clone)]
+pub(super) struct Journal {
+    base: WordIndex,
+}
+
+impl Journal {
+    pub(super) fn new(base: WordIndex) -> Self {
+        Self { base }
+    }
+
+    /// Announces an operation and the counters that recovery from it shall set.
+    #[inline]
+    pub(super) fn begin(&self, words: &impl Words, entry: Entry, recovered: Counters) {
+        let (kind, operands) = encode(entry);
+        for (number, operand) in (1..).zip(operands) {
+            words.store(self.base + number, operand.0);
+        }
+        words.store(self.base + 5, recovered.objects);
+        words.store(self.base + 6, recovered.granules);
+        words.store(self.base, kind);
+    }
+
+    /// The operation is complete.
+    #[inline]
+    pub(super) fn end(&self, words: &impl Words) {
+        words.store(self.base, IDLE);
+    }
+
+    /// Whether no operation is under way.
+    #[inline]
+    pub(super) fn is_idle(&self, words: &impl Words) -> bool {
+        words.load(self.base) == IDLE
+    }
+
+    /// The word of the kind; the operands follow.
+    pub(super) fn base(&self) -> WordIndex {
+        self.base
+    }
+
+    /// The operation under way, if its operands make sense for a heap that ends at `end` and may
+    /// grow to `granules_max` granules; an error if they do not.
+    pub(super) fn pending(
+        &self,
+        words: &impl Words,
+        end: Position,
+        granules_max: u64,
+    ) -> Result<Option<(Entry, Counters)>, super::Fault> {
+        let kind = words.load(self.base);
+        if kind == IDLE {
+            return Ok(None);
+        }
+        let operands = [1, 2, 3, 4].map(|number| Position(words.load(self.base + number)));
+        let recovered =
+            Counters { objects: words.load(self.base + 5), granules: words.load(self.base + 6) };
+        decode(kind, operands, end, granules_max)
+            .map(|entry| Some((entry, recovered)))
+            .ok_or(super::Fault::Damaged("the journal holds no possible operation"))
+    }
+}
+
+fn encode(entry: Entry) -> (u64, [Position; 4]) {
+    match entry {
+        Entry::Carve(span) => (CARVE, [span.start, span.object, span.object_end, span.end]),
+        Entry::Join(span) => (JOIN, [span.start, span.object, span.object_end, span.end]),
+        Entry::Resize(resize) => {
+            (RESIZE, [resize.object, resize.new_end, resize.old_end, resize.gap_end])
+        }
+        Entry::Grow(growth) => (GROW, [growth.gap, growth.old_end, growth.new_end, Position(0)]),
+    }
+}
+
+fn decode(kind: u64, operands: [Position; 4], end: Position, granules_max: u64) -> Option<Entry> {
+    let [a, b, c, d] = operands;
+    match kind {
+        CARVE | JOIN => {
+            let span = Span { start: a, object: b, object_end: c, end: d };
+            let ordered = a <= b && b < c && c <= d && d <= end;
+            ordered.then_some(if kind == CARVE { Entry::Carve(span) } else { Entry::Join(span) })
+        }
+        RESIZE => (a < b && a < c && b <= d && c <= d && d <= end)
+            .then_some(Entry::Resize(Resize { object: a, new_end: b, old_end: c, gap_end: d })),
+        // Killed late, it has raised the end already.
+        GROW => (a <= b && b <= end && b < c && end <= c && c.0 <= granules_max)
+            .then_some(Entry::Grow(Growth { gap: a, old_end: b, new_end: c })),
+        _ => None,
+    }
+}

@@ -1,0 +1,338 @@
+//! Killed after its k-th store, for every operation and every k; and the recovery from that killed
+//! after its j-th store, for every j; and the recovery from that.
+//!
+//! A kill leaves in memory exactly the stores that were executed. So an operation is run once and
+//! its stores recorded; the image of every kill is the image before plus a prefix of them. Each
+//! must recover, word for word, to the heap before the operation or to the heap after it, as the
+//! journal promises.
+
+use std::cell::Cell;
+
+use super::memory::{DEAD, HEADER, ME, Memory, Random, World, heap, seed};
+use crate::first_fit::layout::Position;
+use crate::first_fit::{Fault, FirstFit, JOURNAL_WORDS, Surroundings};
+use crate::segment::words::Words;
+use crate::units::{PeerSlot, WordIndex};
+
+#[derive(Debug, Clone, Copy)]
+enum Operation {
+    Alloc { need: u64, align: u64 },
+    Free(Position),
+    Resize(Position, u64),
+    Grow(Position),
+}
+
+impl Operation {
+    /// What a kill between announcement and completion comes to.
+    fn is_undone(self) -> bool {
+        matches!(self, Self::Alloc { .. })
+    }
+}
+
+fn run(engine: &FirstFit, memory: &Memory, me: PeerSlot, operation: Operation) -> Option<Position> {
+    let mut session = engine.session(memory, me, &World).unwrap();
+    match operation {
+        Operation::Alloc { need, align } => session.alloc(need, align).unwrap(),
+        Operation::Free(at) => session.free(at).map(|()| None).unwrap(),
+        Operation::Resize(at, need) => session.resize(at, need).unwrap().then_some(at),
+        Operation::Grow(end) => {
+            session.grow(end);
+            None
+        }
+    }
+}
+
+/// Whether a word must be equal: all but the lock and the operands of the spent journal.
+fn counts(at: usize) -> bool {
+    let journal = HEADER.journal.0 as usize;
+    at != HEADER.lock.0 as usize && !(journal + 1..journal + JOURNAL_WORDS as usize).contains(&at)
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    operations: u64,
+    kills: u64,
+    nested_kills: u64,
+}
+
+/// Everything that is known of one operation that gets killed.
+struct Case<'t> {
+    engine: &'t FirstFit,
+    memory: &'t Memory,
+    before: Vec<u64>,
+    stores: Vec<(WordIndex, u64)>,
+    after: Vec<u64>,
+    operation: Operation,
+}
+
+impl Case<'_> {
+    /// The heap that a kill after `done` stores must come to.
+    fn want(&self, done: usize) -> &[u64] {
+        let announced = |&(at, value): &(WordIndex, u64)| at == HEADER.journal && value != 0;
+        let cleared = |&(at, value): &(WordIndex, u64)| at == HEADER.journal && value == 0;
+        let executed = &self.stores[..done];
+        let is_done = executed.iter().any(cleared);
+        let is_under_way = executed.iter().any(announced);
+        if is_done || (is_under_way && !self.operation.is_undone()) {
+            &self.after
+        } else {
+            &self.before
+        }
+    }
+
+    /// Sets the words that `others` and the operation stored to as the kill after `done` stores
+    /// left them.
+    fn kill(&self, done: usize, others: &[(WordIndex, u64)]) {
+        for &(at, _) in self.stores.iter().chain(others) {
+            self.memory.poke(at, self.before[at.0 as usize]);
+        }
+        self.apply(&self.stores[..done]);
+    }
+
+    fn apply(&self, stores: &[(WordIndex, u64)]) {
+        for &(at, value) in stores {
+            self.memory.poke(at, value);
+        }
+    }
+
+    fn expect(&self, done: usize, context: impl FnOnce() -> String) {
+        let want = self.want(done);
+        if let Some(at) = self.memory.differs(want).find(|&at| counts(at)) {
+            panic!(
+                "{:?} killed after store {done} of {}{}: word {at} differs",
+                self.operation,
+                self.stores.len(),
+                context()
+            );
+        }
+    }
+
+    /// What the next process does. That it takes the dead one's slot rather than the lock spares
+    /// the test the waiting; the recovery is the same.
+    fn recover(&self) {
+        self.engine.adopt(self.memory, DEAD, &World).unwrap();
+    }
+
+    fn kill_everywhere(&self, nested: bool, tally: &mut Tally) {
+        tally.operations += 1;
+        let mut recovery = vec![];
+        for done in 0..=self.stores.len() {
+            self.kill(done, &recovery);
+            ((), recovery) = self.memory.record(|| self.recover());
+            self.expect(done, String::new);
+            tally.kills += 1;
+            if nested {
+                self.kill_recovery(done, &recovery, tally);
+            }
+        }
+    }
+
+    fn kill_recovery(&self, done: usize, recovery: &[(WordIndex, u64)], tally: &mut Tally) {
+        for again in 0..recovery.len() {
+            self.kill(done, recovery);
+            self.apply(&recovery[..again]);
+            self.recover();
+            self.expect(done, || format!(", its recovery after store {again}"));
+            tally.nested_kills += 1;
+        }
+    }
+}
+
+fn choose(random: &mut Random, live: &[Position], end: u64, granules_max: u64) -> Operation {
+    let any = |random: &mut Random| live[random.below(live.len() as u64) as usize];
+    let need = if random.below(6) == 0 { 1 + random.below(300) } else { 1 + random.below(20) };
+    match random.below(100) {
+        _ if live.is_empty() => Operation::Alloc { need, align: 1 },
+        0..45 => Operation::Alloc { need, align: 1 },
+        45..55 => Operation::Alloc { need, align: 1 << random.below(7) },
+        55..85 => Operation::Free(any(random)),
+        85..98 => Operation::Resize(any(random), need),
+        _ if end < granules_max => Operation::Grow(Position(end + 1 + random.below(200))),
+        _ => Operation::Free(any(random)),
+    }
+}
+
+fn trace(random: &mut Random, operations: u64, nested: bool, tally: &mut Tally) {
+    let granules_max = 4096;
+    let mut end = 600 + random.below(2000);
+    let (engine, memory) = heap(end, granules_max, 16);
+    let mut live = vec![];
+    for _ in 0..operations {
+        let operation = match choose(random, &live, end, granules_max) {
+            Operation::Grow(to) => Operation::Grow(Position(to.0.min(granules_max))),
+            other => other,
+        };
+        let before = memory.image();
+        let (result, stores) = memory.record(|| run(&engine, &memory, DEAD, operation));
+        let after = memory.image();
+        Case { engine: &engine, memory: &memory, before, after: after.clone(), stores, operation }
+            .kill_everywhere(nested, tally);
+        memory.restore(&after);
+        match operation {
+            Operation::Alloc { .. } => live.extend(result),
+            Operation::Free(at) => live.retain(|&other| other != at),
+            Operation::Resize(..) => {}
+            Operation::Grow(to) => end = to.0,
+        }
+    }
+    let audit = engine.audit(&memory, Position(end), 4);
+    assert_eq!((audit.flaws, audit.live_objects), (vec![], live.len() as u64));
+}
+
+#[test]
+fn killed_after_every_store() {
+    let mut random = Random(seed());
+    let (traces, operations) = if cfg!(miri) { (1, 5) } else { (100, 1500) };
+    let mut tally = Tally::default();
+    for number in 0..traces {
+        // Depth two is the square of the stores: every other trace gets it.
+        trace(&mut random, operations, number % 2 == 1, &mut tally);
+    }
+    println!("{tally:?}");
+    assert!(cfg!(miri) || tally.kills + tally.nested_kills > 10_000_000, "{tally:?}");
+}
+
+#[test]
+fn a_dead_holder_is_recovered_by_whoever_wants_the_lock() {
+    let (engine, memory) = heap(1000, 1000, 16);
+    let operation = Operation::Alloc { need: 5, align: 1 };
+    let before = memory.image();
+    let (_, stores) = memory.record(|| run(&engine, &memory, DEAD, operation));
+    for done in 0..=stores.len() {
+        memory.restore(&before);
+        stores[..done].iter().for_each(|&(at, value)| memory.poke(at, value));
+        drop(engine.session(&memory, ME, &World).unwrap());
+        assert_eq!(engine.lock_holder(&memory), None);
+        let audit = engine.audit(&memory, Position(1000), 4);
+        assert_eq!(audit.flaws, [], "after store {done}");
+    }
+}
+
+#[test]
+fn a_journal_that_makes_no_sense_is_reported_once_and_the_heap_goes_on() {
+    let (engine, memory) = heap(1000, 1000, 16);
+    let lock_of_the_dead = u64::from(DEAD.0) + 1;
+    for (kind, operands) in [
+        (9, [0, 1, 2, 3]),
+        (1, [5, 4, 6, 9]),
+        (2, [5, 6, 9, 1001]),
+        (3, [0, 2000, 4, 9]),
+        (3, [0, 5, 4, 1001]),
+        (4, [0, 9, 9, 0]),
+        (4, [0, 900, 950, 0]),
+        (4, [0, 1000, 5000, 0]),
+    ] {
+        memory.poke(HEADER.lock, lock_of_the_dead);
+        memory.poke(HEADER.journal, kind);
+        for (number, operand) in (1..).zip(operands) {
+            memory.poke(HEADER.journal + number, operand);
+        }
+        let refused = engine.session(&memory, ME, &World).map(|_| ());
+        assert!(matches!(refused, Err(Fault::Damaged(_))), "{kind} {operands:?}: {refused:?}");
+        assert_eq!(engine.session(&memory, ME, &World).unwrap().end(), Position(1000));
+        assert_eq!(memory.load(HEADER.journal), 0);
+    }
+}
+
+/// Everything is well but the first question for storage, as when a descriptor was lost.
+struct FailsOnce(Cell<bool>);
+
+impl Surroundings for FailsOnce {
+    fn is_dead(&self, peer: PeerSlot) -> bool {
+        peer == DEAD
+    }
+    fn ensure_storage(&self, _granules: u64) -> Result<(), Fault> {
+        if self.0.replace(false) { Err(Fault::NoStorage) } else { Ok(()) }
+    }
+}
+
+fn killed_in_alloc() -> (FirstFit, Memory) {
+    let (engine, memory) = heap(1000, 1000, 16);
+    let before = memory.image();
+    let (_, stores) = memory
+        .record(|| engine.session(&memory, DEAD, &World).unwrap().alloc(5, 1).unwrap().unwrap());
+    memory.restore(&before);
+    // Up to the first store behind the journal's: the free bit is cleared, nothing else.
+    let kind = stores.iter().position(|&(at, _)| at == HEADER.journal).unwrap();
+    stores[..kind + 2].iter().for_each(|&(at, value)| memory.poke(at, value));
+    (engine, memory)
+}
+
+#[test]
+fn a_recovery_that_cannot_be_done_is_left_to_the_next() {
+    for adopt in [false, true] {
+        let (engine, memory) = killed_in_alloc();
+        let world = FailsOnce(Cell::new(true));
+        if adopt {
+            assert!(engine.adopt(&memory, DEAD, &world).is_err());
+        } else {
+            assert!(engine.session(&memory, ME, &world).is_err());
+        }
+        let mut session = engine.session(&memory, ME, &world).unwrap();
+        let got = session.alloc(1000, 1);
+        assert_eq!(got, Ok(Some(Position(0))), "the heap is empty (adopt: {adopt})");
+    }
+}
+
+#[test]
+fn damage_met_by_an_adoption_is_not_forgotten() {
+    let (engine, memory) = killed_in_alloc();
+    memory.poke(HEADER.journal, 99);
+    assert!(engine.adopt(&memory, DEAD, &World).is_err());
+    let next = engine.session(&memory, ME, &World).map(|_| ());
+    assert!(matches!(next, Err(Fault::Damaged(_))), "whoever operates next is told: {next:?}");
+}
+
+/// Shrinking an object that spans whole summary words: kills between the levels of the summaries.
+#[test]
+#[cfg_attr(miri, ignore = "its heap is large; the same code runs there over a small one")]
+fn a_large_object_is_shrunk_and_killed_between_summary_levels() {
+    let (engine, memory) = heap(20_000, 20_000, 16);
+    let whole = Operation::Alloc { need: 20_000, align: 1 };
+    run(&engine, &memory, ME, whole);
+    let operation = Operation::Resize(Position(0), 10_000);
+    let before = memory.image();
+    let (_, stores) = memory.record(|| run(&engine, &memory, DEAD, operation));
+    let after = memory.image();
+    let case = Case { engine: &engine, memory: &memory, before, after, stores, operation };
+    case.kill_everywhere(true, &mut Tally::default());
+}
+
+#[test]
+fn a_slot_is_adopted_without_the_lock_of_another() {
+    let (engine, memory) = heap(1000, 1000, 16);
+    let session = engine.session(&memory, ME, &World).unwrap();
+    let (_, stores) = memory.record(|| engine.adopt(&memory, DEAD, &World).unwrap());
+    assert_eq!((stores, engine.lock_holder(&memory)), (vec![], Some(ME)));
+    drop(session);
+}
+
+/// A world that notes how many granules it was asked to have storage for.
+struct Reserving(Cell<u64>);
+
+impl Surroundings for Reserving {
+    fn is_dead(&self, peer: PeerSlot) -> bool {
+        peer == DEAD
+    }
+
+    fn ensure_storage(&self, granules: u64) -> Result<(), Fault> {
+        self.0.set(self.0.get().max(granules));
+        Ok(())
+    }
+}
+
+#[test]
+fn storage_is_asked_for_before_records_are_touched() {
+    let (engine, memory) = heap(1000, 4000, 16);
+    let world = Reserving(Cell::new(0));
+    drop(engine.session(&memory, ME, &world).unwrap());
+    assert_eq!(world.0.get(), 1000, "of the heap");
+    let before = memory.image();
+    let (_, stores) =
+        memory.record(|| run(&engine, &memory, DEAD, Operation::Grow(Position(3000))));
+    memory.restore(&before);
+    let kind = stores.iter().position(|&(at, _)| at == HEADER.journal).unwrap();
+    stores[..=kind].iter().for_each(|&(at, value)| memory.poke(at, value));
+    drop(engine.session(&memory, ME, &world).unwrap());
+    assert_eq!(world.0.get(), 3000, "of what a killed growth announced");
+}

@@ -1,0 +1,170 @@
+//! A heap in plain memory: a `Vec` of words, an engine over it, and views that record stores.
+
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::first_fit::layout::Layout;
+use crate::first_fit::{Fault, FirstFit, HeaderWords, Surroundings};
+use crate::segment::words::Words;
+use crate::units::{LINE_WORDS, Offset, PeerSlot, WordIndex};
+
+/// The records of a heap in plain memory.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) words: Vec<AtomicU64>,
+    /// While recording, every store in order.
+    log: RefCell<Option<Vec<(WordIndex, u64)>>>,
+    /// Whether a test has put nonsense into the words.
+    pub(super) corrupt: Cell<bool>,
+}
+
+pub(super) const HEADER: HeaderWords = HeaderWords {
+    lock: WordIndex(0),
+    counters: WordIndex(1),
+    length: WordIndex(3),
+    journal: WordIndex(8),
+};
+
+/// The engine and its memory for a heap of `granules` granules that may grow to `granules_max`.
+pub(super) fn heap(granules: u64, granules_max: u64, granule_bytes: u64) -> (FirstFit, Memory) {
+    let layout = Layout::new(Offset(128), granules_max).unwrap();
+    let engine = FirstFit::new(&layout, HEADER, granule_bytes);
+    let memory = Memory::new(layout.end().word().0);
+    engine.format(&memory, granules);
+    (engine, memory)
+}
+
+impl Memory {
+    fn new(word_count: u64) -> Self {
+        Self {
+            words: (0..word_count).map(|_| AtomicU64::new(0)).collect(),
+            log: RefCell::new(None),
+            corrupt: Cell::new(false),
+        }
+    }
+
+    /// A copy of all words.
+    pub(super) fn image(&self) -> Vec<u64> {
+        self.words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Sets all words.
+    pub(super) fn restore(&self, image: &[u64]) {
+        for (word, &value) in self.words.iter().zip(image) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// The words that are not as in `image`.
+    pub(super) fn differs<'i>(&'i self, image: &'i [u64]) -> impl Iterator<Item = usize> + 'i {
+        let differs = |&at: &usize| self.words[at].load(Ordering::Relaxed) != image[at];
+        (0..self.words.len()).filter(differs)
+    }
+
+    /// Sets one word past the log.
+    pub(super) fn poke(&self, at: WordIndex, value: u64) {
+        self.words[at.0 as usize].store(value, Ordering::Relaxed);
+    }
+
+    /// Runs `operation` and returns what it stored, in order.
+    pub(super) fn record<T>(&self, operation: impl FnOnce() -> T) -> (T, Vec<(WordIndex, u64)>) {
+        *self.log.borrow_mut() = Some(vec![]);
+        let result = operation();
+        (result, self.log.borrow_mut().take().unwrap())
+    }
+
+    fn note(&self, at: WordIndex, value: u64) {
+        if let Some(log) = self.log.borrow_mut().as_mut() {
+            log.push((at, value));
+        }
+    }
+}
+
+/// Total like every row of words; but a sound heap never leads the engine out of its row, so there
+/// that is a failed test.
+impl Words for Memory {
+    fn load(&self, at: WordIndex) -> u64 {
+        self.words.get(at.0 as usize).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    fn load_line(&self, at: WordIndex) -> [u64; LINE_WORDS] {
+        std::array::from_fn(|word| self.load(at + word as u64))
+    }
+
+    fn store(&self, at: WordIndex, value: u64) {
+        self.note(at, value);
+        match self.words.get(at.0 as usize) {
+            Some(word) => word.store(value, Ordering::Release),
+            None => assert!(self.corrupt.get(), "store outside the row: {at:?}"),
+        }
+    }
+
+    fn compare_exchange(&self, at: WordIndex, current: u64, new: u64) -> Result<u64, u64> {
+        let word = &self.words[at.0 as usize];
+        let result = word.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst);
+        if result.is_ok() {
+            self.note(at, new);
+        }
+        result
+    }
+
+    fn wait(&self, _at: WordIndex, _expected: u64, _timeout: Duration) {
+        std::thread::yield_now();
+    }
+
+    fn wake(&self, _at: WordIndex) {}
+}
+
+/// The peer that operates in the tests.
+pub(super) const ME: PeerSlot = PeerSlot(0);
+/// The peer that has been killed.
+pub(super) const DEAD: PeerSlot = PeerSlot(7);
+
+/// Everybody lives but [`DEAD`]; there is storage for everything.
+#[derive(Debug)]
+pub(super) struct World;
+
+impl Surroundings for World {
+    fn is_dead(&self, peer: PeerSlot) -> bool {
+        peer == DEAD
+    }
+
+    fn ensure_storage(&self, _granules: u64) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// A small generator of reproducible random numbers (splitmix64, Steele et al. 2014).
+#[derive(Debug)]
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`.
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// The seed of a random test: `SHMHEAP_SEED`, or one made up, printed to replay it.
+pub(super) fn seed() -> u64 {
+    let seed = std::env::var("SHMHEAP_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| if cfg!(miri) { 1 } else { fresh_seed() });
+    println!("replay with SHMHEAP_SEED={seed}");
+    seed
+}
+
+fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}

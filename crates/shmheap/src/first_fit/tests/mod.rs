@@ -1,0 +1,8 @@
+//! Tests of the engine over plain memory: they run under Miri as they are.
+
+mod corruption;
+mod exactness;
+mod kills;
+mod lock;
+mod memory;
+mod storage;

@@ -1,0 +1,85 @@
+//! Storage: the engine touches no page that was not reserved for the granules in use. On a full
+//! file system that page would be a signal.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::memory::{HEADER, ME, World};
+use crate::first_fit::FirstFit;
+use crate::first_fit::layout::Layout;
+use crate::segment::words::Words;
+use crate::units::{LINE_WORDS, Offset, PAGE_BYTES, WordIndex};
+
+/// A row that notes every page that is touched.
+struct Pages {
+    words: RefCell<HashMap<u64, u64>>,
+    touched: RefCell<BTreeSet<u64>>,
+}
+
+impl Words for &Pages {
+    fn load(&self, at: WordIndex) -> u64 {
+        self.touched.borrow_mut().insert(at.offset().0 / PAGE_BYTES);
+        self.words.borrow().get(&at.0).copied().unwrap_or(0)
+    }
+
+    fn load_line(&self, at: WordIndex) -> [u64; LINE_WORDS] {
+        std::array::from_fn(|word| self.load(at + word as u64))
+    }
+
+    fn store(&self, at: WordIndex, value: u64) {
+        self.touched.borrow_mut().insert(at.offset().0 / PAGE_BYTES);
+        self.words.borrow_mut().insert(at.0, value);
+    }
+
+    fn compare_exchange(&self, at: WordIndex, current: u64, new: u64) -> Result<u64, u64> {
+        let found = self.load(at);
+        if found == current {
+            self.store(at, new);
+        }
+        if found == current { Ok(found) } else { Err(found) }
+    }
+
+    fn wait(&self, _at: WordIndex, _expected: u64, _timeout: Duration) {}
+
+    fn wake(&self, _at: WordIndex) {}
+}
+
+/// The pages that were touched without storage.
+fn untouchable(granules: u64, max: u64, exercise: impl Fn(&FirstFit, &&Pages)) -> Vec<u64> {
+    let start = 33 * PAGE_BYTES;
+    let layout = Layout::new(Offset(start), max).unwrap();
+    let engine = FirstFit::new(&layout, HEADER, 16);
+    let pages = Pages { words: RefCell::default(), touched: RefCell::default() };
+    let row = &pages;
+    engine.format(&row, granules);
+    exercise(&engine, &row);
+    let reserved = layout.storage(0, granules);
+    let is_reserved = |page: &u64| {
+        let byte = page * PAGE_BYTES;
+        byte < start || reserved.iter().any(|range| range.contains(&byte))
+    };
+    let touched = pages.touched.borrow();
+    touched.iter().copied().filter(|page| !is_reserved(page)).collect()
+}
+
+/// 256 KiB of 16-byte granules: region number 256 is the first of a page nobody reserved.
+#[test]
+fn looking_for_the_last_gap_stays_in_reserved_storage() {
+    let pages = untouchable(16_384, 1 << 20, |engine, row| {
+        let session = engine.session(*row, ME, &World).unwrap();
+        let _ = session.last_gap();
+    });
+    assert_eq!(pages, [0; 0], "pages touched without storage");
+}
+
+/// 32 MiB of 16-byte granules: word 512 of summary 1 is the first of a page nobody reserved.
+#[test]
+fn looking_for_the_next_start_stays_in_reserved_storage() {
+    let pages = untouchable(1 << 21, 1 << 26, |engine, row| {
+        let mut session = engine.session(*row, ME, &World).unwrap();
+        let at = session.alloc((1 << 21) - 3, 1).unwrap().unwrap();
+        session.free(at).unwrap();
+    });
+    assert_eq!(pages, [0; 0], "pages touched without storage");
+}

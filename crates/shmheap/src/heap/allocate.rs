@@ -1,0 +1,241 @@
+//! Objects: alloc, free, realloc, and the handles that name them.
+
+use std::alloc::Layout;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+use crate::error::NotLive;
+use crate::first_fit::layout::Position;
+use crate::first_fit::{Fault, Surroundings};
+use crate::heap::connection::Host;
+use crate::heap::grow::Request;
+use crate::heap::{Handle, Heap, Space};
+use crate::segment::format::LEN_MAX_BYTES;
+use crate::units::PAGE_BYTES;
+use crate::{Error, Result};
+
+/// How often an object is tried to be placed while others take the room that was made for it; or
+/// while a damaged search index hides it.
+const PLACE_TRIES: u32 = 100;
+
+impl Heap {
+    /// Allocates an object: the lowest free address that holds it.
+    ///
+    /// Its bytes are what was there before. A size of 0 gives an object of one granule. The heap
+    /// grows by itself, up to its `max_len`, if no free block is large enough.
+    ///
+    /// Cost: near constant in the number of objects and holes. With an alignment above the granule,
+    /// holes that are large enough but lie badly are passed over one by one.
+    ///
+    /// Killed inside: the others undo the allocation. Killed after it, the object stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`] if the heap has no room and may not grow, [`Error::NoSpace`] if the system
+    /// has none, [`Error::InvalidLayout`] for an alignment above 4096 bytes, [`Error::ReadOnly`].
+    ///
+    /// ```
+    /// use std::alloc::Layout;
+    /// # let heap = shmheap::HeapOptions::new(1 << 16).create_memfd()?;
+    /// let page = heap.alloc(Layout::from_size_align(5000, 4096).unwrap())?;
+    /// assert_eq!(page.addr().get() % 4096, 0);
+    /// assert_eq!(heap.usable_size(page)?, 5008, "rounded up to the granule of 16");
+    /// # Ok::<(), shmheap::Error>(())
+    /// ```
+    #[inline]
+    pub fn alloc(&self, layout: Layout) -> Result<NonNull<u8>> {
+        let me = self.me("allocate")?;
+        let request = self.request(layout)?;
+        for _ in 0..PLACE_TRIES {
+            let placed = self.session(me)?.alloc(request.granules, request.align_granules);
+            match placed {
+                Ok(Some(at)) => return Ok(self.space().address(at)),
+                Ok(None) => self.grow_for(me, request)?,
+                Err(fault) => return Err(self.explain(fault, 0)),
+            }
+        }
+        Err(self.full(request))
+    }
+
+    /// As [`alloc`](Self::alloc), with all bytes of the object 0.
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc`](Self::alloc).
+    #[inline]
+    pub fn alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>> {
+        let object = self.alloc(layout)?;
+        let bytes = self.shape.bytes(self.request(layout)?.granules) as usize;
+        // SAFETY: the object was placed just now with that many bytes, and nobody knows it yet.
+        #[allow(unsafe_code)]
+        unsafe {
+            Space::zero(object, bytes);
+        }
+        Ok(object)
+    }
+
+    /// Frees an object, from whichever process. Free neighbours on both sides are joined with it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidPointer`], with the heap unharmed, if no live object starts there: it was
+    /// freed already, points into an object, or belongs elsewhere. [`Error::ReadOnly`].
+    ///
+    /// # Safety
+    ///
+    /// Nobody, in any process, uses the object from here on. (A pointer that is no object is an
+    /// error, not a violation.)
+    #[inline]
+    #[allow(unsafe_code)]
+    pub unsafe fn free(&self, object: NonNull<u8>) -> Result<()> {
+        let me = self.me("free")?;
+        let at = self.position(object)?;
+        let freed = self.session(me)?.free(at);
+        freed.map_err(|fault| self.explain(fault, object.addr().get()))
+    }
+
+    /// Changes an object's size and alignment: in place if the space behind it allows, else by
+    /// moving its content to a new object. Returns where it is now.
+    ///
+    /// Killed inside: the object has its old place, its new one, or, in the moment between, both.
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc`](Self::alloc) and [`free`](Self::free). The object then stands as it was.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else, in any process, uses the object meanwhile; nor, if the address returned is
+    /// another, ever again at the old one.
+    #[allow(unsafe_code)]
+    pub unsafe fn realloc(&self, object: NonNull<u8>, layout: Layout) -> Result<NonNull<u8>> {
+        let me = self.me("reallocate")?;
+        let at = self.position(object)?;
+        let old_bytes = self.usable_size(object)?;
+        let request = self.request(layout)?;
+        if at.0.is_multiple_of(request.align_granules) {
+            let resized = self.session(me)?.resize(at, request.granules);
+            match resized {
+                Ok(true) => return Ok(object),
+                Ok(false) => {}
+                Err(fault) => return Err(self.explain(fault, object.addr().get())),
+            }
+        }
+        let moved = self.alloc(layout)?;
+        // SAFETY: both are live objects, the old one of `old_bytes` and used by nobody meanwhile,
+        // the new one of `layout.size()` and known to nobody.
+        unsafe { Space::copy(object, moved, old_bytes.min(layout.size())) };
+        // SAFETY: the caller gives up the old address.
+        unsafe { self.free(object) }?;
+        Ok(moved)
+    }
+
+    /// How many bytes an object has for use: what was asked for, rounded up to the granule.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidPointer`] if no live object starts there.
+    pub fn usable_size(&self, object: NonNull<u8>) -> Result<usize> {
+        let at = self.position(object)?;
+        let end = self.expect_live(at).map_err(|fault| self.explain(fault, object.addr().get()))?;
+        let object_end = self.shape.engine.next_start(&self.words(), at, end);
+        Ok(self.shape.bytes(object_end - at) as usize)
+    }
+
+    /// The handle of an object: a plain integer that names it in every process.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidPointer`] if no live object starts there.
+    #[inline]
+    pub fn handle(&self, object: NonNull<u8>) -> Result<Handle> {
+        let at = self.position(object)?;
+        self.expect_live(at).map_err(|fault| self.explain(fault, object.addr().get()))?;
+        Ok(self.handle_of(at))
+    }
+
+    /// The object that a handle names, at its address in this process.
+    ///
+    /// Costs two loads; takes no lock. The first-fit policy cannot tell an object from a later one
+    /// that starts at the same place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidHandle`] if no live object starts where the handle says.
+    #[inline]
+    pub fn resolve(&self, handle: Handle) -> Result<NonNull<u8>> {
+        let refuse = |why| Error::InvalidHandle { handle, why };
+        let offset = handle.to_raw().checked_sub(self.shape.data_offset.0);
+        let Some(bytes) = offset.filter(|&bytes| bytes < LEN_MAX_BYTES) else {
+            return Err(refuse(NotLive::Foreign));
+        };
+        let at = self.granule_at(bytes).ok_or_else(|| refuse(NotLive::Misaligned))?;
+        match self.expect_live(at) {
+            Ok(_) => Ok(self.space().address(at)),
+            Err(Fault::NotLive(why)) => Err(refuse(why)),
+            Err(fault) => Err(self.explain(fault, 0)),
+        }
+    }
+
+    /// The start of object space as it is mapped here: where the first object of an empty heap
+    /// lies. A multiple of 4096.
+    #[must_use]
+    pub fn base(&self) -> NonNull<u8> {
+        self.space().base()
+    }
+
+    pub(super) fn handle_of(&self, at: Position) -> Handle {
+        Handle::from_raw(self.shape.end_of_data(self.shape.bytes(at.0)))
+    }
+
+    /// What the layout comes to in granules, if any heap can hold it.
+    #[inline]
+    fn request(&self, layout: Layout) -> Result<Request> {
+        let (size_bytes, align_bytes) = (layout.size() as u64, layout.align() as u64);
+        if align_bytes > PAGE_BYTES {
+            let why = "alignments go up to 4096 bytes";
+            return Err(Error::InvalidLayout { size_bytes, align_bytes, why });
+        }
+        let request = Request {
+            granules: self.shape.granules(size_bytes.max(1)),
+            align_granules: self.shape.granules(align_bytes),
+        };
+        if size_bytes > self.shape.identity.len_max_bytes {
+            return Err(self.full(request));
+        }
+        Ok(request)
+    }
+
+    /// The position of an address in object space.
+    #[inline]
+    fn position(&self, object: NonNull<u8>) -> Result<Position> {
+        let address = object.addr().get();
+        let offset = self.space().offset_of(object).filter(|&bytes| bytes < LEN_MAX_BYTES);
+        let bytes = offset.ok_or_else(|| Self::foreign(address))?;
+        self.granule_at(bytes).ok_or(Error::InvalidPointer { address, why: NotLive::Misaligned })
+    }
+
+    #[inline]
+    fn granule_at(&self, bytes: u64) -> Option<Position> {
+        let granules = self.shape.granules(bytes);
+        (self.shape.bytes(granules) == bytes).then_some(Position(granules))
+    }
+
+    /// Makes sure that a live object starts here, and returns an end of the heap that lies behind
+    /// it. Beyond what this process has verified, it looks at the heap's length again first:
+    /// another process may have grown it.
+    #[inline]
+    fn expect_live(&self, at: Position) -> Result<Position, Fault> {
+        let words = self.words();
+        // Relaxed: only this process writes the word, after checking with the kernel.
+        let verified = self.verified_len_bytes.load(Ordering::Relaxed);
+        let mut end = Position(self.shape.granules(verified));
+        if at >= end {
+            end = self.shape.engine.end(&words);
+            if at < end {
+                Host(self).ensure_storage(end.0)?;
+            }
+        }
+        self.shape.engine.expect_live(&words, at, end).map(|()| end)
+    }
+}

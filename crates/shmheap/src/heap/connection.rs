@@ -1,0 +1,112 @@
+//! Who this process is to the other users of a heap, and what the engine may ask of it.
+//!
+//! A connection for writing is a peer: it has a record, a proof of life, and a number under which
+//! it takes the lock. A connection for reading is an observer: it has none of these, changes
+//! nothing, and nobody knows of it.
+
+use std::sync::atomic::Ordering;
+
+use crate::error::NotLive;
+use crate::first_fit::{Fault, Surroundings};
+use crate::heap::Heap;
+use crate::os::{Object, Witness};
+use crate::peers::Membership;
+use crate::segment::words::Words;
+use crate::units::PeerSlot;
+use crate::{Error, Result};
+
+/// How this process is connected.
+#[derive(Debug)]
+pub(super) enum Connection {
+    Peer(Membership),
+    Observer(Witness),
+}
+
+impl Connection {
+    pub(super) fn is_observer(&self) -> bool {
+        matches!(self, Self::Observer(_))
+    }
+
+    pub(super) fn witness(&self) -> &Witness {
+        match self {
+            Self::Peer(membership) => membership.witness(),
+            Self::Observer(witness) => witness,
+        }
+    }
+
+    /// The object behind the heap, through a descriptor that is checked at each use.
+    pub(super) fn object(&self) -> &Object {
+        self.witness().object()
+    }
+
+    pub(super) fn leave(&self, words: &impl Words) {
+        if let Self::Peer(membership) = self {
+            membership.leave(words);
+        }
+    }
+}
+
+impl Heap {
+    /// This process's number among the peers. It becomes one when it connects, and a forked child
+    /// with its first operation.
+    #[inline]
+    pub(super) fn me(&self, action: &'static str) -> Result<PeerSlot> {
+        match &self.connection {
+            Connection::Peer(membership) => match membership.slot() {
+                Some(slot) => Ok(slot),
+                None => self.join(membership),
+            },
+            Connection::Observer(_) => Err(Error::ReadOnly { action }),
+        }
+    }
+
+    #[cold]
+    fn join(&self, membership: &Membership) -> Result<PeerSlot> {
+        membership.join(&self.words(), &|slot| self.adopt(slot))
+    }
+
+    /// Does for a dead peer what it left half done. What cannot be done is left to the next
+    /// operation, which tells its caller; it is no reason to refuse the dead one's record to the
+    /// living.
+    pub(super) fn adopt(&self, slot: PeerSlot) {
+        let _ = self.shape.engine.adopt(self.words(), slot, &Host(self));
+    }
+
+    /// What a fault of the engine means to the caller who passed `address`.
+    #[cold]
+    pub(super) fn explain(&self, fault: Fault, address: usize) -> Error {
+        match fault {
+            Fault::NotLive(why) => Error::InvalidPointer { address, why },
+            Fault::Damaged(what) => Error::Damaged { what },
+            Fault::NoStorage => self.why_no_storage(),
+        }
+    }
+
+    pub(super) fn foreign(address: usize) -> Error {
+        Error::InvalidPointer { address, why: NotLive::Foreign }
+    }
+}
+
+/// What the engine asks of the process that runs it, answered for a heap.
+#[derive(Debug)]
+pub(super) struct Host<'h>(pub(super) &'h Heap);
+
+impl Surroundings for Host<'_> {
+    fn is_dead(&self, peer: PeerSlot) -> bool {
+        match &self.0.connection {
+            Connection::Peer(membership) => membership.is_dead(peer),
+            Connection::Observer(witness) => witness.is_dead(peer),
+        }
+    }
+
+    #[inline]
+    fn ensure_storage(&self, granules: u64) -> Result<(), Fault> {
+        let heap = self.0;
+        // Relaxed: the word only remembers what this process itself has checked with the kernel.
+        let verified = heap.verified_len_bytes.load(Ordering::Relaxed);
+        if heap.shape.bytes(granules) <= verified {
+            return Ok(());
+        }
+        heap.verify_growth(granules).map_err(|_| Fault::NoStorage)
+    }
+}

@@ -1,0 +1,134 @@
+//! Growth: more object space, from any connected process, unnoticed by the others.
+//!
+//! Every process maps the most that the heap may become when it connects; behind the object's end
+//! that is address space and nothing more. To grow is to reserve storage for the new objects and
+//! their records, and then, under the lock, to raise the length by a journalled operation. A
+//! process killed in between leaves storage that the next growth finds in place.
+//!
+//! The others see a larger length with their next operation. None takes another's word for it: it
+//! looks at the object's size and reserves the records' storage itself, which costs nothing where
+//! it exists, before it touches them.
+
+use std::sync::atomic::Ordering;
+
+use crate::first_fit::layout::Position;
+use crate::heap::Heap;
+use crate::units::PeerSlot;
+use crate::{Error, Result};
+
+/// Growth on demand adds a quarter of the length, within these bounds.
+const STEP_BYTES_MIN: u64 = 64 << 10;
+const STEP_BYTES_MAX: u64 = 64 << 20;
+
+/// What an object needs of the heap.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request {
+    pub(super) granules: u64,
+    pub(super) align_granules: u64,
+}
+
+impl Heap {
+    /// Makes the heap at least `len_bytes` long, and returns its new length. Nothing happens if it
+    /// is that long already. The heap also grows by itself when an object does not fit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`] beyond the heap's `max_len`, [`Error::NoSpace`] if the system has
+    /// no room, [`Error::ReadOnly`].
+    pub fn grow(&self, len_bytes: u64) -> Result<u64> {
+        let me = self.me("grow the heap")?;
+        if len_bytes > self.shape.identity.len_max_bytes {
+            let why = "it is beyond the max_len that the heap was created with";
+            return Err(Error::InvalidOption { option: "len", value: len_bytes, why });
+        }
+        let new_end = Position(self.shape.granules(len_bytes));
+        self.grow_to(me, new_end)?;
+        Ok(self.shape.bytes(self.shape.engine.end(&self.words()).0))
+    }
+
+    /// Makes room for an object that did not fit; an error if the heap may not become that large.
+    #[cold]
+    pub(super) fn grow_for(&self, me: PeerSlot, request: Request) -> Result<()> {
+        let session = self.session(me)?;
+        let (gap, end) = (session.last_gap(), session.end());
+        drop(session);
+
+        let object = gap.0.next_multiple_of(request.align_granules);
+        let most = self.shape.granules(self.shape.identity.len_max_bytes);
+        let needed = object.saturating_add(request.granules);
+        if needed > most {
+            return Err(self.full(request));
+        }
+        if needed <= end.0 {
+            // Another process has grown the heap, or freed something, since the object did not fit.
+            return Ok(());
+        }
+        let quarter = self.shape.bytes(end.0) / 4;
+        let step = self.shape.granules(quarter.clamp(STEP_BYTES_MIN, STEP_BYTES_MAX));
+        let generous = needed.max(end.0 + step).min(most);
+        match self.grow_to(me, Position(generous)) {
+            Err(Error::NoSpace { .. }) if generous > needed => self.grow_to(me, Position(needed)),
+            grown => grown,
+        }
+    }
+
+    pub(super) fn full(&self, request: Request) -> Error {
+        let words = self.words();
+        let engine = &self.shape.engine;
+        let len_bytes = self.shape.bytes(engine.end(&words).0);
+        let live_bytes = self.shape.bytes(engine.counters(&words).granules);
+        Error::Full {
+            requested_bytes: request.granules.saturating_mul(self.shape.granule_bytes()),
+            free_bytes: len_bytes.saturating_sub(live_bytes),
+            len_bytes,
+            max_len_bytes: self.shape.identity.len_max_bytes,
+        }
+    }
+
+    fn grow_to(&self, me: PeerSlot, new_end: Position) -> Result<()> {
+        let old_end = self.shape.engine.end(&self.words());
+        if new_end > old_end {
+            self.reserve(old_end.0, new_end.0)?;
+            self.session(me)?.grow(new_end);
+        }
+        Ok(())
+    }
+
+    /// Reserves storage for the records and the objects of granules `from..to`.
+    fn reserve(&self, from: u64, to: u64) -> Result<()> {
+        let object = self.connection.object();
+        for range in self.shape.layout.storage(from, to) {
+            object.reserve(range)?;
+        }
+        let [from, to] = [from, to].map(|end| self.shape.end_of_data(self.shape.bytes(end)));
+        object.reserve(from..to)
+    }
+
+    /// Checks another process's word that the heap has `granules` granules.
+    #[cold]
+    pub(super) fn verify_growth(&self, granules: u64) -> Result<()> {
+        let len_bytes = self.shape.bytes(granules);
+        let object = self.connection.object();
+        if object.size_bytes()? < self.shape.end_of_data(len_bytes) {
+            return Err(Error::Damaged { what: "the object is shorter than its length" });
+        }
+        if !self.is_read_only() {
+            let verified = self.verified_len_bytes.load(Ordering::Relaxed);
+            for range in self.shape.layout.storage(self.shape.granules(verified), granules) {
+                object.reserve(range)?;
+            }
+        }
+        self.verified_len_bytes.fetch_max(len_bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The error behind a refused [`verify_growth`](Self::verify_growth), which the engine does not
+    /// carry.
+    #[cold]
+    pub(super) fn why_no_storage(&self) -> Error {
+        match self.verify_growth(self.shape.engine.end(&self.words()).0) {
+            Err(error) => error,
+            Ok(()) => Error::Damaged { what: "an operation under way is beyond the heap's end" },
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! What a heap tells about itself: length and use, blocks, peers, and a full audit.
+
+use std::iter::FusedIterator;
+
+use crate::Result;
+use crate::first_fit::Surroundings;
+use crate::first_fit::layout::Position;
+use crate::first_fit::{Audit, BlockState};
+use crate::heap::connection::{Connection, Host};
+use crate::heap::shape::END_OF_RECORDS;
+use crate::heap::{Block, Finding, Heap, Info, Peer, Report, Stats};
+use crate::peers;
+use crate::segment::format;
+use crate::segment::words::Words;
+use crate::units::WordIndex;
+
+/// How often an observer audits a heap that does not stand still.
+const AUDIT_TRIES: u32 = 4;
+
+impl Heap {
+    /// What the heap is.
+    #[must_use]
+    pub fn info(&self) -> Info {
+        let identity = self.shape.identity;
+        Info {
+            format_version: format::VERSION,
+            policy: self.shape.policy,
+            granule_bytes: self.shape.granule.bytes(),
+            len_bytes: self.len_bytes(),
+            max_len_bytes: identity.len_max_bytes,
+            data_offset_bytes: identity.data_offset.0,
+            peer_limit: identity.peer_limit as u32,
+            created_unix_ns: identity.created_unix_ns,
+            id: identity.id,
+        }
+    }
+
+    fn len_bytes(&self) -> u64 {
+        self.shape.bytes(self.shape.engine.end(&self.words()).0)
+    }
+
+    /// How full the heap is. Costs a few loads, and a system call for each process record in use.
+    ///
+    /// ```
+    /// use std::alloc::Layout;
+    /// # let heap = shmheap::HeapOptions::new(1 << 16).create_memfd()?;
+    /// heap.alloc(Layout::new::<[u8; 100]>())?;
+    /// let stats = heap.stats();
+    /// assert_eq!((stats.live_objects, stats.live_bytes), (1, 112));
+    /// assert_eq!(stats.free_bytes + stats.live_bytes, stats.len_bytes);
+    /// # Ok::<(), shmheap::Error>(())
+    /// ```
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let words = self.words();
+        let engine = &self.shape.engine;
+        let counters = engine.counters(&words);
+        let len_bytes = self.len_bytes();
+        let live_bytes =
+            counters.granules.saturating_mul(self.shape.granule_bytes()).min(len_bytes);
+        let peers = self.peers();
+        let peers_alive = peers.iter().filter(|peer| peer.alive).count() as u32;
+        let layout = &self.shape.layout;
+        let records_end = END_OF_RECORDS.0;
+        let metadata_bytes: u64 = layout
+            .storage(0, self.shape.granules(len_bytes))
+            .iter()
+            .map(|range| range.end - range.start.max(records_end))
+            .sum();
+        Stats {
+            len_bytes,
+            max_len_bytes: self.shape.identity.len_max_bytes,
+            live_bytes,
+            live_objects: counters.objects,
+            free_bytes: len_bytes - live_bytes,
+            largest_free_bytes: self.shape.bytes(engine.longest_free(&words)),
+            metadata_bytes: records_end + metadata_bytes,
+            operations: engine.operations(&words),
+            lock_holder: engine.lock_holder(&words).map(|slot| slot.0),
+            peers_alive,
+            peers_dead: peers.len() as u32 - peers_alive,
+        }
+    }
+
+    /// The processes that are connected, or died connected and were not swept yet. Observers are
+    /// not among them.
+    #[must_use]
+    pub fn peers(&self) -> Vec<Peer> {
+        let own = match &self.connection {
+            Connection::Peer(membership) => membership.slot(),
+            Connection::Observer(_) => None,
+        };
+        peers::list(&self.words(), self.shape.records, self.connection.witness(), own)
+            .into_iter()
+            .map(|state| Peer {
+                slot: state.slot.0,
+                alive: state.alive,
+                is_self: own == Some(state.slot),
+                pid: state.pid,
+                pid_namespace: state.pid_namespace,
+                connected_unix_ns: state.connected_unix_ns,
+                command: state.command,
+            })
+            .collect()
+    }
+
+    /// Does for dead peers what they left half done and frees their records; returns how many.
+    /// The next connection or operation would do the same for the one it comes across.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly).
+    pub fn sweep(&self) -> Result<u32> {
+        self.me("sweep dead peers")?;
+        match &self.connection {
+            Connection::Peer(membership) => {
+                Ok(membership.sweep(&self.words(), &|slot| self.adopt(slot)))
+            }
+            Connection::Observer(_) => Ok(0),
+        }
+    }
+
+    /// All blocks in order of address, live and free. Taken without a lock: while other processes
+    /// allocate, it is a walk through a changing heap that ends in any case.
+    #[must_use]
+    pub fn blocks(&self) -> Blocks<'_> {
+        Blocks { heap: self, at: Position(0) }
+    }
+
+    /// A full audit of the heap's records, which are trusted in nothing: it cannot be crashed or
+    /// kept from ending by what stands in them.
+    ///
+    /// Connected for writing, it holds the heap's lock meanwhile, for a time that grows with the
+    /// heap's length, and is exact. A read-only connection audits without the lock, again if
+    /// something changed meanwhile.
+    ///
+    /// ```
+    /// # let heap = shmheap::HeapOptions::new(1 << 16).create_memfd()?;
+    /// let report = heap.check();
+    /// assert!(report.is_sound(), "{:?}", report.findings);
+    /// # Ok::<(), shmheap::Error>(())
+    /// ```
+    #[must_use]
+    pub fn check(&self) -> Report {
+        let mut report = match self.me("audit").and_then(|me| self.session(me)) {
+            Ok(session) => self.report(self.audit(session.end()), true),
+            Err(crate::Error::ReadOnly { .. }) => self.check_unlocked(),
+            Err(error) => {
+                let mut report = self.check_unlocked();
+                add(&mut report, "lock", format::LOCK_AT, error.to_string());
+                report
+            }
+        };
+        self.check_header(&mut report);
+        report
+    }
+
+    fn audit(&self, end: Position) -> Audit {
+        self.shape.engine.audit(&self.words(), end, Report::FINDINGS_MAX)
+    }
+
+    fn check_unlocked(&self) -> Report {
+        let words = self.words();
+        let engine = &self.shape.engine;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let before = (engine.operations(&words), engine.lock_holder(&words));
+            let end = engine.end(&words);
+            let end = match Host(self).ensure_storage(end.0) {
+                Ok(()) => end,
+                Err(_) => Position(0),
+            };
+            let audit = self.audit(end);
+            let after = (engine.operations(&words), engine.lock_holder(&words));
+            let recovery_pending = after.1.is_some_and(|holder| Host(self).is_dead(holder));
+            let stood_still = before == after && (after.1.is_none() || recovery_pending);
+            if stood_still || tries == AUDIT_TRIES {
+                return Report { recovery_pending, ..self.report(audit, stood_still) };
+            }
+        }
+    }
+
+    fn report(&self, audit: Audit, stood_still: bool) -> Report {
+        Report {
+            findings: audit
+                .flaws
+                .into_iter()
+                .map(|flaw| Finding {
+                    rule: flaw.rule,
+                    offset_bytes: flaw.at.0,
+                    detail: flaw.detail,
+                })
+                .collect(),
+            more_findings: audit.more,
+            stood_still,
+            recovery_pending: false,
+            blocks: audit.blocks,
+            live_objects: audit.live_objects,
+            live_bytes: self.shape.bytes(audit.live_granules),
+            free_bytes: self.shape.bytes(audit.free_granules),
+        }
+    }
+
+    /// The header is compared with what was judged at the connection, the object with its length.
+    fn check_header(&self, report: &mut Report) {
+        let words = self.words();
+        for (at, expected) in (0..).map(WordIndex).zip(self.shape.identity.words()) {
+            let found = words.load(at);
+            if found != expected {
+                add(report, "header", at, format!("{found:#x} where {expected:#x} belongs"));
+            }
+        }
+        let expected_bytes = self.shape.end_of_data(self.len_bytes());
+        match self.connection.object().size_bytes() {
+            Ok(found_bytes) if found_bytes < expected_bytes => {
+                let detail = format!("the object has {found_bytes} bytes of {expected_bytes}");
+                add(report, "length", format::LENGTH_AT, detail);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn add(report: &mut Report, rule: &'static str, at: WordIndex, detail: String) {
+    report.findings.push(Finding { rule, offset_bytes: at.offset().0, detail });
+}
+
+/// Iterator over the blocks of a heap; made by [`Heap::blocks`].
+#[derive(Debug, Clone)]
+pub struct Blocks<'h> {
+    heap: &'h Heap,
+    at: Position,
+}
+
+impl Iterator for Blocks<'_> {
+    type Item = Block;
+
+    fn next(&mut self) -> Option<Block> {
+        let words = self.heap.words();
+        let engine = &self.heap.shape.engine;
+        let end = engine.end(&words);
+        if Host(self.heap).ensure_storage(end.0).is_err() {
+            self.at = Position(u64::MAX);
+        }
+        while self.at < end {
+            let at = self.at;
+            let block = engine.block(&words, at, end);
+            self.at = engine.next_start(&words, at, end);
+            let (granules, live) = match block {
+                BlockState::Live(granules) => (granules, true),
+                BlockState::Free(granules) => (granules, false),
+                // The block was joined with another since the last step.
+                BlockState::Inside => continue,
+            };
+            return Some(Block {
+                handle: self.heap.handle_of(at),
+                bytes: self.heap.shape.bytes(granules),
+                live,
+            });
+        }
+        // For good, also if the heap grows.
+        self.at = Position(u64::MAX);
+        None
+    }
+}
+
+impl FusedIterator for Blocks<'_> {}

@@ -1,0 +1,132 @@
+//! `Heap`: the public face of a segment, and this process's connection to it.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `options`, `report` | plain values of the interface |
+//! | `shape` | from options, or a stranger's header, to offsets: where everything lies |
+//! | `open` | create, connect, destroy: how a heap comes to be found |
+//! | `connection` | who this process is to the others; what the engine asks of it |
+//! | `allocate` | objects: alloc, free, realloc, handles |
+//! | `grow` | more room, from any process, unnoticed by the others |
+//! | `space` | the one unsafe file: the bytes of objects |
+//! | `inspect` | stats, audit, blocks, peers |
+//! | `catalog` | all heaps of the machine |
+
+mod allocate;
+mod catalog;
+mod connection;
+mod grow;
+mod inspect;
+mod open;
+mod options;
+mod report;
+mod shape;
+mod space;
+
+use crate::Handle;
+pub use catalog::{Listing, list, sweep_unfinished};
+use connection::{Connection, Host};
+pub use inspect::Blocks;
+pub use options::{Granule, HeapOptions, Policy};
+pub use report::{Block, Finding, Info, Peer, Report, Stats};
+use shape::Shape;
+use space::Space;
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use crate::Result;
+use crate::first_fit::Session;
+use crate::os::{Futex, Mapping};
+use crate::segment::words::Row;
+use crate::units::PeerSlot;
+
+/// A heap in shared memory that this process is connected to.
+///
+/// Any thread may use it at any time. Dropping it disconnects: the heap and its objects stay, for
+/// the other processes and for whoever connects later, until [`Heap::destroy`].
+///
+/// A forked child may use the heap of its parent as it is: it becomes a peer of its own with its
+/// first operation. Pointers into the heap stay valid in the child.
+///
+/// # Killed and stopped processes
+///
+/// A process killed at any instruction leaves the heap sound: an operation that it was in the
+/// middle of is undone or completed by the next process that needs the heap's lock. Objects that it
+/// had allocated stay. While a process is *stopped* in the middle of an operation, others wait for
+/// it.
+///
+/// ```
+/// use shmheap::{Handle, Heap};
+/// use std::alloc::Layout;
+/// # let name = format!("/doc-heap-{}", std::process::id());
+///
+/// let heap = Heap::create(&name, 1 << 20)?;
+/// let number = heap.alloc(Layout::new::<u64>())?.cast::<u64>();
+/// // SAFETY: the object is ours, large enough and aligned.
+/// unsafe { number.write(42) };
+/// let handle: Handle = heap.handle(number.cast())?;
+///
+/// // Another process would do this:
+/// let peer = Heap::connect(&name)?;
+/// let number = peer.resolve(handle)?.cast::<u64>();
+/// // SAFETY: the handle names a live object that holds a u64.
+/// assert_eq!(unsafe { number.read() }, 42);
+/// // SAFETY: nobody uses the object from here on.
+/// unsafe { peer.free(number.cast())? };
+///
+/// Heap::destroy(&name)?;
+/// # Ok::<(), shmheap::Error>(())
+/// ```
+pub struct Heap {
+    label: String,
+    shape: Shape,
+    mapping: Mapping,
+    connection: Connection,
+    /// Bytes of object space whose records this process knows to have storage; never more than the
+    /// heap's length. The fast paths compare with it and nothing else.
+    verified_len_bytes: AtomicU64,
+}
+
+impl Heap {
+    /// The records of the heap.
+    #[inline]
+    fn words(&self) -> Row<'_, Futex> {
+        Row::new(self.mapping.words(self.shape.data_offset.word().0), Futex)
+    }
+
+    /// The right to change the heap.
+    #[inline]
+    fn session(&self, me: PeerSlot) -> Result<Session<'_, Row<'_, Futex>>> {
+        let engine = &self.shape.engine;
+        engine.session(self.words(), me, &Host(self)).map_err(|fault| self.explain(fault, 0))
+    }
+
+    /// The bytes of the objects.
+    #[inline]
+    fn space(&self) -> Space {
+        Space::new(self.mapping.base(), self.shape.data_offset, self.shape.granule_bytes())
+    }
+
+    /// Whether this connection can look but not change: see
+    /// [`connect_read_only`](Self::connect_read_only).
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.connection.is_observer()
+    }
+}
+
+impl fmt::Debug for Heap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Heap").field("name", &self.label).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        self.connection.leave(&self.words());
+    }
+}
+
+#[cfg(test)]
+mod tests;

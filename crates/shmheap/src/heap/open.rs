@@ -1,0 +1,256 @@
+//! How a heap comes to be found: create, connect, destroy.
+//!
+//! Creation fills an object that nobody can see, joins it as its first peer, and gives it its name
+//! last; so whoever finds the name finds a whole heap with a live peer. Connecting judges a
+//! stranger's header by `pread` before a byte of it is mapped.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+
+use crate::error::NotAHeap;
+use crate::heap::connection::Connection;
+use crate::heap::shape::{END_OF_RECORDS, Shape};
+use crate::heap::{Heap, HeapOptions};
+use crate::os::{Access, Futex, Mapping, Object, ObjectPath, Unpublished, Witness, object, socket};
+use crate::peers::Membership;
+use crate::segment::format::{self, Identity, Refused};
+use crate::segment::words::{Row, Words};
+use crate::units::WordIndex;
+use crate::{Error, Result};
+
+impl Heap {
+    /// Creates a named heap of fixed length with the default options: see [`HeapOptions`].
+    ///
+    /// # Errors
+    ///
+    /// As [`HeapOptions::create`].
+    pub fn create(name: impl AsRef<OsStr>, len_bytes: u64) -> Result<Self> {
+        HeapOptions::new(len_bytes).create(name)
+    }
+
+    pub(super) fn create_named(name: &OsStr, options: &HeapOptions) -> Result<Self> {
+        Self::create_at(&ObjectPath::named(name)?, options)
+    }
+
+    pub(super) fn create_in_file(path: &Path, options: &HeapOptions) -> Result<Self> {
+        Self::create_at(&ObjectPath::file(path)?, options)
+    }
+
+    fn create_at(at: &ObjectPath, options: &HeapOptions) -> Result<Self> {
+        let (shape, len_bytes) = Shape::of_options(options)?;
+        let unpublished = Unpublished::create(at, options.mode, options.group)?;
+        let heap = Self::fill(unpublished.object(), shape, len_bytes)?;
+        unpublished.publish()?;
+        Ok(heap)
+    }
+
+    pub(super) fn create_in_memfd(options: &HeapOptions) -> Result<Self> {
+        let (shape, len_bytes) = Shape::of_options(options)?;
+        let object = Object::memfd(options.mode, options.group)?;
+        let heap = Self::fill(&object, shape, len_bytes)?;
+        object.seal_against_shrinking()?;
+        Ok(heap)
+    }
+
+    /// Makes an empty object a heap, and this process its first peer.
+    fn fill(object: &Object, shape: Shape, len_bytes: u64) -> Result<Self> {
+        let granules = shape.granules(len_bytes);
+        object.reserve(0..END_OF_RECORDS.0)?;
+        for range in shape.layout.storage(0, granules) {
+            object.reserve(range)?;
+        }
+        object.reserve(shape.data_offset.0..shape.end_of_data(len_bytes))?;
+        let mapping = Mapping::new(object, shape.mapped_bytes())?;
+        let words = Row::new(mapping.words(shape.data_offset.word().0), Futex);
+        shape.engine.format(&words, granules);
+        for (at, word) in (0..).zip(shape.identity.words()) {
+            words.store(WordIndex(at), word);
+        }
+        Self::connected(object, shape, mapping, len_bytes)
+    }
+
+    /// Connects to a named heap.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]; [`Error::NotAHeap`], [`Error::VersionMismatch`] for what is no usable
+    /// heap; [`Error::PermissionDenied`], [`Error::AddressSpace`], [`Error::TooManyPeers`].
+    pub fn connect(name: impl AsRef<OsStr>) -> Result<Self> {
+        Self::connect_to(&Object::open(&ObjectPath::named(name.as_ref())?, Access::ReadWrite)?)
+    }
+
+    /// Connects to a named heap to look at it: objects can be resolved and read, and the heap
+    /// inspected. Nothing can be changed, read permission is enough, and no peer knows of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_read_only(name: impl AsRef<OsStr>) -> Result<Self> {
+        Self::connect_to(&Object::open(&ObjectPath::named(name.as_ref())?, Access::ReadOnly)?)
+    }
+
+    /// Connects to a heap in a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_file(path: impl AsRef<Path>) -> Result<Self> {
+        Self::connect_to(&Object::open(&ObjectPath::file(path.as_ref())?, Access::ReadWrite)?)
+    }
+
+    /// Connects to a heap in a file to look at it: see
+    /// [`connect_read_only`](Self::connect_read_only).
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_file_read_only(path: impl AsRef<Path>) -> Result<Self> {
+        Self::connect_to(&Object::open(&ObjectPath::file(path.as_ref())?, Access::ReadOnly)?)
+    }
+
+    /// Connects to a heap through a descriptor of its object, inherited or received. A descriptor
+    /// open for reading alone makes a read-only connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub fn connect_fd(fd: OwnedFd) -> Result<Self> {
+        Self::connect_to(&Object::from_fd(fd)?)
+    }
+
+    /// Sends the heap to the process at the other end of a Unix socket, which takes it with
+    /// [`receive_from`](Self::receive_from).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] if the socket refuses.
+    ///
+    /// ```
+    /// use shmheap::{Heap, HeapOptions};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// let (here, there) = UnixStream::pair().unwrap();
+    /// let heap = HeapOptions::new(1 << 16).create_memfd()?;
+    /// heap.send_to(&here)?;
+    /// let same = Heap::receive_from(&there)?;
+    /// assert_eq!(same.info().id, heap.info().id);
+    /// # Ok::<(), shmheap::Error>(())
+    /// ```
+    pub fn send_to(&self, socket: &UnixStream) -> Result<()> {
+        let fd = self.to_fd()?;
+        socket::send_fd(socket, std::os::fd::AsFd::as_fd(&fd))
+    }
+
+    /// Connects to the heap that [`send_to`](Self::send_to) sent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] if no descriptor comes; else as [`connect`](Self::connect).
+    pub fn receive_from(socket: &UnixStream) -> Result<Self> {
+        Self::connect_fd(socket::receive_fd(socket)?)
+    }
+
+    /// A new descriptor of the heap's object, closed on exec, for
+    /// [`connect_fd`](Self::connect_fd) elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] if the process may open no more.
+    pub fn to_fd(&self) -> Result<OwnedFd> {
+        self.connection.object().duplicate()
+    }
+
+    fn connect_to(object: &Object) -> Result<Self> {
+        let (shape, len_bytes) = judge(object)?;
+        let mapping = Mapping::new(object, shape.mapped_bytes())?;
+        Self::connected(object, shape, mapping, len_bytes)
+    }
+
+    /// The heap in a mapped segment that is known to be sound, with this process as a peer or an
+    /// observer of it.
+    fn connected(object: &Object, shape: Shape, mapping: Mapping, len_bytes: u64) -> Result<Self> {
+        let connection = match object.access() {
+            Access::ReadOnly => Connection::Observer(Witness::new(object)?),
+            Access::ReadWrite => Connection::Peer(Membership::new(object, shape.records)?),
+        };
+        let heap = Self {
+            label: object.label().to_owned(),
+            shape,
+            mapping,
+            connection,
+            verified_len_bytes: AtomicU64::new(len_bytes),
+        };
+        if !heap.is_read_only() {
+            heap.me("connect")?;
+        }
+        Ok(heap)
+    }
+
+    /// Removes a heap's name. Processes that are connected go on undisturbed; the memory is
+    /// returned when the last of them disconnects. What is no heap is left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::PermissionDenied`], [`Error::NotAHeap`].
+    pub fn destroy(name: impl AsRef<OsStr>) -> Result<()> {
+        destroy_at(&ObjectPath::named(name.as_ref())?)
+    }
+
+    /// Removes a file that holds a heap: see [`destroy`](Self::destroy).
+    ///
+    /// # Errors
+    ///
+    /// As [`destroy`](Self::destroy).
+    pub fn destroy_file(path: impl AsRef<Path>) -> Result<()> {
+        destroy_at(&ObjectPath::file(path.as_ref())?)
+    }
+
+    /// Disconnects, as dropping does; for those who like to see it.
+    pub fn disconnect(self) {}
+}
+
+fn destroy_at(at: &ObjectPath) -> Result<()> {
+    match Object::open(at, Access::ReadOnly) {
+        Ok(object) => match judge(&object) {
+            // A heap that cannot be used, but was one, is its owner's to remove.
+            Ok(_) | Err(Error::VersionMismatch { .. }) => object::unlink(at),
+            Err(Error::NotAHeap {
+                why: NotAHeap::Truncated { .. } | NotAHeap::BadHeader(_),
+                ..
+            }) => object::unlink(at),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// The shape and the length of an object that claims to be a heap, if it is one.
+pub(super) fn judge(object: &Object) -> Result<(Shape, u64)> {
+    let refuse = |why| Error::NotAHeap { name: object.label().to_owned(), why };
+    let mut prologue = [0; format::PROLOGUE_BYTES];
+    let found = object.read_at(&mut prologue, 0)?;
+    let (identity, len_bytes) =
+        Identity::read(&prologue[..found]).map_err(|refused| match refused {
+            Refused::NotAHeap(why) => refuse(why),
+            Refused::Version(found) => Error::VersionMismatch {
+                name: object.label().to_owned(),
+                found,
+                supported: format::VERSION,
+            },
+        })?;
+    let shape = Shape::of_identity(identity).map_err(refuse)?;
+    if len_bytes == 0
+        || !len_bytes.is_multiple_of(shape.granule_bytes())
+        || len_bytes > identity.len_max_bytes
+    {
+        return Err(refuse(NotAHeap::BadHeader("length")));
+    }
+    let (expected_bytes, found_bytes) = (shape.end_of_data(len_bytes), object.size_bytes()?);
+    if found_bytes < expected_bytes {
+        return Err(refuse(NotAHeap::Truncated { expected_bytes, found_bytes }));
+    }
+    Ok((shape, len_bytes))
+}

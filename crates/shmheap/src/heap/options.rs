@@ -1,0 +1,159 @@
+//! Everything that is chosen when a heap is made.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use crate::{Error, Heap, Result};
+
+/// How a heap places objects. Chosen at creation and recorded in the header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Policy {
+    /// Exact first fit: every object gets the lowest address that holds it.
+    FirstFit,
+}
+
+/// The unit in which the first-fit policy places objects: every object starts at a multiple of it
+/// and every size is rounded up to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Granule {
+    /// 8 bytes: the least waste for tiny objects; what the original C library promises.
+    Eight,
+    /// 16 bytes: every object is aligned for any C type, as `malloc` does.
+    Sixteen,
+}
+
+impl Granule {
+    /// The granule's size in bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::Eight => 8,
+            Self::Sixteen => 16,
+        }
+    }
+
+    /// The granule of `bytes` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidOption`] unless `bytes` is 8 or 16.
+    pub fn from_bytes(bytes: u64) -> Result<Self> {
+        match bytes {
+            8 => Ok(Self::Eight),
+            16 => Ok(Self::Sixteen),
+            value => {
+                Err(Error::InvalidOption { option: "granule", value, why: "it is 8 or 16 bytes" })
+            }
+        }
+    }
+}
+
+/// Builder for a new heap.
+///
+/// ```
+/// use shmheap::{Granule, HeapOptions};
+/// # let name = format!("/doc-options-{}", std::process::id());
+/// let heap = HeapOptions::new(1 << 20)       // 1 MiB now,
+///     .max_len(1 << 30)                      // up to 1 GiB on demand,
+///     .mode(0o660)                           // for owner and group, whatever the umask
+///     .granule(Granule::Sixteen)
+///     .create(&name)?;
+/// assert_eq!(heap.info().max_len_bytes, 1 << 30);
+/// shmheap::Heap::destroy(&name)?;
+/// # Ok::<(), shmheap::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a heap is made by `create`, `create_file` or `create_memfd`"]
+pub struct HeapOptions {
+    pub(crate) len_bytes: u64,
+    pub(crate) max_len_bytes: Option<u64>,
+    pub(crate) granule: Granule,
+    pub(crate) policy: Policy,
+    pub(crate) mode: u32,
+    pub(crate) group: Option<u32>,
+}
+
+impl HeapOptions {
+    /// A heap for `len_bytes` bytes of objects, rounded up to the granule. All of it is usable: the
+    /// heap's own records lie outside and are added to it.
+    pub fn new(len_bytes: u64) -> Self {
+        Self {
+            len_bytes,
+            max_len_bytes: None,
+            granule: Granule::Sixteen,
+            policy: Policy::FirstFit,
+            mode: 0o600,
+            group: None,
+        }
+    }
+
+    /// Lets the heap grow to `max_len_bytes` bytes of objects, on demand, from any process. Address
+    /// space for it is taken at once, storage only as it grows. Default: it never grows.
+    pub fn max_len(mut self, max_len_bytes: u64) -> Self {
+        self.max_len_bytes = Some(max_len_bytes);
+        self
+    }
+
+    /// Unit of placement. Default: [`Granule::Sixteen`].
+    pub fn granule(mut self, granule: Granule) -> Self {
+        self.granule = granule;
+        self
+    }
+
+    /// How objects are placed. Default: [`Policy::FirstFit`].
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Permission bits, set exactly, whatever the umask. Default: `0o600`, the owner alone.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Numeric group that owns the heap. Default: the group of this process.
+    pub fn group(mut self, gid: u32) -> Self {
+        self.group = Some(gid);
+        self
+    }
+
+    /// Creates a named heap in POSIX shared memory. The name follows `shm_open(3)`: an optional
+    /// leading slash, no other, at most 254 bytes.
+    ///
+    /// The heap appears under its name complete or not at all: no process sees a half-made one, and
+    /// a creator killed on the way leaves nothing under the name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyExists`], [`Error::InvalidName`], [`Error::InvalidOption`],
+    /// [`Error::NoSpace`], [`Error::AddressSpace`], [`Error::PermissionDenied`].
+    pub fn create(&self, name: impl AsRef<OsStr>) -> Result<Heap> {
+        Heap::create_named(name.as_ref(), self)
+    }
+
+    /// Creates a heap in a regular file on disk.
+    ///
+    /// The file outlives a reboot, but only a clean one: after a power failure its content is
+    /// whatever the file system kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub fn create_file(&self, path: impl AsRef<Path>) -> Result<Heap> {
+        Heap::create_in_file(path.as_ref(), self)
+    }
+
+    /// Creates a heap without a name, in a memfd: it is passed on with
+    /// [`Heap::send_to`] or inherited, and is gone with its last process.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub fn create_memfd(&self) -> Result<Heap> {
+        Heap::create_in_memfd(self)
+    }
+}

@@ -1,0 +1,159 @@
+//! From options, or from a stranger's header, to offsets: where everything in a segment lies.
+//!
+//! A header is believed only if the offsets it states are those that this library computes from
+//! its options: nothing read from a segment is used as an offset itself.
+
+use crate::error::NotAHeap;
+use crate::first_fit::layout::{FAN_OUT, Layout, REGION_GRANULES, REGION_WORDS};
+use crate::first_fit::{FirstFit, HeaderWords, JOURNAL_WORDS};
+use crate::heap::{Granule, HeapOptions, Policy};
+use crate::os::process;
+use crate::peers::{RECORD_WORDS, RECORDS, RecordTable};
+use crate::segment::format::{self, Identity};
+use crate::units::{Offset, PAGE_BYTES, WORD_BYTES, round_up};
+use crate::{Error, Result};
+
+/// The header's number of the policy.
+const FIRST_FIT: u64 = 1;
+
+/// Changes with every constant that places something, so that a library with other constants
+/// refuses the segment instead of misreading it.
+const LAYOUT: u64 = format::fingerprint(&[
+    format::RECORDS.0,
+    RECORDS as u64,
+    RECORD_WORDS,
+    REGION_GRANULES,
+    REGION_WORDS,
+    FAN_OUT,
+    format::LENGTH_AT.0,
+    format::LOCK_AT.0,
+    format::JOURNAL_AT.0,
+    JOURNAL_WORDS,
+    format::COUNTERS_AT.0,
+    PAGE_BYTES,
+]);
+
+/// The first byte behind the process records.
+pub(super) const END_OF_RECORDS: Offset =
+    Offset(format::RECORDS.0 + RECORDS as u64 * RECORD_WORDS * WORD_BYTES);
+
+/// Where everything in one segment lies; private to the process.
+#[derive(Debug)]
+pub(super) struct Shape {
+    pub(super) identity: Identity,
+    pub(super) granule: Granule,
+    pub(super) policy: Policy,
+    pub(super) data_offset: Offset,
+    pub(super) records: RecordTable,
+    pub(super) layout: Layout,
+    pub(super) engine: FirstFit,
+    /// `granule_bytes` is this power of two.
+    granule_shift: u32,
+}
+
+impl Shape {
+    /// The shape of a new heap, and its length in bytes at the start.
+    pub(super) fn of_options(options: &HeapOptions) -> Result<(Self, u64)> {
+        let granule_bytes = options.granule.bytes();
+        let len_bytes = whole_granules("len", options.len_bytes, granule_bytes)?;
+        let max_len_bytes = match options.max_len_bytes {
+            None => len_bytes,
+            Some(bytes) => whole_granules("max_len", bytes, granule_bytes)?,
+        };
+        if max_len_bytes < len_bytes {
+            let why = "it is less than the length at the start";
+            return Err(Error::InvalidOption { option: "max_len", value: max_len_bytes, why });
+        }
+        let Policy::FirstFit = options.policy;
+        let mut identity = Identity {
+            layout: LAYOUT,
+            policy: FIRST_FIT,
+            granule_bytes,
+            len_max_bytes: max_len_bytes,
+            data_offset: Offset(0),
+            peer_limit: u64::from(RECORDS),
+            created_unix_ns: process::unix_time_ns(),
+            id: process::random_bits()?,
+        };
+        let shape = Self::new(identity).ok_or(Error::InvalidOption {
+            option: "max_len",
+            value: max_len_bytes,
+            why: "no heap is that large",
+        })?;
+        identity.data_offset = shape.data_offset;
+        Ok((Self { identity, ..shape }, len_bytes))
+    }
+
+    /// The shape that a header describes, if it is one that this library would make.
+    pub(super) fn of_identity(identity: Identity) -> Result<Self, NotAHeap> {
+        let shape = Self::new(identity).ok_or(NotAHeap::BadHeader("options"))?;
+        let matches = identity.layout == LAYOUT
+            && identity.data_offset == shape.data_offset
+            && identity.peer_limit == u64::from(RECORDS);
+        if matches { Ok(shape) } else { Err(NotAHeap::BadHeader("layout")) }
+    }
+
+    fn new(identity: Identity) -> Option<Self> {
+        let granule = Granule::from_bytes(identity.granule_bytes).ok()?;
+        let (bytes, len_max) = (granule.bytes(), identity.len_max_bytes);
+        if identity.policy != FIRST_FIT
+            || !len_max.is_multiple_of(bytes)
+            || len_max > format::LEN_MAX_BYTES
+        {
+            return None;
+        }
+        let layout = Layout::new(END_OF_RECORDS, len_max / bytes)?;
+        let header = HeaderWords {
+            lock: format::LOCK_AT,
+            journal: format::JOURNAL_AT,
+            counters: format::COUNTERS_AT,
+            length: format::LENGTH_AT,
+        };
+        Some(Self {
+            identity,
+            granule,
+            policy: Policy::FirstFit,
+            data_offset: Offset(round_up(layout.end().0, PAGE_BYTES)?),
+            records: RecordTable::new(format::RECORDS.word(), RECORDS),
+            engine: FirstFit::new(&layout, header, bytes),
+            layout,
+            granule_shift: bytes.trailing_zeros(),
+        })
+    }
+
+    #[inline]
+    pub(super) fn granule_bytes(&self) -> u64 {
+        1 << self.granule_shift
+    }
+
+    /// How many granules hold so many bytes.
+    #[inline]
+    pub(super) fn granules(&self, bytes: u64) -> u64 {
+        (bytes >> self.granule_shift) + u64::from(bytes & (self.granule_bytes() - 1) != 0)
+    }
+
+    /// How many bytes so many granules are.
+    #[inline]
+    pub(super) fn bytes(&self, granules: u64) -> u64 {
+        granules << self.granule_shift
+    }
+
+    /// The first byte behind an object space of `len_bytes`.
+    pub(super) fn end_of_data(&self, len_bytes: u64) -> u64 {
+        self.data_offset.0 + len_bytes
+    }
+
+    /// What the mapping of the segment covers.
+    pub(super) fn mapped_bytes(&self) -> u64 {
+        self.end_of_data(self.identity.len_max_bytes)
+    }
+}
+
+fn whole_granules(option: &'static str, bytes: u64, granule_bytes: u64) -> Result<u64> {
+    let refuse = |why| Err(Error::InvalidOption { option, value: bytes, why });
+    match round_up(bytes, granule_bytes) {
+        Some(0) => refuse("a heap has room for one granule at the least"),
+        Some(rounded) if rounded <= format::LEN_MAX_BYTES => Ok(rounded),
+        _ => refuse("no heap is larger than 64 TiB"),
+    }
+}

@@ -1,0 +1,4 @@
+//! Tests of the whole heap that need to see its inside.
+
+mod format;
+mod trouble;

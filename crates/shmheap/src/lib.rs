@@ -1,0 +1,68 @@
+//! malloc for shared memory.
+//!
+//! A process creates a named heap; any other process connects by name; all of them allocate and
+//! free objects in it, hand them to each other as position-independent handles, and go on when one
+//! of them is killed at any instruction.
+//!
+//! ```text
+//!   process A                     segment                      process B
+//!   Heap::create("/demo", ..)   +------------------------+     Heap::connect("/demo")
+//!   alloc -> pointer            | header, peers, records |
+//!   handle(pointer) -> 0x22040 -|- - - - - - - - - - - - |-->  resolve(0x22040) -> pointer
+//!                               | objects                |     free
+//!                               +------------------------+
+//! ```
+//!
+//! ```
+//! use shmheap::Heap;
+//! use std::alloc::Layout;
+//!
+//! # let name = format!("/doc-crate-{}", std::process::id());
+//! let heap = Heap::create(&name, 1 << 20)?;
+//! let text = heap.alloc(Layout::new::<[u8; 5]>())?;
+//! // SAFETY: the object is ours and has five bytes.
+//! unsafe { text.cast::<[u8; 5]>().write(*b"hello") };
+//! let handle = heap.handle(text)?; // a plain integer: send it anywhere
+//!
+//! let other = Heap::connect(&name)?; // usually in another process
+//! // SAFETY: the handle names a live object of five bytes that nobody writes.
+//! assert_eq!(unsafe { other.resolve(handle)?.cast::<[u8; 5]>().read() }, *b"hello");
+//! Heap::destroy(&name)?;
+//! # Ok::<(), shmheap::Error>(())
+//! ```
+//!
+//! The layers, lowest first; each uses only lower ones:
+//!
+//! | module | gives |
+//! |---|---|
+//! | `error`, `handle`, `units` | what goes wrong, what is handed on, what must not be mixed up |
+//! | `os` | everything the system gives, nothing about heaps |
+//! | `segment` | the shared bytes: the gate to them, and their header |
+//! | `peers` | who is connected, and the kernel's word on who is dead |
+//! | `first_fit` | the engine: which bytes belong to which object |
+//! | `heap` | the public [`Heap`] |
+
+mod error;
+mod handle;
+mod units;
+
+mod os;
+mod segment;
+
+mod peers;
+
+mod first_fit;
+
+mod heap;
+
+pub use error::{Error, NotAHeap, NotLive, Result};
+pub use handle::Handle;
+pub use heap::{
+    Block, Blocks, Finding, Granule, Heap, HeapOptions, Info, Listing, Peer, Policy, Report, Stats,
+    list, sweep_unfinished,
+};
+
+/// The programs in the README compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -1,0 +1,103 @@
+//! Memory that a forked child finds empty.
+//!
+//! What a process has told the kernel and other processes about itself does not hold for its
+//! children, and a library cannot count on being told of a fork: `pthread_atfork` misses a raw
+//! `clone`. The kernel empties these words in every child, so one load tells whether what they say
+//! was said by this process.
+//!
+//! # Unsafe code
+//!
+//! Mapping, unmapping, and the view of the mapped page as words.
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU64;
+
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use super::refused;
+use crate::Result;
+
+/// Words in the smallest page that Linux has; larger pages are used in part.
+const WORDS: usize = 4096 / size_of::<AtomicU64>();
+
+/// A few private words, all zero in the process that made them at first and in each child.
+#[derive(Debug)]
+pub(crate) struct WipeOnFork {
+    page: NonNull<[AtomicU64; WORDS]>,
+}
+
+// SAFETY: the page belongs to the process and is only reached as atomics.
+unsafe impl Send for WipeOnFork {}
+// SAFETY: as above.
+unsafe impl Sync for WipeOnFork {}
+
+impl WipeOnFork {
+    pub(crate) fn new() -> Result<Self> {
+        let failed = refused("mapping a page that children find empty");
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let len = size_of::<[AtomicU64; WORDS]>();
+        // SAFETY: without MAP_FIXED the kernel chooses a range that nothing else uses.
+        let mapped = unsafe {
+            rustix::mm::mmap_anonymous(ptr::null_mut(), len, protection, MapFlags::PRIVATE)
+        };
+        let page = NonNull::new(mapped.map_err(&failed)?.cast());
+        let words = Self { page: page.ok_or_else(|| failed(Errno::FAULT))? };
+        // SAFETY: the range was mapped just now; the advice changes nothing in this process.
+        unsafe { rustix::mm::madvise(words.address(), len, Advice::LinuxWipeOnFork) }
+            .map_err(failed)?;
+        Ok(words)
+    }
+
+    /// The word of that number; numbers beyond the page start over.
+    #[inline]
+    pub(crate) fn word(&self, number: usize) -> &AtomicU64 {
+        // SAFETY: the page is mapped as long as `self` lives, zero-filled, aligned, and only ever
+        // reached as atomics.
+        let words = unsafe { self.page.as_ref() };
+        &words[number % WORDS]
+    }
+
+    fn address(&self) -> *mut c_void {
+        self.page.as_ptr().cast()
+    }
+}
+
+impl Drop for WipeOnFork {
+    fn drop(&mut self) {
+        // SAFETY: `new` mapped the page, a child has it too, and no borrow of it outlives `self`.
+        let _ = unsafe { rustix::mm::munmap(self.address(), size_of::<[AtomicU64; WORDS]>()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::testing::{exit_status, fork, in_own_process, raw_clone};
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn children_and_their_children_find_nothing() {
+        in_own_process(module_path!(), "children_and_their_children_find_nothing", || {
+            let words = WipeOnFork::new().unwrap();
+            let all = 0..WORDS;
+            assert!(all.clone().all(|number| words.word(number).load(Ordering::Relaxed) == 0));
+            words.word(0).store(1, Ordering::Relaxed);
+            words.word(WORDS - 1).store(2, Ordering::Relaxed);
+            let empty = || all.clone().all(|n| words.word(n).load(Ordering::Relaxed) == 0);
+            for make_child in [fork, raw_clone] {
+                let child = make_child(|| {
+                    let child_empty = empty();
+                    words.word(0).store(3, Ordering::Relaxed);
+                    let grandchild = fork(|| i32::from(!empty()));
+                    i32::from(!child_empty || exit_status(grandchild) != 0)
+                });
+                assert_eq!(exit_status(child), 0);
+            }
+            assert_eq!(words.word(0).load(Ordering::Relaxed), 1);
+            assert_eq!(words.word(WORDS - 1).load(Ordering::Relaxed), 2);
+        });
+    }
+}

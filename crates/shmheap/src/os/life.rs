@@ -1,0 +1,241 @@
+//! Proof of life: how the kernel tells a dead process from a slow one.
+//!
+//! ```text
+//!   holder                                          witness
+//!   open object --> F_OFD_SETLK byte 2^60 + slot    F_OFD_GETLK byte 2^60 + slot
+//!   mmap one page (MADV_DONTFORK), close            locked: alive    not locked: dead
+//! ```
+//!
+//! The lock belongs to the open file description, and the only thing that keeps that alive is one
+//! mapped page. So the lock goes exactly when the kernel takes the holder's memory apart: by exit,
+//! kill or exec. It stays when the holder is stopped, when it closes every descriptor it has, when
+//! one of its threads ends; a forked child does not inherit it; and no process number is involved
+//! that another process, or another PID namespace, could have as well.
+//!
+//! When in doubt, a dead process is taken for alive for some time more; never the reverse. One such
+//! case is known: a fork by another thread between the opening and the closing leaves a copy of the
+//! descriptor in the child, until that ends or execs.
+//!
+//! # Unsafe code
+//!
+//! The lock calls, which `rustix` lacks for ranges, and the mapped page.
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::num::NonZeroU64;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use super::object::Object;
+use super::refused;
+use crate::Result;
+use crate::units::{PAGE_BYTES, PeerSlot};
+
+/// The byte of the object that stands for slot 0. It is far behind any object's end, where locks
+/// may be but never data, so that no other program's lock is likely to be in the way.
+const LIFE_BASE: i64 = 1 << 60;
+
+/// The lock on one slot's byte, held until it is dropped or the process's memory is gone.
+#[derive(Debug)]
+pub(crate) struct ProofOfLife {
+    slot: PeerSlot,
+    pin: Pin,
+}
+
+impl ProofOfLife {
+    /// Takes the slot's byte; `None` while somebody holds it, this process included.
+    pub(crate) fn acquire(object: &Object, slot: PeerSlot) -> Result<Option<Self>> {
+        Self::acquire_first(object, [slot])
+    }
+
+    /// Takes the first byte that nobody holds.
+    pub(crate) fn acquire_first(
+        object: &Object,
+        slots: impl IntoIterator<Item = PeerSlot>,
+    ) -> Result<Option<Self>> {
+        let failed = refused("taking a process record's lock");
+        let fresh = object.reopen()?;
+        // The page first: once it is mapped, nothing that the program does to descriptors can
+        // release a lock that was taken.
+        let pin = match fresh.descriptor().checked(Pin::new) {
+            Some(pin) => pin.map_err(&failed)?,
+            None => return Err(failed(Errno::BADF)),
+        };
+        for slot in slots {
+            match fresh.descriptor().checked(|fd| lock(fd, slot)) {
+                Some(Ok(())) => return Ok(Some(Self { slot, pin })),
+                Some(Err(Errno::AGAIN | Errno::ACCESS)) => {}
+                Some(Err(errno)) => return Err(failed(errno)),
+                None => return Err(failed(Errno::BADF)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The slot whose byte is held.
+    pub(crate) fn slot(&self) -> PeerSlot {
+        self.slot
+    }
+
+    /// Gives up the value but not the lock; the token releases it with [`release`].
+    pub(crate) fn into_token(self) -> NonZeroU64 {
+        let token = self.pin.token();
+        std::mem::forget(self);
+        token
+    }
+}
+
+/// Releases the lock behind a token.
+///
+/// # Safety
+///
+/// `token` came from [`ProofOfLife::into_token`] in *this* process, not in one that it was forked
+/// from, and was not released yet. In a forked child the page is not mapped, and something else may
+/// be at its address.
+pub(crate) unsafe fn release(token: NonZeroU64) {
+    // SAFETY: what the caller promises is what `from_token` asks for.
+    drop(unsafe { Pin::from_token(token) });
+}
+
+/// Length of a pin. The kernel rounds it up to a page of its own, whose size need not be asked for:
+/// the question cannot be answered under valgrind.
+const PIN_BYTES: usize = PAGE_BYTES as usize;
+
+/// One mapped page, which keeps an open file description alive in this process and no other.
+#[derive(Debug)]
+struct Pin {
+    address: NonZeroU64,
+}
+
+impl Pin {
+    fn new(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let (protection, flags) = (ProtFlags::READ, MapFlags::SHARED);
+        // SAFETY: without MAP_FIXED the kernel chooses a range that nothing else uses.
+        let page =
+            unsafe { rustix::mm::mmap(ptr::null_mut(), PIN_BYTES, protection, flags, fd, 0) }?;
+        let pin =
+            Self { address: NonZeroU64::new(page.expose_provenance() as u64).ok_or(Errno::FAULT)? };
+        // SAFETY: the page was mapped just now and nobody reads it; the advice takes it from
+        // children only.
+        unsafe { rustix::mm::madvise(page, PIN_BYTES, Advice::LinuxDontFork) }?;
+        Ok(pin)
+    }
+
+    fn token(&self) -> NonZeroU64 {
+        self.address
+    }
+
+    /// # Safety
+    ///
+    /// As for [`release`].
+    unsafe fn from_token(address: NonZeroU64) -> Self {
+        Self { address }
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let page: *mut c_void = ptr::with_exposed_provenance_mut(self.address.get() as usize);
+        // SAFETY: `new` mapped the page in this process, nobody reads it, and it is unmapped once.
+        let _ = unsafe { rustix::mm::munmap(page, PIN_BYTES) };
+    }
+}
+
+/// Looks at the proofs of life of others, through a descriptor that never holds a lock itself.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    object: Object,
+}
+
+impl Witness {
+    /// Opens the object once more: a description that somebody else has, too, could hold locks,
+    /// and would not see them.
+    pub(crate) fn new(object: &Object) -> Result<Self> {
+        Ok(Self { object: object.reopen()? })
+    }
+
+    /// Whether nobody holds the slot's byte. This process's own counts as held. `false` when the
+    /// kernel cannot be asked.
+    pub(crate) fn is_dead(&self, slot: PeerSlot) -> bool {
+        self.object.with(|fd| is_locked(fd, slot)) == Ok(false)
+    }
+
+    /// The object, for more descriptions of it.
+    pub(crate) fn object(&self) -> &Object {
+        &self.object
+    }
+}
+
+fn lock(fd: BorrowedFd<'_>, slot: PeerSlot) -> Result<(), Errno> {
+    let request = byte_of(slot);
+    // SAFETY: the call reads a `flock` that lives across it; a wrong descriptor is an error code.
+    let outcome = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const request) };
+    errno_of(outcome)
+}
+
+fn is_locked(fd: BorrowedFd<'_>, slot: PeerSlot) -> Result<bool, Errno> {
+    let mut answer = byte_of(slot);
+    // SAFETY: the call reads and writes a `flock` that lives across it and nobody else sees.
+    let outcome = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &raw mut answer) };
+    errno_of(outcome).map(|()| i32::from(answer.l_type) != libc::F_UNLCK)
+}
+
+/// A write lock on the slot's byte. The process number stays 0, as the kernel wants it for locks
+/// of open file descriptions.
+fn byte_of(slot: PeerSlot) -> libc::flock {
+    libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: LIFE_BASE + i64::from(slot.0),
+        l_len: 1,
+        l_pid: 0,
+    }
+}
+
+fn errno_of(outcome: libc::c_int) -> Result<(), Errno> {
+    if outcome == -1 {
+        let error = std::io::Error::last_os_error();
+        return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::testing::in_own_process;
+
+    #[test]
+    fn a_lock_through_the_witnessed_description_is_seen() {
+        let object = Object::memfd(0o600, None).unwrap();
+        let slot = PeerSlot(3);
+        // As a process might have done that has sent its descriptor here.
+        object.with(|fd| lock(fd, slot)).unwrap();
+        assert_eq!(object.with(|fd| is_locked(fd, slot)), Ok(false), "its own lock is none to it");
+        assert!(!Witness::new(&object).unwrap().is_dead(slot));
+        assert!(ProofOfLife::acquire(&object, slot).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_page_alone_keeps_the_lock() {
+        in_own_process(module_path!(), "the_page_alone_keeps_the_lock", || {
+            let object = Object::memfd(0o600, None).unwrap();
+            let witness = Witness::new(&object).unwrap();
+            let slots = [PeerSlot(0), PeerSlot(u16::MAX)];
+            let first = ProofOfLife::acquire_first(&object, slots).unwrap().unwrap();
+            let second = ProofOfLife::acquire_first(&object, slots).unwrap().unwrap();
+            assert_eq!((first.slot(), second.slot()), (slots[0], slots[1]));
+            assert!(ProofOfLife::acquire_first(&object, slots).unwrap().is_none());
+            drop(first);
+            assert!(witness.is_dead(slots[0]) && !witness.is_dead(slots[1]));
+            let token = second.into_token();
+            assert!(!witness.is_dead(slots[1]));
+            // SAFETY: the token is of this process and was not released yet.
+            unsafe { release(token) };
+            assert!(witness.is_dead(slots[1]));
+        });
+    }
+}

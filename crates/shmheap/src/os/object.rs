@@ -1,0 +1,371 @@
+//! `Object`: an open piece of memory that processes can share, whatever it is made of.
+//!
+//! A name in POSIX shared memory, a regular file and a memfd differ in how they come to be
+//! (`unpublished`, [`Object::memfd`], [`Object::from_fd`]); from then on they are the same. An
+//! object is always a regular file to the kernel; anything else is refused at the door.
+
+use std::fmt::Write as _;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, MemfdFlags, Mode, OFlags, SealFlags, Stat};
+use rustix::io::Errno;
+
+use super::descriptor::{Access, Descriptor, ObjectIdentity};
+use super::path::ObjectPath;
+use super::refused;
+use crate::{Error, NotAHeap, Result};
+
+/// Permission bits that an object can have.
+const MODE_BITS: u32 = 0o777;
+
+/// An open object; see the module's text.
+#[derive(Debug)]
+pub(crate) struct Object {
+    label: String,
+    descriptor: Descriptor,
+}
+
+impl Object {
+    /// Opens an object that stands.
+    pub(crate) fn open(at: &ObjectPath, access: Access) -> Result<Self> {
+        let fd = rustix::fs::open(at.path(), access.open_flags(), Mode::empty())
+            .map_err(|errno| not_opened(at, access, errno))?;
+        Self::of_regular_file(fd, access, at.label().to_owned(), Some(at.path().to_owned()))
+    }
+
+    /// A new object without a name, empty, in memory.
+    pub(crate) fn memfd(mode: u32, group: Option<u32>) -> Result<Self> {
+        let mode = permission_bits(mode)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd = rustix::fs::memfd_create("shmheap", flags).map_err(refused("memfd_create"))?;
+        let object = Self::of_regular_file(fd, Access::ReadWrite, "memfd".to_owned(), None)?;
+        object.set_owner_and_mode(mode, group)?;
+        Ok(object)
+    }
+
+    /// The object behind a descriptor that came from elsewhere. It may be used for what the
+    /// descriptor was opened for, and is closed on exec from now on.
+    pub(crate) fn from_fd(fd: OwnedFd) -> Result<Self> {
+        let flags = rustix::fs::fcntl_getfl(&fd).map_err(refused("looking at the descriptor"))?;
+        let (label, path) = where_descriptor_leads(fd.as_fd());
+        let access = match flags & (OFlags::ACCMODE | OFlags::PATH) {
+            OFlags::RDWR => Access::ReadWrite,
+            OFlags::RDONLY => Access::ReadOnly,
+            _ => {
+                let hint = "open it for reading, or for reading and writing".to_owned();
+                let action = "read through the descriptor of";
+                return Err(Error::PermissionDenied { action, name: label, hint });
+            }
+        };
+        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)
+            .map_err(refused("marking the descriptor close-on-exec"))?;
+        Self::of_regular_file(fd, access, label, path)
+    }
+
+    pub(super) fn of_regular_file(
+        fd: OwnedFd,
+        access: Access,
+        label: String,
+        path: Option<PathBuf>,
+    ) -> Result<Self> {
+        let stat = rustix::fs::fstat(&fd).map_err(refused("looking at the object"))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::NotAHeap { name: label, why: NotAHeap::NotAFile });
+        }
+        let descriptor =
+            Descriptor::new(fd, access, path).map_err(refused("looking at the object"))?;
+        Ok(Self { label, descriptor })
+    }
+
+    /// The name that messages use.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// What the object was opened for.
+    pub(crate) fn access(&self) -> Access {
+        self.descriptor.access()
+    }
+
+    /// Which file it is.
+    pub(crate) fn identity(&self) -> ObjectIdentity {
+        self.descriptor.identity()
+    }
+
+    /// Its size at this moment.
+    pub(crate) fn size_bytes(&self) -> Result<u64> {
+        let stat = self.stat().map_err(refused("reading the object's size"))?;
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
+    /// Reads from `offset` until `buffer` is full or the object ends; returns how many bytes.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            let Some(from) = offset.checked_add(done as u64) else { break };
+            match self.with(|fd| rustix::io::pread(fd, &mut buffer[done..], from)) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(refused("reading the object")(errno)),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Keeps every process from shortening a memfd under the others' feet.
+    pub(crate) fn seal_against_shrinking(&self) -> Result<()> {
+        self.with(|fd| rustix::fs::fcntl_add_seals(fd, SealFlags::SHRINK))
+            .map_err(refused("sealing the memfd"))
+    }
+
+    /// The same object through an open file description that is shared with nobody.
+    ///
+    /// Locks belong to the description; one taken through a description that another process has,
+    /// too, would be held by both.
+    pub(crate) fn reopen(&self) -> Result<Self> {
+        let flags = self.access().open_flags().difference(OFlags::NOFOLLOW);
+        let fd = self
+            .with(|fd| rustix::fs::open(link_of(fd), flags, Mode::empty()))
+            // Without /proc, or with that of another PID namespace, the path has to do.
+            .or_else(|errno| self.descriptor.open_by_path().map_err(|_| errno))
+            .map_err(|errno| self.not_reopened(errno))?;
+        let path = self.descriptor.path().map(Path::to_owned);
+        let fresh = Self::of_regular_file(fd, self.access(), self.label.clone(), path)?;
+        if fresh.identity() != self.identity() {
+            return Err(self.not_reopened(Errno::BADF));
+        }
+        Ok(fresh)
+    }
+
+    /// A new descriptor, close-on-exec, to hand out.
+    pub(crate) fn duplicate(&self) -> Result<OwnedFd> {
+        self.with(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 3))
+            .map_err(refused("duplicating the object's descriptor"))
+    }
+
+    /// Runs `operation` on the object's descriptor; on a new one if the program closed it.
+    pub(super) fn with<T>(
+        &self,
+        operation: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        self.descriptor.with(operation)
+    }
+
+    pub(super) fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    pub(super) fn stat(&self) -> Result<Stat, Errno> {
+        self.with(|fd| rustix::fs::fstat(fd))
+    }
+
+    /// Sets group and mode as they are asked for, whatever the umask made of them.
+    pub(super) fn set_owner_and_mode(&self, mode: Mode, group: Option<u32>) -> Result<()> {
+        if let Some(group) = group {
+            let gid = rustix::fs::Gid::from_raw(group);
+            self.with(|fd| rustix::fs::fchown(fd, None, Some(gid))).map_err(|errno| {
+                if errno != Errno::PERM {
+                    return refused("setting the object's group")(errno);
+                }
+                let hint = format!("this user must be a member of group {group}");
+                let action = "set the group of";
+                Error::PermissionDenied { action, name: self.label.clone(), hint }
+            })?;
+        }
+        // Last, because a change of the group clears bits of the mode.
+        self.with(|fd| rustix::fs::fchmod(fd, mode)).map_err(refused("setting the object's mode"))
+    }
+
+    fn not_reopened(&self, errno: Errno) -> Error {
+        if errno != Errno::ACCESS {
+            return refused("opening the object once more")(errno);
+        }
+        let hint = owner_hint(self.stat().ok().as_ref(), "ask its owner to widen its mode");
+        Error::PermissionDenied { action: "open once more", name: self.label.clone(), hint }
+    }
+}
+
+/// Removes the object's name. Processes that have it open go on.
+pub(crate) fn unlink(at: &ObjectPath) -> Result<()> {
+    let name = || at.label().to_owned();
+    rustix::fs::unlink(at.path()).map_err(|errno| match errno {
+        Errno::NOENT | Errno::NOTDIR => Error::NotFound { name: name() },
+        Errno::ISDIR => Error::NotAHeap { name: name(), why: NotAHeap::NotAFile },
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => Error::PermissionDenied {
+            action: "remove",
+            name: name(),
+            hint: owner_hint(
+                rustix::fs::lstat(at.path()).ok().as_ref(),
+                "only its owner, or who may write its directory, can",
+            ),
+        },
+        errno => refused("removing the object's name")(errno),
+    })
+}
+
+/// The mode as the system takes it.
+pub(super) fn permission_bits(mode: u32) -> Result<Mode> {
+    if mode & !MODE_BITS != 0 {
+        let why = "permission bits are 0o000 to 0o777 (511)";
+        return Err(Error::InvalidOption { option: "mode", value: u64::from(mode), why });
+    }
+    Ok(Mode::from_raw_mode(mode))
+}
+
+/// Who owns it and who may use it, as far as it is known, and what to do.
+pub(super) fn owner_hint(stat: Option<&Stat>, advice: &str) -> String {
+    let mut hint = String::new();
+    if let Some(stat) = stat {
+        let (user, group, mode) = (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777);
+        let _ = write!(hint, "it belongs to user {user}, group {group}, mode {mode:04o}; ");
+    }
+    hint + advice
+}
+
+/// The link through which /proc shows a descriptor of this process.
+pub(super) fn link_of(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn not_opened(at: &ObjectPath, access: Access, errno: Errno) -> Error {
+    let name = at.label().to_owned();
+    match errno {
+        Errno::NOENT | Errno::NOTDIR => Error::NotFound { name },
+        // A link, a directory, a socket, a device without a driver.
+        Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::NODEV => {
+            Error::NotAHeap { name, why: NotAHeap::NotAFile }
+        }
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => {
+            let action = match access {
+                Access::ReadOnly => "read",
+                Access::ReadWrite => "read and write",
+            };
+            let stat = rustix::fs::lstat(at.path()).ok();
+            let hint = owner_hint(stat.as_ref(), "ask its owner to widen its mode");
+            Error::PermissionDenied { action, name, hint }
+        }
+        Errno::NAMETOOLONG => Error::InvalidName { name, why: "its path is too long" },
+        errno => refused("opening the object")(errno),
+    }
+}
+
+/// A label for a descriptor, and the path of its file if that has one.
+fn where_descriptor_leads(fd: BorrowedFd<'_>) -> (String, Option<PathBuf>) {
+    let Ok(target) = std::fs::read_link(link_of(fd)) else {
+        return (format!("descriptor {}", fd.as_raw_fd()), None);
+    };
+    let same = match (rustix::fs::lstat(&target), ObjectIdentity::of(fd)) {
+        (Ok(stat), Ok(identity)) => ObjectIdentity::from_stat(&stat) == identity,
+        _ => false,
+    };
+    (target.to_string_lossy().into_owned(), same.then_some(target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::Unpublished;
+    use crate::os::testing::{NameGuard, become_user, exit_status, fork, in_own_process};
+    use std::os::unix::net::UnixListener;
+
+    fn open_file(path: &Path) -> Result<Object> {
+        Object::open(&ObjectPath::file(path).unwrap(), Access::ReadWrite)
+    }
+
+    #[test]
+    fn what_is_not_a_file_is_refused_without_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let _socket = UnixListener::bind(path("socket")).unwrap();
+        let fifo = std::process::Command::new("mkfifo").arg(path("fifo")).status().unwrap();
+        assert!(fifo.success());
+        std::fs::write(path("file"), b"x").unwrap();
+        std::os::unix::fs::symlink(path("file"), path("link")).unwrap();
+        std::fs::create_dir(path("directory")).unwrap();
+        for name in ["socket", "fifo", "link", "directory"] {
+            for access in [Access::ReadOnly, Access::ReadWrite] {
+                let at = ObjectPath::file(&path(name)).unwrap();
+                let error = Object::open(&at, access).unwrap_err();
+                let why = NotAHeap::NotAFile;
+                assert!(matches!(&error, Error::NotAHeap { why: w, .. } if *w == why), "{error}");
+            }
+        }
+        let device = open_file(Path::new("/dev/null")).unwrap_err();
+        assert!(matches!(device, Error::NotAHeap { .. }), "{device}");
+        let missing = open_file(&path("missing")).unwrap_err();
+        assert!(matches!(missing, Error::NotFound { .. }), "{missing}");
+        let below_a_file = open_file(&path("file/heap")).unwrap_err();
+        assert!(matches!(below_a_file, Error::NotFound { .. }), "{below_a_file}");
+    }
+
+    #[test]
+    fn unlinking_tells_what_it_found() {
+        let guard = NameGuard::new();
+        assert!(matches!(unlink(guard.at()).unwrap_err(), Error::NotFound { .. }));
+        let object = Unpublished::create(guard.at(), 0o600, None).unwrap().publish().unwrap();
+        unlink(guard.at()).unwrap();
+        assert!(!guard.at().path().exists());
+        object.reserve(0..4096).unwrap();
+        assert_eq!(object.reopen().unwrap().identity(), object.identity());
+        let directory = tempfile::tempdir().unwrap();
+        let at = ObjectPath::file(directory.path()).unwrap();
+        assert!(matches!(unlink(&at).unwrap_err(), Error::NotAHeap { .. }));
+    }
+
+    #[test]
+    fn a_descriptor_gives_what_it_was_opened_for() {
+        let guard = NameGuard::new();
+        Unpublished::create(guard.at(), 0o600, None).unwrap().publish().unwrap();
+        let open = |flags| rustix::fs::open(guard.at().path(), flags, Mode::empty()).unwrap();
+        let read_only = Object::from_fd(open(OFlags::RDONLY)).unwrap();
+        assert_eq!(read_only.access(), Access::ReadOnly);
+        assert_eq!(read_only.label(), guard.at().path().to_str().unwrap());
+        let read_write = Object::from_fd(open(OFlags::RDWR)).unwrap();
+        assert_eq!(read_write.access(), Access::ReadWrite);
+        let flags = read_write.with(|fd| rustix::io::fcntl_getfd(fd)).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        for flags in [OFlags::WRONLY, OFlags::PATH] {
+            let error = Object::from_fd(open(flags)).unwrap_err();
+            assert!(matches!(error, Error::PermissionDenied { .. }), "{error}");
+        }
+        let (left, _right) = std::os::unix::net::UnixStream::pair().unwrap();
+        let error = Object::from_fd(left.into()).unwrap_err();
+        assert!(matches!(error, Error::NotAHeap { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_sealed_memfd_grows_but_never_shrinks() {
+        let object = Object::memfd(0o600, None).unwrap();
+        object.reserve(0..8192).unwrap();
+        object.seal_against_shrinking().unwrap();
+        object.reserve(0..16384).unwrap();
+        assert_eq!(object.with(|fd| rustix::fs::ftruncate(fd, 0)), Err(Errno::PERM));
+        assert_eq!(object.size_bytes().unwrap(), 16384);
+        let again = Object::from_fd(object.duplicate().unwrap()).unwrap();
+        assert_eq!(again.reopen().unwrap().identity(), object.identity());
+    }
+
+    #[test]
+    fn refused_permission_names_the_owner_and_the_mode() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root, to become somebody else");
+            return;
+        }
+        in_own_process(module_path!(), "refused_permission_names_the_owner_and_the_mode", || {
+            let guard = NameGuard::new();
+            let object = Unpublished::create(guard.at(), 0o600, None).unwrap().publish().unwrap();
+            let child = fork(|| {
+                become_user(65_534);
+                let error = Object::open(guard.at(), Access::ReadWrite).unwrap_err().to_string();
+                let owner = "it belongs to user 0, group 0, mode 0600";
+                let read = error.contains("read and write") && error.contains(owner);
+                let removed = unlink(guard.at()).unwrap_err().to_string().contains(owner);
+                let again = object.reopen().unwrap_err().to_string().contains(owner);
+                i32::from(!(read && removed && again))
+            });
+            assert_eq!(exit_status(child), 0);
+        });
+    }
+}

@@ -1,0 +1,95 @@
+//! `cargo xtask test` and `cargo xtask ci`: which steps there are, in order.
+//!
+//! Cheap steps come first; every step runs, so that one run tells everything that is wrong.
+
+use anyhow::bail;
+
+use crate::steps::Steps;
+use crate::workspace::{self, cargo};
+use crate::{tidy, tools};
+
+/// What Miri can interpret: the modules that make no system call.
+const MIRI_MODULES: [&str; 3] = ["first_fit::", "segment::", "units::"];
+
+/// All tests, or the quick ones. Tells whether they passed.
+pub(crate) fn test(quick: bool) -> bool {
+    let mut steps = Steps::new();
+    tidy(&mut steps);
+    if quick {
+        let units = ["test", "--workspace", "--all-features", "--no-fail-fast", "--lib", "--bins"];
+        steps.command("unit tests", &mut cargo(units));
+    } else {
+        all_tests(&mut steps);
+    }
+    steps.report()
+}
+
+/// Everything that a change must pass.
+pub(crate) fn ci() -> bool {
+    let mut steps = Steps::new();
+    steps.command("format", &mut cargo(["fmt", "--all", "--check"]));
+    let clippy = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-Dwarnings"];
+    steps.command("clippy", &mut cargo(clippy));
+    let mut doc = cargo(["doc", "--workspace", "--no-deps", "--all-features"]);
+    steps.command("documentation", doc.env("RUSTDOCFLAGS", "-Dwarnings"));
+    tidy(&mut steps);
+    all_tests(&mut steps);
+    steps.report()
+}
+
+fn all_tests(steps: &mut Steps) {
+    for (what, reason) in tools::missing() {
+        steps.skip(&what, reason);
+    }
+    // What the tests of the C library install; built here, where it is seen and timed.
+    for package in ["shmheap-c", "shmheap-cli"] {
+        let name = format!("build {package}");
+        steps.command(&name, &mut cargo(["build", "--release", "--package", package]));
+    }
+    let tests = ["test", "--workspace", "--all-features", "--no-fail-fast"];
+    steps.command("tests", &mut cargo(tests));
+    miri(steps);
+}
+
+fn miri(steps: &mut Steps) {
+    const NAME: &str = "engines under Miri";
+    let mut command = match tools::cargo_miri() {
+        Ok(command) => command,
+        Err(reason) => return steps.skip(NAME, reason),
+    };
+    // Its own folder: nightly and stable would throw out each other's work.
+    let target_dir = match workspace::target_dir() {
+        Ok(target_dir) => target_dir.join("miri"),
+        Err(error) => return steps.check(NAME, || Err(error)),
+    };
+    command.args(["test", "--package", "shmheap", "--lib", "--target-dir"]).arg(target_dir);
+    command.arg("--").args(MIRI_MODULES);
+    // Miri optimises nothing and would warn of the profile that asks for it.
+    command.env("CARGO_PROFILE_TEST_OPT_LEVEL", "0");
+    if std::env::var_os("MIRIFLAGS").is_none() {
+        // Lets a test read the seed to replay from the environment.
+        command.env("MIRIFLAGS", "-Zmiri-disable-isolation");
+    }
+    steps.command(NAME, &mut command);
+}
+
+fn tidy(steps: &mut Steps) {
+    if !workspace::root().join(".git").exists() {
+        return steps.skip("tidy", "not a git checkout, so nobody knows which files to check");
+    }
+    steps.check("tidy", check_style);
+}
+
+/// Prints what breaks the house style; an error if anything does.
+#[allow(clippy::print_stdout, reason = "this is what the command says to its user")]
+pub(crate) fn check_style() -> anyhow::Result<()> {
+    let tidy::Outcome { file_count, findings } = tidy::check()?;
+    for finding in &findings {
+        println!("{finding}");
+    }
+    if !findings.is_empty() {
+        bail!("{} places break the house style", findings.len());
+    }
+    println!("{file_count} files are tidy");
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Tools outside the stable Rust toolchain: what is there, what can be had, what must be done
+//! without.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::workspace;
+
+/// A program that some tests run and that a machine may lack.
+struct Tool {
+    names: &'static [&'static str],
+    package: &'static str,
+    needed_for: &'static str,
+}
+
+const TOOLS: [Tool; 4] = [
+    Tool { names: &["cc", "gcc", "clang"], package: "gcc", needed_for: "C programs" },
+    Tool { names: &["g++", "c++", "clang++"], package: "g++", needed_for: "C++ programs" },
+    Tool { names: &["pkg-config", "pkgconf"], package: "pkg-config", needed_for: "pkg-config" },
+    Tool { names: &["cmake"], package: "cmake", needed_for: "the CMake package" },
+];
+
+/// What cannot be tested for want of a tool, and why.
+pub(crate) fn missing() -> impl Iterator<Item = (String, String)> {
+    let missing = TOOLS.iter().filter(|tool| !tool.names.iter().any(|name| is_on_path(name)));
+    missing.map(|Tool { names, package, needed_for }| {
+        let reason = format!("no {} on PATH (Debian: apt-get install {package})", names[0]);
+        (format!("tests of {needed_for}"), reason)
+    })
+}
+
+fn is_on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).is_file())
+}
+
+/// `cargo miri` of the nightly toolchain, its components added if they are missing.
+///
+/// # Errors
+///
+/// Why there is none, and what would help.
+pub(crate) fn cargo_miri() -> Result<Command, String> {
+    if !is_on_path("rustup") {
+        return Err("no rustup on PATH, which brings the nightly toolchain".to_owned());
+    }
+    let toolchains = rustup(&["toolchain", "list"]).unwrap_or_default();
+    if !toolchains.lines().any(|line| line.starts_with("nightly")) {
+        return Err("no nightly toolchain (rustup toolchain install nightly)".to_owned());
+    }
+    let components = rustup(&["component", "list", "--toolchain", "nightly", "--installed"]);
+    let components = components.unwrap_or_default();
+    let has = |name: &str| components.lines().any(|line| line.starts_with(name));
+    if !(has("miri") && has("rust-src")) {
+        rustup(&["component", "add", "--toolchain", "nightly", "miri", "rust-src"])
+            .ok_or("rustup cannot add miri and rust-src to the nightly toolchain")?;
+    }
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly", "cargo", "miri"]);
+    command.current_dir(workspace::root()).stdin(Stdio::null());
+    // Else the stable cargo that runs this program would hand its own rustc down.
+    for name in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
+        command.env_remove(name);
+    }
+    Ok(command)
+}
+
+fn rustup(arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new("rustup");
+    command.args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = command.output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_looked_up_on_the_path() {
+        assert!(is_on_path("sh"));
+        assert!(!is_on_path("no-such-program-of-shmheap"));
+    }
+
+    #[test]
+    fn a_missing_tool_is_named_with_its_remedy() {
+        for (what, reason) in missing() {
+            assert!(what.starts_with("tests of"));
+            assert!(reason.contains("apt-get install"));
+        }
+    }
+}
