@@ -1,0 +1,81 @@
+//! What the tests share: names that are cleaned up, random numbers, processes, object bytes.
+
+pub(crate) mod bytes;
+pub(crate) mod process;
+pub(crate) mod random;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use shmheap::{Heap, Stats};
+
+/// A name in POSIX shared memory that nothing else uses, gone with the test, however that ends.
+#[derive(Debug)]
+pub(crate) struct HeapName(String);
+
+impl HeapName {
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Self(format!("/shmheap-test-{}-{number}", std::process::id()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The file that stands for the name.
+    pub(crate) fn path(&self) -> PathBuf {
+        Path::new("/dev/shm").join(&self.0[1..])
+    }
+}
+
+impl AsRef<OsStr> for HeapName {
+    fn as_ref(&self) -> &OsStr {
+        self.0.as_ref()
+    }
+}
+
+impl Drop for HeapName {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.path());
+        let _ = std::fs::remove_dir(self.path());
+    }
+}
+
+/// Asserts that nobody lost or invented a byte: the audit is sound, and the counters, the walk over
+/// the blocks and the audit agree. Nothing may change the heap meanwhile.
+#[track_caller]
+pub(crate) fn assert_whole(heap: &Heap) -> Stats {
+    // The audit takes the lock, and with it finishes what a killed process left half done.
+    let report = heap.check();
+    let stats = heap.stats();
+    assert!(report.is_sound(), "{:#?}", report.findings);
+    assert!(report.stood_still);
+    let (mut live, mut live_bytes, mut free_bytes, mut largest) = (0, 0, 0, 0);
+    for block in heap.blocks() {
+        if block.live {
+            live += 1;
+            live_bytes += block.bytes;
+        } else {
+            free_bytes += block.bytes;
+            largest = largest.max(block.bytes);
+        }
+    }
+    assert_eq!(live_bytes + free_bytes, stats.len_bytes, "blocks fill the heap");
+    assert_eq!((stats.live_objects, stats.live_bytes), (live, live_bytes), "counters");
+    assert_eq!((stats.free_bytes, stats.largest_free_bytes), (free_bytes, largest), "counters");
+    assert_eq!((report.live_objects, report.live_bytes), (live, live_bytes), "audit");
+    assert_eq!((report.free_bytes, report.blocks), (free_bytes, heap.blocks().count() as u64));
+    stats
+}
+
+/// Asserts that the heap is one free block.
+#[track_caller]
+pub(crate) fn assert_empty(heap: &Heap) {
+    let stats = assert_whole(heap);
+    let blocks: Vec<_> = heap.blocks().collect();
+    assert_eq!(stats.live_objects, 0, "{blocks:?}");
+    assert_eq!((blocks.len(), stats.free_bytes), (1, stats.len_bytes), "{blocks:?}");
+}
