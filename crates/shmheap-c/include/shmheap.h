@@ -1,0 +1,303 @@
+/**
+ * @file shmheap.h
+ * @brief malloc for shared memory.
+ *
+ * A process creates a named heap; any other process connects to it by name. All of them allocate
+ * and free objects in it and hand objects to each other as handles, which are plain integers that
+ * mean the same in every process.
+ *
+ * @code
+ *   shmheap_memory_handle mem = shmheap_create("/example", 1 << 20);
+ *   char *text = (char *)shmheap_alloc(mem, 6);
+ *   strcpy(text, "hello");
+ *   shmheap_object_handle hdl = shmheap_ptr_to_handle(mem, text);
+ *   // send hdl to a process that called shmheap_connect("/example") ...
+ *   // ... where shmheap_handle_to_ptr(mem, hdl) points to the same "hello".
+ * @endcode
+ *
+ * What holds for every function:
+ *
+ * - Sizes and lengths are in bytes.
+ * - Errors. A failed call returns NULL, 0 or -1 as its description says (a void function does
+ *   nothing), sets errno, and leaves a text for shmheap_last_error(). It changes nothing else. A
+ *   successful call leaves errno and the text alone. No function ends the process, raises a signal,
+ *   prints, installs a signal handler, or lets a C++ exception or Rust panic through.
+ * - Wrong arguments. NULL, disconnected, foreign and invented memory handles are noticed (EINVAL).
+ *   So are pointers and handles that name no live object: freed twice, inside an object, of another
+ *   heap (EINVAL). A freed object whose memory was given to a new object cannot be told from it.
+ * - Threads. Any thread may call any function at any time. shmheap_disconnect() and
+ *   shmheap_destroy() wait for calls of other threads on that handle to return. As with malloc,
+ *   no function may be called from a signal handler.
+ * - Fork. A memory handle made before fork() works in the child, which counts as a process of its
+ *   own. After exec, connect again.
+ * - Crashes. A process may be killed at any instruction, also inside these functions: the heap
+ *   stays sound and the others go on. Objects of a killed process stay allocated. While a process
+ *   is stopped (SIGSTOP) inside one of them, the others wait until it goes on or is killed.
+ */
+#ifndef SHMHEAP_H
+#define SHMHEAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/** Version of this header. shmheap_version() gives that of the library in use. */
+#define SHMHEAP_VERSION_MAJOR 0
+#define SHMHEAP_VERSION_MINOR 1
+#define SHMHEAP_VERSION_PATCH 0
+#define SHMHEAP_VERSION_STRING "0.1.0"
+
+/** Marks the functions that the library exports. */
+#ifndef SHMHEAP_API
+#if defined(__GNUC__)
+#define SHMHEAP_API __attribute__((visibility("default")))
+#else
+#define SHMHEAP_API
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * A heap, as this process is connected to it. NULL: none.
+ *
+ * A number in the shape of a pointer: it is passed by value, may be sent to a forked child, and
+ * points to nothing.
+ */
+typedef struct shmheap *shmheap_memory_handle;
+
+/** An object of a heap: the same number in every process. 0: none. */
+typedef size_t shmheap_object_handle;
+
+/* ---- the original nine functions ---------------------------------------------------------- */
+
+/**
+ * Creates a heap of fixed size in POSIX shared memory and connects to it.
+ *
+ * Objects are placed by first fit, at multiples of 8. The object's mode is 0600. The heap's own
+ * records are added to @p len: all of it is for objects.
+ *
+ * @param name  as for shm_open(3): an optional leading slash and no other, at most 254 bytes.
+ * @param len   bytes for objects; rounded up to a multiple of 8.
+ * @return the heap, or NULL: EEXIST (the name is taken), EINVAL (name, len), EACCES, ENOSPC (shared
+ *         memory is full), ENOMEM (address space).
+ *
+ * The heap appears under its name complete or, if the process is killed on the way, not at all.
+ */
+SHMHEAP_API shmheap_memory_handle shmheap_create(const char *name, size_t len);
+
+/**
+ * Connects to the heap of that name.
+ *
+ * @return the heap, or NULL: ENOENT (no such name), EACCES, EBADF (not a heap, or a damaged one),
+ *         EPROTO (made by an incompatible version), EUSERS (too many processes), ENOMEM, EINVAL.
+ *
+ * Every call is a connection of its own, which ends with its own shmheap_disconnect().
+ */
+SHMHEAP_API shmheap_memory_handle shmheap_connect(const char *name);
+
+/**
+ * Ends the connection and unmaps the heap: pointers to its objects are no longer valid. The heap
+ * and its objects stay. Waits for calls of other threads on @p mem. EINVAL: not a memory handle.
+ */
+SHMHEAP_API void shmheap_disconnect(shmheap_memory_handle mem);
+
+/**
+ * Disconnects from @p mem, then removes the heap's name; its memory goes with the last process that
+ * is connected.
+ *
+ * @param mem  the connection to end, or NULL for none.
+ *
+ * EINVAL: @p mem is neither NULL nor a memory handle, or the name cannot be one; nothing was done.
+ * ENOENT (another process was faster), EBADF (something else has that name), EACCES: the name could
+ * not be removed, but this process is disconnected.
+ */
+SHMHEAP_API void shmheap_destroy(const char *name, shmheap_memory_handle mem);
+
+/** Start of the heap's data as mapped here: a multiple of the page size. NULL: EINVAL. */
+SHMHEAP_API void *shmheap_underlying(shmheap_memory_handle mem);
+
+/**
+ * Allocates an object at the lowest address that holds it.
+ *
+ * @param sz  size; rounded up to the granule (8 for shmheap_create()). 0 gives a smallest object.
+ * @return the object, its content undefined, aligned to the granule; or NULL: ENOMEM (no free range
+ *         is large enough; the heap stays usable), EROFS (connected read-only), EINVAL.
+ */
+SHMHEAP_API void *shmheap_alloc(shmheap_memory_handle mem, size_t sz);
+
+/**
+ * Frees an object that any process allocated, and joins it with free neighbours.
+ *
+ * NULL is nothing to do. EINVAL: not a live object of this heap, which is left unharmed.
+ */
+SHMHEAP_API void shmheap_free(shmheap_memory_handle mem, void *ptr);
+
+/** The handle of the object that starts at @p ptr, or 0: EINVAL (no live object starts there). */
+SHMHEAP_API shmheap_object_handle shmheap_ptr_to_handle(shmheap_memory_handle mem, void *ptr);
+
+/** The object's address in this process, or NULL: EINVAL (@p hdl names no live object). */
+SHMHEAP_API void *shmheap_handle_to_ptr(shmheap_memory_handle mem, shmheap_object_handle hdl);
+
+/* ---- creating and connecting with choices -------------------------------------------------- */
+
+/** For `policy`: every object gets the lowest address that holds it. */
+#define SHMHEAP_POLICY_FIRST_FIT 1u
+
+/** For shmheap_connect_with(): only read. Functions that change the heap fail with EROFS. */
+#define SHMHEAP_READ_ONLY 1u
+/** The name is the path of a regular file, which holds the heap. */
+#define SHMHEAP_FILE 2u
+/** For `flags` of shmheap_options: `group` is set. */
+#define SHMHEAP_SET_GROUP 4u
+
+/**
+ * What can be chosen for a new heap. 0 in a field means its default.
+ *
+ * Later versions add fields at the end. Start from SHMHEAP_OPTIONS_INIT, so that `size` tells the
+ * library which ones the program knows.
+ */
+typedef struct shmheap_options {
+    size_t size;       /**< sizeof(shmheap_options) */
+    size_t len;        /**< bytes for objects now */
+    size_t max_len;    /**< bytes for objects at the most, by growth; default: len */
+    uint32_t granule;  /**< 8 or 16: objects start at multiples, sizes round up; default 16 */
+    uint32_t mode;     /**< permission bits, set whatever the umask; default 0600 */
+    uint32_t policy;   /**< SHMHEAP_POLICY_*; default SHMHEAP_POLICY_FIRST_FIT */
+    uint32_t flags;    /**< SHMHEAP_FILE, SHMHEAP_SET_GROUP */
+    uint32_t group;    /**< numeric group that owns the heap; read with SHMHEAP_SET_GROUP only */
+    uint32_t reserved; /**< 0 */
+} shmheap_options;
+
+/** Initial value: `shmheap_options options = SHMHEAP_OPTIONS_INIT; options.len = 1 << 20;` */
+#define SHMHEAP_OPTIONS_INIT {sizeof(shmheap_options), 0, 0, 0, 0, 0, 0, 0, 0}
+
+/**
+ * Creates a heap as shmheap_create() does, with choices.
+ *
+ * @param name  a name as for shm_open(3), or with SHMHEAP_FILE a path.
+ * @return the heap, or NULL: errors of shmheap_create(); EINVAL also for an option or flag that is
+ *         unknown to this version, EPERM for a group this user may not give.
+ */
+SHMHEAP_API shmheap_memory_handle shmheap_create_with(const char *name,
+                                                      const shmheap_options *options);
+
+/**
+ * Connects as shmheap_connect() does.
+ *
+ * @param flags  SHMHEAP_READ_ONLY, SHMHEAP_FILE, both or 0. EINVAL: any other bit.
+ */
+SHMHEAP_API shmheap_memory_handle shmheap_connect_with(const char *name, uint32_t flags);
+
+/** Destroys as shmheap_destroy() does. @param flags SHMHEAP_FILE or 0. @return 0, or -1. */
+SHMHEAP_API int shmheap_destroy_with(const char *name, shmheap_memory_handle mem, uint32_t flags);
+
+/**
+ * Creates a heap without a name, in a memfd(2). It is passed on by its descriptor and is gone with
+ * its last process. `mode`, `group` apply; SHMHEAP_FILE does not (EINVAL).
+ */
+SHMHEAP_API shmheap_memory_handle shmheap_create_memfd(const shmheap_options *options);
+
+/**
+ * Connects to the heap in the object that @p fd is open on: inherited, or received by SCM_RIGHTS.
+ * The descriptor stays the caller's and may be closed at once. NULL: EBADF (not open, or not a
+ * heap) and the errors of shmheap_connect().
+ */
+SHMHEAP_API shmheap_memory_handle shmheap_connect_fd(int fd);
+
+/**
+ * A new descriptor of the heap's object, to pass to another process. The caller closes it. It is
+ * close-on-exec: clear FD_CLOEXEC to have it inherited by an exec'd program. -1: EINVAL, EMFILE.
+ */
+SHMHEAP_API int shmheap_fd(shmheap_memory_handle mem);
+
+/**
+ * Makes the heap at least @p len bytes long, for every connected process, while they go on.
+ * Allocation grows a heap by itself when it is full and `max_len` permits.
+ *
+ * @return the new length, or 0: EINVAL (more than max_len), ENOSPC, EROFS.
+ */
+SHMHEAP_API size_t shmheap_grow(shmheap_memory_handle mem, size_t len);
+
+/* ---- the rest of the malloc family ----------------------------------------------------------- */
+
+/** Allocates @p count * @p size bytes, all 0. NULL: ENOMEM (also if the product overflows). */
+SHMHEAP_API void *shmheap_calloc(shmheap_memory_handle mem, size_t count, size_t size);
+
+/**
+ * Changes an object's size, in place if it can, and keeps its content up to the smaller size.
+ *
+ * @param ptr   an object, or NULL: then it is shmheap_alloc().
+ * @param size  0 shrinks to the smallest object; it does not free.
+ * @return the object, moved or not; or NULL: as shmheap_alloc(). Then the old one stands unchanged.
+ *
+ * A moved object has the alignment of shmheap_alloc(), and a new handle.
+ */
+SHMHEAP_API void *shmheap_realloc(shmheap_memory_handle mem, void *ptr, size_t size);
+
+/**
+ * Allocates at a multiple of @p alignment, a power of two up to 4096; EINVAL for any other.
+ * @p size need not be a multiple of it. shmheap_free() frees it.
+ */
+SHMHEAP_API void *shmheap_aligned_alloc(shmheap_memory_handle mem, size_t alignment, size_t size);
+
+/** Bytes that the object may use, at least what was asked for. 0: @p ptr is NULL, or EINVAL. */
+SHMHEAP_API size_t shmheap_usable_size(shmheap_memory_handle mem, void *ptr);
+
+/* ---- looking inside -------------------------------------------------------------------------- */
+
+/** How full a heap is. Later versions add fields at the end. */
+typedef struct shmheap_statistics {
+    size_t size;             /**< sizeof(shmheap_statistics): set before the call */
+    uint64_t len;            /**< bytes for objects now */
+    uint64_t max_len;        /**< bytes for objects at the most */
+    uint64_t live_bytes;     /**< bytes in live objects, each rounded up to the granule */
+    uint64_t live_objects;   /**< number of live objects */
+    uint64_t free_bytes;     /**< bytes in free blocks */
+    uint64_t largest_free;   /**< bytes of the largest free block */
+    uint64_t metadata_bytes; /**< bytes of the heap's own records */
+    uint64_t operations;     /**< operations since the heap was made */
+    uint32_t peers_alive;    /**< processes connected now */
+    uint32_t peers_dead;     /**< processes that died connected, not yet swept */
+} shmheap_statistics;
+
+/** Initial value: `shmheap_statistics statistics = SHMHEAP_STATISTICS_INIT;` */
+#define SHMHEAP_STATISTICS_INIT {sizeof(shmheap_statistics), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
+/**
+ * Fills in the statistics; exact when no process changes the heap meanwhile. Fields that the
+ * library in use does not know become 0.
+ *
+ * @return 0, or -1: EINVAL (also for a wrong `size`).
+ */
+SHMHEAP_API int shmheap_stats(shmheap_memory_handle mem, shmheap_statistics *statistics);
+
+/**
+ * Audits the whole heap. Takes time in proportion to its length; others may go on meanwhile.
+ *
+ * @return 0 for a sound heap; else the number of findings (64 stands for 64 or more), with the
+ *         first as shmheap_last_error() and errno EUCLEAN; or -1: EINVAL.
+ */
+SHMHEAP_API int shmheap_check(shmheap_memory_handle mem);
+
+/**
+ * What this thread's last failed call failed of, and what to do about it; "" before the first.
+ * Never NULL. Valid until this thread's next failure or end.
+ */
+SHMHEAP_API const char *shmheap_last_error(void);
+
+/**
+ * What an errno value means when a function of this library sets it. Never NULL. Valid until this
+ * thread's next call of this function.
+ */
+SHMHEAP_API const char *shmheap_strerror(int errnum);
+
+/** Version of the library in use, such as "0.1.0". */
+SHMHEAP_API const char *shmheap_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* SHMHEAP_H */

@@ -1,0 +1,49 @@
+//! The C library of shmheap: what `include/shmheap.h` declares.
+//!
+//! The header is the documentation of every function; here is how they are made. A call goes
+//! through the same four steps, whatever it does:
+//!
+//! ```text
+//!  C program       shmheap_alloc(mem, 24)
+//!      |
+//!  call.rs         remembers errno, catches panics, turns a failure into errno and text
+//!      |
+//!  pins.rs         notes "this thread is inside `mem`" (one plain store)
+//!      |
+//!  handles.rs      `mem` -> Heap: a number looked up in a table, so stale and invented
+//!      |                          handles are noticed and never dereferenced
+//!  shmheap::Heap   does the work
+//! ```
+//!
+//! | file | functions |
+//! |---|---|
+//! | `lifetime.rs` | create, connect, disconnect, destroy and their variants |
+//! | `objects.rs` | alloc, free, handles and the rest of the malloc family |
+//! | `inspect.rs` | statistics, audit, error texts, version |
+//! | `options.rs` | the two structs of the header, as programs of any version pass them |
+//!
+//! No call unwinds into C, ends the process, prints, or installs a signal handler. A failed call
+//! changes nothing but `errno` and the thread's error text; a successful one leaves both alone.
+
+mod call;
+mod error;
+mod handles;
+mod inspect;
+mod lifetime;
+mod objects;
+mod options;
+mod pins;
+
+pub use inspect::{
+    shmheap_check, shmheap_last_error, shmheap_stats, shmheap_strerror, shmheap_version,
+};
+pub use lifetime::{
+    shmheap_connect, shmheap_connect_fd, shmheap_connect_with, shmheap_create,
+    shmheap_create_memfd, shmheap_create_with, shmheap_destroy, shmheap_destroy_with,
+    shmheap_disconnect, shmheap_fd, shmheap_grow,
+};
+pub use objects::{
+    shmheap_aligned_alloc, shmheap_alloc, shmheap_calloc, shmheap_free, shmheap_handle_to_ptr,
+    shmheap_ptr_to_handle, shmheap_realloc, shmheap_underlying, shmheap_usable_size,
+};
+pub use options::{MemoryHandle, ObjectHandle, Options, Statistics};

@@ -1,0 +1,34 @@
+//! What the header promises, sentence by sentence: each test runs one case of a C program.
+
+use crate::support::run_case;
+
+macro_rules! cases {
+    ($($module:ident, $source:literal: $($case:ident)*;)*) => {$(
+        mod $module {
+            $(
+                #[test]
+                fn $case() {
+                    super::run_case($source, stringify!($case));
+                }
+            )*
+        }
+    )*};
+}
+
+cases! {
+    original, "original.c":
+        handles_are_scalars lengths odd_lengths every_size_fits distances first_fit
+        joins_both_sides full nothing unmaps several errors;
+    fork, "fork.c":
+        handles_through_a_pipe generations threads_left_behind;
+    misuse, "misuse.c":
+        memory_handles pointers object_handles names sizes foreign_objects;
+    threads, "threads.c":
+        churn errors_are_per_thread connections disconnect_races thread_ends;
+    options, "options.c":
+        versions wrong_values granules statistics mode_and_group;
+    extended, "extended.c":
+        zeroed resized aligned grows read_only in_a_file memfd thousands_of_heaps audit texts;
+    crowd, "crowd.c":
+        gather;
+}

@@ -1,0 +1,40 @@
+//! The programs of `examples/c` do what their comments say.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::{C99, HeapName, compile, flags, guarded, printed, succeed, workspace};
+
+fn example(name: &str) -> PathBuf {
+    compile(&workspace().join("examples/c").join(name), C99, &flags())
+}
+
+#[test]
+fn hello_in_two_shells() {
+    let heap = HeapName::new();
+    let hello = |arguments: &[&str]| -> Command {
+        let mut command = guarded(&example("hello.c"));
+        command.args(arguments).env("HELLO_HEAP", heap.as_str());
+        command
+    };
+    let refused = hello(&["send", "too early"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("there is no heap"));
+
+    succeed(&mut hello(&["create"]));
+    let handle = printed(&mut hello(&["send", "good morning"]));
+    let other = printed(&mut hello(&["send", "good night"]));
+    assert_eq!(printed(&mut hello(&["recv", &handle])), "good morning");
+    assert_eq!(printed(&mut hello(&["recv", &other])), "good night");
+    let freed = hello(&["recv", &handle]).output().unwrap();
+    assert_eq!(freed.status.code(), Some(1), "it was freed");
+    succeed(&mut hello(&["destroy"]));
+    assert!(!heap.exists());
+    assert_eq!(hello(&[]).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn pipe_between_parent_and_child() {
+    let said = printed(&mut guarded(&example("pipe.c")));
+    assert_eq!(said, "malloc -> MALLOC\nfor -> FOR\nshared -> SHARED\nmemory -> MEMORY");
+}
