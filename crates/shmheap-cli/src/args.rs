@@ -1,0 +1,234 @@
+//! The command line: what can be asked for, and how it is explained.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::target::HeapRef;
+use crate::{account, size};
+
+const AFTER_HELP: &str = "\
+HEAP is the name of a heap in shared memory ('demo' or '/demo'), or the path of a heap in a file
+when it has a '/' after its first character ('./demo.heap', '/tmp/demo.heap').
+
+Sizes are whole numbers, with K, M, G or T for powers of 1024: 4096, 64K, 1MiB, 2G.
+
+Exit codes:
+  0  done, and the answer is good
+  1  the answer is bad: a heap is not sound, a doctor's check fails, the demo broke a promise
+  2  wrong usage
+  3  the operation failed, for instance because there is no such heap
+
+With --json, names of fields are stable: none is renamed or removed within a major version. Sizes
+are in bytes (_bytes), times in nanoseconds since 1970 (_unix_ns).
+
+NO_COLOR in the environment turns colours off; they are off when the output is not a terminal.";
+
+/// Heaps in shared memory that several processes use at once, and that survive kill -9.
+#[derive(Debug, Parser)]
+#[command(name = "shmheap", version, after_long_help = AFTER_HELP)]
+#[command(after_help = "New here? Run `shmheap demo`. Exit codes and sizes: `shmheap --help`.")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create a heap
+    Create(Create),
+    /// List every heap on this machine
+    Ls(Ls),
+    /// Show what a heap is and which processes are connected to it
+    Info(Reader),
+    /// Show how full a heap is
+    Stat(Stat),
+    /// Audit a heap from end to end; exit code 1 if it is not sound
+    Check(Reader),
+    /// Remove a heap and everything in it
+    Destroy(Destroy),
+    /// Clean up after processes that died
+    Gc(Gc),
+    /// Examine this machine: what could keep heaps from working here, and the fix
+    Doctor(Doctor),
+    /// See it work: several processes, one heap, one of them killed
+    Demo(Demo),
+    /// Print the completion script of a shell
+    Completions {
+        /// The shell, for instance: shmheap completions bash >> ~/.bashrc
+        shell: Shell,
+    },
+    #[command(hide = true, name = "demo-worker")]
+    DemoWorker(DemoWorker),
+    #[command(hide = true, name = "demo-query")]
+    DemoQuery(DemoQuery),
+}
+
+fn heap_parser() -> impl TypedValueParser<Value = HeapRef> {
+    OsStringValueParser::new().map(|text: OsString| HeapRef::parse(&text))
+}
+
+/// Arguments of the commands that look at one heap.
+#[derive(Debug, Args)]
+pub(crate) struct Reader {
+    /// Name of the heap, or path of its file
+    #[arg(value_parser = heap_parser())]
+    pub(crate) heap: HeapRef,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// Name of the new heap, or path of its file
+    #[arg(value_parser = heap_parser())]
+    pub(crate) heap: HeapRef,
+    /// Room for objects now, for instance 64K, 1MiB, 2G
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) len: u64,
+    /// Let it grow on demand to this size [default: it never grows]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub(crate) max_len: Option<u64>,
+    /// Sizes and addresses of objects are multiples of this many bytes
+    #[arg(long, value_name = "8|16", default_value = "16",
+          value_parser = clap::builder::PossibleValuesParser::new(["8", "16"])
+              .map(|text: String| if text == "8" { 8_u64 } else { 16 }))]
+    pub(crate) granule: u64,
+    /// Permissions in octal; for instance 660 for a heap of a group
+    #[arg(long, value_name = "OCTAL", default_value = "600", value_parser = parse_mode)]
+    pub(crate) mode: u32,
+    /// Group that owns the heap, by name or number
+    #[arg(long, value_name = "GROUP", value_parser = account::parse_group)]
+    pub(crate) group: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Fields of --json, a list with one object for each heap:
+  name, readable, error (why it cannot be read, or null), policy, len_bytes, max_len_bytes,
+  live_bytes, live_objects, peers_alive, peers_dead, created_unix_ns (null when not readable),
+  mode (octal text), uid, gid, owner (null when unknown)")]
+pub(crate) struct Ls {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stat {
+    #[command(flatten)]
+    pub(crate) reader: Reader,
+    /// Go on, with one line every so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) watch: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Destroy {
+    /// Name of the heap, or path of its file
+    #[arg(value_parser = heap_parser())]
+    pub(crate) heap: HeapRef,
+    /// Do not ask, also when processes are connected (they keep what they have mapped)
+    #[arg(long, short, visible_alias = "force")]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+A heap with a living process is never removed. What is done to each heap:
+  - what dead processes left half done is recovered and their records are freed,
+  - unfinished heaps of creators that crashed are removed,
+  - with --remove-idle, heaps that no living process is connected to are destroyed.
+
+Fields of --json: dry_run, unfinished_removed (list of names; null with --dry-run),
+heaps: a list of { name, peers_alive, peers_dead, swept, removed, error }")]
+pub(crate) struct Gc {
+    /// Say what would be done and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Also destroy every heap that no living process is connected to
+    #[arg(long)]
+    pub(crate) remove_idle: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Fields of --json, a list with one object for each check:
+  check, status (ok, warn or fail), finding, fix (null when there is nothing to do)
+
+Exit code 1 if a check fails; warnings do not count.")]
+pub(crate) struct Doctor {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Worker processes build one word index of the text in one heap: every word and every place where
+it occurs is an object, linked by handles. One worker is killed with SIGKILL while it allocates.
+The others go on and finish its work; another process connects read-only and answers queries; the
+whole index is compared with a plain count; everything is freed and the heap is destroyed.
+
+Exit code 0 only if all of it went as promised.")]
+pub(crate) struct Demo {
+    /// Text file, or directory of text files [default: a built-in text]
+    pub(crate) path: Option<PathBuf>,
+    /// Number of worker processes [default: one for each processor, 3 to 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=64))]
+    pub(crate) workers: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoWorker {
+    pub(crate) heap: OsString,
+    #[arg(long)]
+    pub(crate) directory: shmheap::Handle,
+    #[arg(long)]
+    pub(crate) number: u16,
+    #[arg(long)]
+    pub(crate) busy_after: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoQuery {
+    pub(crate) heap: OsString,
+    #[arg(long)]
+    pub(crate) directory: shmheap::Handle,
+    pub(crate) words: Vec<String>,
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err("write permissions as octal digits from 0 to 777, as 600 or 660".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!(parse_mode("660"), Ok(0o660));
+        assert_eq!(parse_mode("0600"), Ok(0o600));
+        for wrong in ["", "8", "1777", "rw", "-1"] {
+            assert!(parse_mode(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

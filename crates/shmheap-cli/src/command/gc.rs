@@ -1,0 +1,113 @@
+//! `shmheap gc`: cleans up after processes that died.
+//!
+//! Three kinds of leftovers, from harmless to wanted: records of dead processes (swept), unfinished
+//! heaps of crashed creators (removed), and heaps without a living process, which may well be meant
+//! to stay (removed only when asked for). A heap with a living process is never removed.
+
+use std::ffi::OsStr;
+use std::io::Write;
+
+use anyhow::Result;
+use serde::Serialize;
+use shmheap::{Heap, Listing};
+
+use crate::Verdict;
+use crate::args::Gc;
+use crate::output;
+
+/// What was done; the names of the fields are promised in the help text.
+#[derive(Debug, Serialize)]
+struct Account {
+    dry_run: bool,
+    unfinished_removed: Option<Vec<String>>,
+    heaps: Vec<Entry>,
+}
+
+/// What was done to one heap.
+#[derive(Debug, Serialize)]
+struct Entry {
+    name: String,
+    peers_alive: u32,
+    peers_dead: u32,
+    swept: u32,
+    removed: bool,
+    error: Option<String>,
+}
+
+pub(crate) fn run(arguments: &Gc, out: &mut dyn Write) -> Result<Verdict> {
+    let listings = shmheap::list()?;
+    let heaps = listings.iter().map(|listing| collect(arguments, listing)).collect();
+    let unfinished_removed = if arguments.dry_run {
+        None
+    } else {
+        let names = shmheap::sweep_unfinished()?;
+        Some(names.iter().map(|name| name.to_string_lossy().into_owned()).collect())
+    };
+    let account = Account { dry_run: arguments.dry_run, unfinished_removed, heaps };
+    if arguments.json {
+        output::json(out, &account)?;
+    } else {
+        write(out, &account)?;
+    }
+    Ok(Verdict::Fine)
+}
+
+fn collect(arguments: &Gc, listing: &Listing) -> Entry {
+    let name = listing.name.to_string_lossy().into_owned();
+    let mut entry =
+        Entry { name, peers_alive: 0, peers_dead: 0, swept: 0, removed: false, error: None };
+    match &listing.heap {
+        Err(error) => entry.error = Some(error.to_string()),
+        Ok(heap) => {
+            if let Err(error) = clean(arguments, &listing.name, heap, &mut entry) {
+                entry.error = Some(error.to_string());
+            }
+        }
+    }
+    entry
+}
+
+fn clean(arguments: &Gc, name: &OsStr, heap: &Heap, entry: &mut Entry) -> shmheap::Result<()> {
+    let stats = heap.stats();
+    entry.peers_alive = stats.peers_alive;
+    entry.peers_dead = stats.peers_dead;
+    if arguments.remove_idle && stats.peers_alive == 0 {
+        if !arguments.dry_run {
+            Heap::destroy(name)?;
+        }
+        entry.removed = true;
+    } else if stats.peers_dead > 0 {
+        entry.swept =
+            if arguments.dry_run { stats.peers_dead } else { Heap::connect(name)?.sweep()? };
+    }
+    Ok(())
+}
+
+fn write(out: &mut dyn Write, account: &Account) -> Result<()> {
+    let would = if account.dry_run { "would " } else { "" };
+    let (sweep, destroy) =
+        if account.dry_run { ("sweep", "destroy") } else { ("swept", "destroyed") };
+    let mut quiet = true;
+    for heap in &account.heaps {
+        if let Some(error) = &heap.error {
+            writeln!(out, "{} {}: {error}", console::style("left alone:").yellow(), heap.name)?;
+        } else if heap.removed {
+            writeln!(out, "{would}{destroy} '{}': no living process", heap.name)?;
+        } else if heap.swept > 0 {
+            let dead = output::counted(heap.swept.into(), "dead peer");
+            writeln!(out, "{would}{sweep} '{}': {dead}, {} alive", heap.name, heap.peers_alive)?;
+        } else {
+            continue;
+        }
+        quiet = false;
+    }
+    for name in account.unfinished_removed.iter().flatten() {
+        writeln!(out, "removed '{name}': its creator died before it was finished")?;
+        quiet = false;
+    }
+    if quiet {
+        let heaps = output::counted(account.heaps.len() as u64, "heap");
+        writeln!(out, "nothing to clean up ({heaps})")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! `shmheap info`: what a heap is, and who is connected to it.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+
+use anyhow::Result;
+use serde::Serialize;
+use shmheap::{Heap, Peer, Policy};
+
+use super::ls::policy_name;
+use crate::args::Reader;
+use crate::output::{self, Table};
+use crate::{Verdict, account, size};
+
+/// Bytes in the block that `stat(2)` counts storage in.
+const STAT_BLOCK_BYTES: u64 = 512;
+/// How much of a command line fits a table.
+const COMMAND_CHARACTERS: usize = 44;
+
+/// A heap as JSON; the names of the fields are promised.
+#[derive(Debug, Serialize)]
+struct Description {
+    name: String,
+    format_version: u32,
+    policy: Policy,
+    granule_bytes: u64,
+    len_bytes: u64,
+    max_len_bytes: u64,
+    data_offset_bytes: u64,
+    object_bytes: Option<u64>,
+    reserved_bytes: Option<u64>,
+    mode: Option<String>,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    peer_limit: u32,
+    created_unix_ns: u64,
+    id: String,
+    peers: Vec<Peer>,
+}
+
+pub(crate) fn run(arguments: &Reader, out: &mut dyn Write) -> Result<Verdict> {
+    let heap = arguments.heap.connect_read_only()?;
+    let description = describe(arguments, &heap);
+    if arguments.json {
+        output::json(out, &description)?;
+    } else {
+        write(out, arguments, &description)?;
+    }
+    Ok(Verdict::Fine)
+}
+
+fn describe(arguments: &Reader, heap: &Heap) -> Description {
+    let info = heap.info();
+    let metadata = fs::metadata(arguments.heap.path()).ok();
+    let object = metadata.as_ref();
+    Description {
+        name: arguments.heap.to_string(),
+        format_version: info.format_version,
+        policy: info.policy,
+        granule_bytes: info.granule_bytes,
+        len_bytes: info.len_bytes,
+        max_len_bytes: info.max_len_bytes,
+        data_offset_bytes: info.data_offset_bytes,
+        object_bytes: object.map(MetadataExt::size),
+        reserved_bytes: object.map(|object| object.blocks() * STAT_BLOCK_BYTES),
+        mode: object.map(|object| format!("{:04o}", object.mode() & 0o7777)),
+        uid: object.map(MetadataExt::uid),
+        gid: object.map(MetadataExt::gid),
+        peer_limit: info.peer_limit,
+        created_unix_ns: info.created_unix_ns,
+        id: format!("{:032x}", info.id),
+        peers: heap.peers(),
+    }
+}
+
+fn write(out: &mut dyn Write, arguments: &Reader, heap: &Description) -> Result<()> {
+    let age = output::age(heap.created_unix_ns, output::now_unix_ns());
+    output::field(out, "name", &heap.name)?;
+    output::field(out, "object", arguments.heap.path().display())?;
+    output::field(out, "policy", policy_name(heap.policy))?;
+    output::field(out, "granule", format!("{} bytes", heap.granule_bytes))?;
+    output::field(out, "length", size::long(heap.len_bytes))?;
+    let growth = if heap.max_len_bytes > heap.len_bytes { "" } else { ", does not grow" };
+    output::field(out, "maximum", format!("{}{growth}", size::long(heap.max_len_bytes)))?;
+    output::field(out, "records", size::long(heap.data_offset_bytes))?;
+    if let (Some(object), Some(reserved)) = (heap.object_bytes, heap.reserved_bytes) {
+        let text = format!("{} of {} reserved", size::long(reserved), size::long(object));
+        output::field(out, "storage", text)?;
+    }
+    if let (Some(mode), Some(uid), Some(gid)) = (&heap.mode, heap.uid, heap.gid) {
+        let owner = account::user_name(uid);
+        output::field(out, "access", format!("{mode}, user {owner}, group {gid}"))?;
+    }
+    output::field(out, "created", format!("{age} ago"))?;
+    output::field(out, "format", format!("version {}", heap.format_version))?;
+    output::field(out, "id", &heap.id)?;
+    output::field(out, "peers", format!("{} of {}", heap.peers.len(), heap.peer_limit))?;
+    if heap.peers.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let mut table = Table::new(&[">SLOT", ">PID", "STATE", ">AGE", "COMMAND"]);
+    for peer in &heap.peers {
+        table.row(row(peer));
+    }
+    table.write(out)?;
+    Ok(())
+}
+
+fn row(peer: &Peer) -> Vec<String> {
+    let state = match (peer.alive, peer.is_self) {
+        (true, true) => "this process".to_owned(),
+        (true, false) => "alive".to_owned(),
+        (false, _) => console::style("dead").yellow().to_string(),
+    };
+    vec![
+        peer.slot.to_string(),
+        peer.pid.to_string(),
+        state,
+        output::age(peer.connected_unix_ns, output::now_unix_ns()),
+        console::truncate_str(&peer.command, COMMAND_CHARACTERS, "...").into_owned(),
+    ]
+}

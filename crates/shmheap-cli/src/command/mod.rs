@@ -1,0 +1,36 @@
+//! The commands, one file each: `run(arguments, out)` answers to `out`.
+
+mod check;
+mod completions;
+mod create;
+mod destroy;
+mod doctor;
+mod gc;
+mod info;
+mod ls;
+mod stat;
+
+use std::io::Write;
+
+use anyhow::Result;
+
+use crate::args::Command;
+use crate::{Verdict, demo};
+
+/// Does what the command line asks for.
+pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<Verdict> {
+    match command {
+        Command::Create(arguments) => create::run(&arguments, out),
+        Command::Ls(arguments) => ls::run(&arguments, out),
+        Command::Info(arguments) => info::run(&arguments, out),
+        Command::Stat(arguments) => stat::run(&arguments, out),
+        Command::Check(arguments) => check::run(&arguments, out),
+        Command::Destroy(arguments) => destroy::run(&arguments, out),
+        Command::Gc(arguments) => gc::run(&arguments, out),
+        Command::Doctor(arguments) => doctor::run(&arguments, out),
+        Command::Demo(arguments) => demo::run(&arguments, out),
+        Command::Completions { shell } => completions::run(shell, out),
+        Command::DemoWorker(arguments) => demo::run_worker(&arguments, out),
+        Command::DemoQuery(arguments) => demo::run_query(&arguments, out),
+    }
+}

@@ -1,0 +1,41 @@
+//! Mark and sweep: frees what the killed worker allocated and never linked anywhere.
+//!
+//! The heap knows every block, the directory leads to everything that counts; what the first has
+//! and the second has not belongs to nobody.
+
+use anyhow::Result;
+use shmheap::{Handle, Heap};
+
+use super::directory::Directory;
+use super::object;
+
+/// Unlinks what was never committed and returns every object that can be reached, in order of
+/// address. Only for a single process.
+pub(super) fn mark(directory: &Directory<'_>) -> Result<Vec<Handle>> {
+    let mut reachable = directory.objects();
+    for word in directory.index.words()? {
+        reachable.push(word.handle);
+        reachable.extend(directory.index.drop_uncommitted(&word, &directory.plan)?);
+    }
+    reachable.sort_unstable();
+    Ok(reachable)
+}
+
+/// Live objects that are not among the `reachable`, both in order of address.
+pub(super) fn orphans(heap: &Heap, reachable: &[Handle]) -> Vec<Handle> {
+    let mut reachable = reachable.iter().copied().peekable();
+    let live = heap.blocks().filter(|block| block.live).map(|block| block.handle);
+    live.filter(|&handle| {
+        while reachable.next_if(|&marked| marked < handle).is_some() {}
+        reachable.peek() != Some(&handle)
+    })
+    .collect()
+}
+
+/// Frees objects.
+pub(super) fn free_all(heap: &Heap, handles: &[Handle]) -> Result<()> {
+    for &handle in handles {
+        object::free(heap, handle)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! `HeapRef`: the heap that a command line names, in shared memory or in a file.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use shmheap::{Heap, HeapOptions, Result};
+
+/// Where the system keeps POSIX shared-memory objects.
+pub(crate) const SHM_DIRECTORY: &str = "/dev/shm";
+
+/// A heap by name or by path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum HeapRef {
+    /// A POSIX shared-memory object, without the leading slash.
+    Named(OsString),
+    /// A regular file.
+    File(PathBuf),
+}
+
+impl HeapRef {
+    /// A '/' after the first character makes a path, anything else is a name.
+    pub(crate) fn parse(text: &OsStr) -> Self {
+        let bytes = text.as_bytes();
+        if bytes.iter().skip(1).any(|&byte| byte == b'/') {
+            return Self::File(PathBuf::from(text));
+        }
+        Self::Named(OsStr::from_bytes(bytes.strip_prefix(b"/").unwrap_or(bytes)).to_owned())
+    }
+
+    pub(crate) fn create(&self, options: &HeapOptions) -> Result<Heap> {
+        match self {
+            Self::Named(name) => options.create(name),
+            Self::File(path) => options.create_file(path),
+        }
+    }
+
+    pub(crate) fn connect_read_only(&self) -> Result<Heap> {
+        match self {
+            Self::Named(name) => Heap::connect_read_only(name),
+            Self::File(path) => Heap::connect_file_read_only(path),
+        }
+    }
+
+    pub(crate) fn connect(&self) -> Result<Heap> {
+        match self {
+            Self::Named(name) => Heap::connect(name),
+            Self::File(path) => Heap::connect_file(path),
+        }
+    }
+
+    pub(crate) fn destroy(&self) -> Result<()> {
+        match self {
+            Self::Named(name) => Heap::destroy(name),
+            Self::File(path) => Heap::destroy_file(path),
+        }
+    }
+
+    /// The path at which the system shows the heap's object.
+    pub(crate) fn path(&self) -> PathBuf {
+        match self {
+            Self::Named(name) => Path::new(SHM_DIRECTORY).join(name),
+            Self::File(path) => path.clone(),
+        }
+    }
+}
+
+impl fmt::Display for HeapRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => write!(f, "{}", name.display()),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slash_after_the_first_character_makes_a_path() {
+        let named = |name: &str| HeapRef::Named(name.into());
+        let file = |path: &str| HeapRef::File(path.into());
+        for (text, expected) in [
+            ("demo", named("demo")),
+            ("/demo", named("demo")),
+            ("/", named("")),
+            ("", named("")),
+            ("./demo", file("./demo")),
+            ("/tmp/demo", file("/tmp/demo")),
+            ("a/b", file("a/b")),
+            ("//demo", file("//demo")),
+        ] {
+            assert_eq!(HeapRef::parse(OsStr::new(text)), expected, "{text}");
+        }
+        assert_eq!(named("demo").path(), Path::new("/dev/shm/demo"));
+    }
+}

@@ -1,0 +1,6 @@
+//! The `shmheap` command as its users meet it: the built program, run as a process.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+mod commands;
+mod demo;
+mod support;

@@ -1,0 +1,132 @@
+//! Runs the command, and removes the heaps that a test made, also when it fails.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+
+/// The command with these arguments, without colours and without a terminal.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shmheap"));
+    command.args(arguments).stdin(Stdio::null()).env("NO_COLOR", "1");
+    command
+}
+
+/// What a run of the command gave.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Run {
+    fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    /// Its output as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// Runs the command to its end.
+pub(crate) fn run(arguments: &[&str]) -> Run {
+    Run::of(&command(arguments).output().unwrap())
+}
+
+/// Runs the command, which has to succeed; returns its output.
+pub(crate) fn succeed(arguments: &[&str]) -> String {
+    let run = run(arguments);
+    assert_eq!(run.code, Some(0), "{arguments:?}: {run:?}");
+    run.out
+}
+
+/// Runs the command, which has to fail with `code` and one line that holds `text`.
+pub(crate) fn fail(arguments: &[&str], code: i32, text: &str) {
+    let run = run(arguments);
+    assert_eq!(run.code, Some(code), "{arguments:?}: {run:?}");
+    assert!(run.err.contains(text), "{arguments:?}: {run:?}");
+    if code == 3 {
+        assert!(run.err.starts_with("shmheap: "), "{run:?}");
+        assert_eq!(run.err.lines().count(), 1, "{run:?}");
+    }
+    assert!(!run.err.contains("panicked"), "{run:?}");
+}
+
+/// A name of its own, removed from shared memory at the end.
+pub(crate) struct Name(pub(crate) String);
+
+impl Name {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self(format!("cli-test-{}-{number}", std::process::id()))
+    }
+
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        Path::new("/dev/shm").join(&self.0)
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.path());
+    }
+}
+
+/// This very test program as another process that is connected to a heap, until it is dropped.
+pub(crate) struct Peer {
+    process: Child,
+}
+
+/// Set for a process that is to connect; the test `be_a_peer` does it.
+const PEER_VARIABLE: &str = "SHMHEAP_TEST_PEER_OF";
+
+impl Peer {
+    /// Starts it and waits until it is connected and has allocated one object.
+    pub(crate) fn connect(name: &str) -> Self {
+        let program = std::env::current_exe().unwrap();
+        let process = Command::new(program)
+            .args(["support::be_a_peer", "--exact", "--nocapture"])
+            .env(PEER_VARIABLE, name)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut peer = Self { process };
+        let output = BufReader::new(peer.process.stdout.as_mut().unwrap());
+        assert!(output.lines().any(|line| line.unwrap().contains("connected")), "no peer");
+        peer
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Kills it with SIGKILL.
+    pub(crate) fn kill(self) {}
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The process behind [`Peer`]; does nothing in an ordinary run of the tests.
+#[test]
+fn be_a_peer() {
+    let Ok(name) = std::env::var(PEER_VARIABLE) else { return };
+    let heap = shmheap::Heap::connect(name).unwrap();
+    heap.alloc(std::alloc::Layout::new::<u64>()).unwrap();
+    println!("\nconnected");
+    std::io::stdout().flush().unwrap();
+    // Until the parent ends this process, or its own end closes the pipe.
+    let _ = std::io::stdin().lines().count();
+}
