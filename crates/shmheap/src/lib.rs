@@ -52,6 +52,7 @@ mod segment;
 mod peers;
 
 mod first_fit;
+mod slab;
 
 mod heap;
 

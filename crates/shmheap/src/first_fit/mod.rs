@@ -38,6 +38,7 @@ mod session;
 mod starts;
 
 use crate::error::NotLive;
+pub(crate) use crate::segment::fault::Fault;
 use crate::segment::words::Words;
 use crate::units::{PeerSlot, WordIndex};
 pub(crate) use audit::Audit;
@@ -59,17 +60,6 @@ pub(crate) struct HeaderWords {
     pub(crate) counters: WordIndex,
     /// The heap's length in bytes.
     pub(crate) length: WordIndex,
-}
-
-/// Why the engine refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// The position is no live object.
-    NotLive(NotLive),
-    /// The records contradict each other.
-    Damaged(&'static str),
-    /// The storage behind records that others rely on cannot be had.
-    NoStorage,
 }
 
 /// What the engine asks of the process that runs it.

@@ -3,7 +3,11 @@
 //! | file | holds |
 //! |---|---|
 //! | `words` | the one gate through which records are read and written |
+//! | `states` | the same for the state bytes of objects |
 //! | `format` | the header, and how a stranger's bytes are judged before use |
+//! | `fault` | why an engine refuses |
 
+pub(crate) mod fault;
 pub(crate) mod format;
+pub(crate) mod states;
 pub(crate) mod words;

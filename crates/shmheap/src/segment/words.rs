@@ -11,7 +11,8 @@
 //! `store` is a release store. For a *killed* writer that keeps the compiler from reordering the
 //! stores of one thread, so memory is left with exactly a prefix of them; the recovering process
 //! reads them after the kernel has told it of the death, which synchronises. For *live* peers its
-//! partner is the acquire in `load`. `compare_exchange` is sequentially consistent.
+//! partner is `load`. `load` and `compare_exchange` are sequentially consistent: where two peers
+//! each change one word and then look at the other's, one of them sees the other.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,7 @@ use crate::units::{LINE_WORDS, WordIndex};
 
 /// A row of shared 64-bit words; see the module's text.
 pub(crate) trait Words {
-    /// The word, or 0 outside the row. Acquire; its partner is `store`.
+    /// The word, or 0 outside the row. Sequentially consistent, so also an acquire for `store`.
     fn load(&self, at: WordIndex) -> u64;
 
     /// A cache line of words from `at` on; all 0 unless all lie in the row. As so many `load`s, for
@@ -94,8 +95,9 @@ impl<'m, P: Parking> Row<'m, P> {
 impl<P: Parking> Words for Row<'_, P> {
     #[inline]
     fn load(&self, at: WordIndex) -> u64 {
-        // Acquire; its partner is `store`.
-        self.get(at).map_or(0, |word| word.load(Ordering::Acquire))
+        // SeqCst, its partners the compare_exchanges of other words by peers that then load this one
+        // or its states; it is the acquire of `store` as well.
+        self.get(at).map_or(0, |word| word.load(Ordering::SeqCst))
     }
 
     #[inline]

@@ -11,8 +11,14 @@ use super::markdown::Inventory;
 pub(super) const CORE: &str = "crates/shmheap/src";
 
 /// Lowest first; a module uses only its own row and those above it in this list.
-const LAYERS: [&[&str]; 6] =
-    [&["error", "handle", "units"], &["os"], &["segment"], &["peers"], &["first_fit"], &["heap"]];
+const LAYERS: [&[&str]; 6] = [
+    &["error", "handle", "units"],
+    &["os"],
+    &["segment"],
+    &["peers"],
+    &["first_fit", "slab"],
+    &["heap"],
+];
 
 /// `Relaxed` orders nothing, so it has no partner to name.
 const ORDERINGS: [&str; 4] = ["Acquire", "Release", "AcqRel", "SeqCst"];

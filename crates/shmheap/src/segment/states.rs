@@ -1,0 +1,224 @@
+//! `States`: the gate to the state bytes of objects, as [`Words`](super::words::Words) is to words.
+//!
+//! ```text
+//!   bit 7            1   0
+//!  +-------------------+---+
+//!  |    generation     | L |     L: the object lives. Allocation and free both add one, so a
+//!  +-------------------+---+     state is a counter whose upper bits tell one life from the next.
+//! ```
+//!
+//! The row is total as a row of words is: outside it every state reads as free and never changes.
+//! It lies in memory of its own, apart from the words, so that no byte is ever reached as part of a
+//! word.
+//!
+//! # Unsafe code
+//!
+//! Sixteen states are looked at by one load, which Rust's atomics do not offer.
+#![allow(unsafe_code)]
+
+use std::ops::Add;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// States that are looked at together: a cache line of them, a bit each in a word.
+pub(crate) const STATES_PER_LINE: u64 = 64;
+
+/// The number of a state byte, counted from the first of the segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct StateIndex(pub u64);
+
+impl Add<u64> for StateIndex {
+    type Output = Self;
+
+    /// Wraps: an index made from hostile bytes is refused by the bounds check, not by the addition.
+    #[inline]
+    fn add(self, states: u64) -> Self {
+        Self(self.0.wrapping_add(states))
+    }
+}
+
+/// The state of one object, and its generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct State(pub u8);
+
+/// Bits of a generation.
+pub(crate) const GENERATION_BITS: u32 = 7;
+
+impl State {
+    #[inline]
+    pub(crate) fn is_live(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// The state after the allocation of a free object, or the free of a live one.
+    #[inline]
+    pub(crate) fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+
+    /// Which life of the object this is; the free state before a life has the number of that life.
+    #[inline]
+    pub(crate) fn generation(self) -> u64 {
+        u64::from(self.0 >> 1)
+    }
+}
+
+/// A row of state bytes; see the module's text.
+pub(crate) trait States {
+    /// The state. Acquire; its partner is `store_state`.
+    fn load_state(&self, at: StateIndex) -> State;
+
+    /// Sets the state. Release; its partner is `load_state`.
+    fn store_state(&self, at: StateIndex, state: State);
+
+    /// Sets the state to `new` if it is `current`; whether it did. Sequentially consistent.
+    fn exchange_state(&self, at: StateIndex, current: State, new: State) -> bool;
+
+    /// Which of the states from `at` on, a multiple of 64, are free: bit i is state `at + i`.
+    ///
+    /// Each is as a sequentially consistent load of its own, in no particular order.
+    fn free_states(&self, at: StateIndex) -> u64;
+}
+
+impl<S: States> States for &S {
+    #[inline]
+    fn load_state(&self, at: StateIndex) -> State {
+        (**self).load_state(at)
+    }
+
+    #[inline]
+    fn store_state(&self, at: StateIndex, state: State) {
+        (**self).store_state(at, state);
+    }
+
+    #[inline]
+    fn exchange_state(&self, at: StateIndex, current: State, new: State) -> bool {
+        (**self).exchange_state(at, current, new)
+    }
+
+    #[inline]
+    fn free_states(&self, at: StateIndex) -> u64 {
+        (**self).free_states(at)
+    }
+}
+
+/// A row of states over any memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StateRow<'m>(pub(crate) &'m [AtomicU8]);
+
+impl<'m> StateRow<'m> {
+    #[inline]
+    fn get(&self, at: StateIndex) -> Option<&'m AtomicU8> {
+        self.0.get(usize::try_from(at.0).ok()?)
+    }
+}
+
+impl States for StateRow<'_> {
+    #[inline]
+    fn load_state(&self, at: StateIndex) -> State {
+        // Acquire; its partner is `store_state`.
+        self.get(at).map_or(State(0), |byte| State(byte.load(Ordering::Acquire)))
+    }
+
+    #[inline]
+    fn store_state(&self, at: StateIndex, state: State) {
+        if let Some(byte) = self.get(at) {
+            // Release; its partner is `load_state`.
+            byte.store(state.0, Ordering::Release);
+        }
+    }
+
+    #[inline]
+    fn exchange_state(&self, at: StateIndex, current: State, new: State) -> bool {
+        let Some(byte) = self.get(at) else { return false };
+        // SeqCst; its partners are the exchange of the unit's word that releases the slab, and the
+        // look at the states after that: one of two sees the other.
+        byte.compare_exchange(current.0, new.0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    #[inline]
+    fn free_states(&self, at: StateIndex) -> u64 {
+        let first = usize::try_from(at.0).unwrap_or(usize::MAX);
+        let line = self.0.get(first..).and_then(<[AtomicU8]>::first_chunk);
+        line.map_or(u64::MAX, |line| !live_bits(line))
+    }
+}
+
+/// The lowest bit of each state.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+fn live_bits(line: &[AtomicU8; STATES_PER_LINE as usize]) -> u64 {
+    use std::arch::asm;
+    use std::arch::x86_64::{__m128i, _mm_movemask_epi8, _mm_slli_epi16};
+    const BYTES: usize = size_of::<__m128i>();
+    let first: *const AtomicU8 = line.as_ptr();
+    (0..line.len() / BYTES).fold(0, |bits, number| {
+        let states: __m128i;
+        // SAFETY: the sixteen bytes lie in `line`. To the abstract machine the instruction is
+        // sixteen loads of a byte: the processor reads no byte of them in parts, loads are not
+        // reordered with loads, and none overtakes a locked instruction before it.
+        unsafe {
+            asm!(
+                "movdqu {states}, xmmword ptr [{from}]",
+                states = out(xmm_reg) states,
+                from = in(reg) first.add(number * BYTES),
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+        // SAFETY: every x86-64 processor has SSE2.
+        let mask = unsafe { _mm_movemask_epi8(_mm_slli_epi16::<7>(states)) };
+        bits | u64::from(mask as u16) << (number * BYTES)
+    })
+}
+
+/// The lowest bit of each state.
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+fn live_bits(line: &[AtomicU8; STATES_PER_LINE as usize]) -> u64 {
+    line.iter().enumerate().fold(0, |bits, (number, byte)| {
+        // SeqCst; its partner is `exchange_state`.
+        bits | u64::from(byte.load(Ordering::SeqCst) & 1) << number
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_states_are_the_even_ones() {
+        let memory: Vec<AtomicU8> =
+            (0..300_u32).map(|at| AtomicU8::new((at * 7 + at / 3) as u8)).collect();
+        let row = StateRow(&memory);
+        for first in [0, 64, 128, 192] {
+            let expected = (0..64)
+                .filter(|bit| !row.load_state(StateIndex(first + bit)).is_live())
+                .fold(0, |bits, bit| bits | 1_u64 << bit);
+            assert_eq!(row.free_states(StateIndex(first)), expected);
+        }
+    }
+
+    #[test]
+    fn outside_the_row_everything_is_free_and_stays_so() {
+        let memory: Vec<AtomicU8> = (0..64).map(|_| AtomicU8::new(1)).collect();
+        let row = StateRow(&memory);
+        for at in [64, 1 << 20, u64::MAX].map(StateIndex) {
+            row.store_state(at, State(1));
+            assert!(!row.exchange_state(at, State(0), State(1)));
+            assert!(!row.load_state(at).is_live());
+            assert_eq!(row.free_states(at), u64::MAX);
+        }
+        assert_eq!(row.free_states(StateIndex(0)), 0);
+    }
+
+    #[test]
+    fn a_life_begins_and_ends_with_a_step_and_generations_come_again_after_128() {
+        let mut state = State(0);
+        for life in 0..300 {
+            assert!(!state.is_live());
+            assert_eq!(state.generation(), life % 128);
+            state = state.next();
+            assert!(state.is_live());
+            assert_eq!(state.generation(), life % 128);
+            state = state.next();
+        }
+    }
+}

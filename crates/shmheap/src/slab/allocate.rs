@@ -1,0 +1,262 @@
+//! Small objects: from the open slab, and where the next slab comes from.
+//!
+//! ```text
+//!   open word of free bits -> lowest bit -> one store of its state        almost always
+//!   next word of the open slab                                            every 64 objects
+//!   the open slab again, if others have freed enough of it                then, in this order:
+//!   a resting slab of this thread with enough free objects
+//!   a slab that is nobody's
+//!   a new slab
+//! ```
+//!
+//! Killed before the store of the state, nothing has happened. Killed after it, the object lives.
+
+use super::cache::{Cache, Owned, RESTING_MAX, SlabNumber};
+use super::class::Class;
+use super::hints::Hint;
+use super::resolve::small_generation;
+use super::unit::{Place, Unit, Use};
+use super::{Effort, Note, Surroundings, Worker};
+use crate::segment::fault::Fault;
+use crate::segment::states::{State, States};
+use crate::segment::words::Words;
+
+/// An eighth of a slab's objects are enough to open it again.
+const ENOUGH_SHARE: u64 = 8;
+/// Less than this share, and the next slab is a new one: others' slabs are not worth the search.
+const POOR_SHARE: u64 = 32;
+/// How many slabs of others a usual search looks at.
+const LOOKS_MAX: u32 = 256;
+/// A thread may have one resting slab of a class for so many units of the heap.
+const UNITS_PER_RESTING: u64 = 128;
+
+impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
+    /// Allocates an object of the class; `None` if there is no room without growth.
+    ///
+    /// `announce` is called with the object and its state before it lives.
+    #[inline]
+    pub(crate) fn alloc_small(
+        &self,
+        cache: &mut Cache,
+        class: Class,
+        effort: Effort,
+        announce: impl Fn(Place, State),
+    ) -> Result<Option<Place>, Fault> {
+        loop {
+            let open = cache.open(class);
+            if open.free == 0 {
+                if cache.draw(class) || self.next_slab(cache, class, effort)? {
+                    continue;
+                }
+                return Ok(None);
+            }
+            let bit = u64::from(open.free.trailing_zeros());
+            open.free &= open.free - 1;
+            let at = open.states + bit;
+            let place = Place(open.first.0 + bit * open.object_bytes);
+            let state = self.words.load_state(at);
+            if state.is_live() {
+                // A broken process has written there: the object is not ours to give.
+                continue;
+            }
+            announce(place, state);
+            self.words.store_state(at, state.next());
+            return Ok(Some(place));
+        }
+    }
+
+    /// The generation in the handle of the small object at `place` that has, or is about to leave,
+    /// that state.
+    pub(crate) fn small_generation(&self, place: Place, state: State) -> u64 {
+        let (_, word) = self.engine.head_of(&self.words, Unit::of(place));
+        small_generation(word, state)
+    }
+
+    /// Opens another slab of the class; whether there was one.
+    #[cold]
+    fn next_slab(&self, cache: &mut Cache, class: Class, effort: Effort) -> Result<bool, Fault> {
+        let enough = class.geometry().capacity.div_ceil(ENOUGH_SHARE);
+        if let Some(used_up) = cache.close(class) {
+            if self.scan(cache, used_up) >= enough {
+                cache.open_slab(class, used_up);
+                return Ok(true);
+            }
+            self.rest(cache, class, used_up);
+        }
+        if self.open_resting(cache, class, enough) {
+            return Ok(true);
+        }
+        let is_poor = std::mem::take(&mut cache.open(class).is_poor);
+        if !is_poor && self.claim_shared(cache, class, effort)? {
+            return Ok(true);
+        }
+        if let Some(number) = self.make_slab(cache, class)? {
+            cache.open_slab(class, number);
+            return Ok(true);
+        }
+        // No unit is free. What was too little above is better than nothing.
+        Ok(self.open_resting(cache, class, 1)
+            || (is_poor && self.claim_shared(cache, class, effort)?))
+    }
+
+    /// Looks at the states of a slab none of whose objects are drawn; tells how many are free.
+    pub(super) fn scan(&self, cache: &mut Cache, number: SlabNumber) -> u64 {
+        cache.slab(number).map_or(0, |owned| owned.scan(&self.words))
+    }
+
+    /// Opens a resting slab that has enough free objects, by what the thread knows or, for the one
+    /// that others have had the most time to free in, by its states.
+    fn open_resting(&self, cache: &mut Cache, class: Class, enough: u64) -> bool {
+        let found = cache.best_resting(class, enough).or_else(|| {
+            let oldest = cache.oldest_resting(class)?;
+            (self.scan(cache, oldest) >= enough).then_some(oldest)
+        });
+        if let Some(number) = found {
+            cache.rouse(class, number);
+            cache.open_slab(class, number);
+        }
+        found.is_some()
+    }
+
+    /// Lets a used-up slab rest; the oldest resting one makes room for it.
+    fn rest(&self, cache: &mut Cache, class: Class, number: SlabNumber) {
+        let share = self.end().0 / UNITS_PER_RESTING / class.geometry().units;
+        let limit = usize::try_from(share).unwrap_or(RESTING_MAX);
+        if let Some(oldest) = cache.rest(class, number, limit) {
+            self.let_go(cache, oldest);
+        }
+    }
+
+    /// Gives a slab to nobody, or its units back if nothing in it lives.
+    pub(super) fn let_go(&self, cache: &mut Cache, number: SlabNumber) {
+        if let Some(owned) = cache.remove(number) {
+            self.let_go_of(owned.unit, owned.class, owned.is_all_free());
+        }
+    }
+
+    pub(super) fn let_go_of(&self, unit: Unit, class: Class, is_all_free: bool) {
+        if is_all_free {
+            self.retire(unit, class);
+        } else {
+            self.release(unit, class);
+        }
+    }
+
+    /// Makes the slab nobody's, and hints at it if it has anything free.
+    pub(super) fn release(&self, unit: Unit, class: Class) {
+        let word = self.load(unit);
+        if word.get() != Some(self.own(class)) {
+            // A broken process has taken it: there is nothing to give.
+            return;
+        }
+        let released = word.with(Use::Slab { owner: None, class: class.number() as u64 });
+        self.noted(Note::Slab(unit), || {
+            // Between whoever frees an object, then looks whose the slab is, and this, which makes
+            // it nobody's, then looks for free objects, one sees the other.
+            if self.exchange(unit, word, released) {
+                self.hint_shared(unit, class);
+            }
+        });
+    }
+
+    /// Hints at the slab, which is nobody's, if any object of it is free.
+    pub(super) fn hint_shared(&self, unit: Unit, class: Class) {
+        let geometry = class.geometry();
+        let row = self.engine.layout.row(geometry, unit);
+        if Owned::new(unit, class, row).scan(&self.words) > 0 {
+            self.engine.hints.set(&self.words, Hint::Shared, unit);
+        }
+    }
+
+    /// Gives the units of a slab back, none of whose objects lives.
+    pub(super) fn retire(&self, unit: Unit, class: Class) {
+        let (word, units) = (self.load(unit), class.geometry().units);
+        let freeing = word.with(Use::Freeing { peer: self.actor.peer, units });
+        if word.get() == Some(self.own(class)) && self.exchange(unit, word, freeing) {
+            self.dismantle(unit, units);
+        }
+    }
+
+    /// What the unit's word says of a slab of this peer.
+    pub(super) fn own(&self, class: Class) -> Use {
+        Use::Slab { owner: Some(self.actor.peer), class: class.number() as u64 }
+    }
+
+    /// Claims a slab of the class that is nobody's and opens it; whether one had a free object.
+    fn claim_shared(&self, cache: &mut Cache, class: Class, effort: Effort) -> Result<bool, Fault> {
+        let end = self.end();
+        self.surroundings.ensure_units(end.0)?;
+        let cursor = cache.open(class).cursor.min(end);
+        let mut looks = if effort == Effort::Usual { LOOKS_MAX } else { u32::MAX };
+        for (from, to) in [(cursor, end), (Unit(0), cursor)] {
+            let mut at = from;
+            while let Some(unit) = self.engine.hints.next_set(&self.words, Hint::Shared, at, to) {
+                if self.try_claim_shared(cache, class, unit)? {
+                    return Ok(true);
+                }
+                looks -= 1;
+                if looks == 0 {
+                    return Ok(false);
+                }
+                at = unit + 1;
+            }
+        }
+        Ok(false)
+    }
+
+    fn try_claim_shared(&self, cache: &mut Cache, class: Class, unit: Unit) -> Result<bool, Fault> {
+        let word = self.load(unit);
+        match word.get() {
+            Some(Use::Slab { owner: None, class: found }) if found == class.number() as u64 => {}
+            Some(Use::Slab { owner: None, .. }) => return Ok(false),
+            _ => {
+                self.clear_stale_shared(unit);
+                return Ok(false);
+            }
+        }
+        let geometry = class.geometry();
+        self.surroundings.ensure_states(self.engine.layout.block(geometry, unit))?;
+        if !self.exchange(unit, word, word.with(self.own(class))) {
+            return Ok(false);
+        }
+        // Only now: cleared before the claim, by one who then fails or dies, it would be lost.
+        self.engine.hints.clear(&self.words, Hint::Shared, unit);
+        let mut owned = Owned::new(unit, class, self.engine.layout.row(geometry, unit));
+        let free_count = owned.scan(&self.words);
+        if free_count == 0 {
+            self.release(unit, class);
+            return Ok(false);
+        }
+        let number = cache.add(owned);
+        cache.open_slab(class, number);
+        let open = cache.open(class);
+        open.is_poor = free_count < geometry.capacity / POOR_SHARE;
+        open.cursor = unit + 1;
+        Ok(true)
+    }
+
+    pub(super) fn clear_stale_shared(&self, unit: Unit) {
+        self.engine.hints.clear_stale(&self.words, Hint::Shared, unit, || {
+            matches!(self.load(unit).get(), Some(Use::Slab { owner: None, .. }))
+        });
+    }
+
+    /// A new slab in the lowest free units.
+    fn make_slab(&self, cache: &mut Cache, class: Class) -> Result<Option<SlabNumber>, Fault> {
+        let geometry = class.geometry();
+        let Some(claimed) = self.claim_run(geometry.units, 1)? else { return Ok(None) };
+        let unit = claimed.start;
+        if let Err(fault) =
+            self.surroundings.ensure_states(self.engine.layout.block(geometry, unit))
+        {
+            self.give_back(claimed);
+            return Err(fault);
+        }
+        self.establish(claimed, self.own(class))?;
+        let mut owned = Owned::new(unit, class, self.engine.layout.row(geometry, unit));
+        // The objects of a unit that was free are all free, so this finds them all; but looking is
+        // cheaper than being wrong after a broken process has written there.
+        owned.scan(&self.words);
+        Ok(Some(cache.add(owned)))
+    }
+}

@@ -1,0 +1,252 @@
+//! Size classes: which slab an object of a given size and alignment lies in.
+//!
+//! ```text
+//!   16 24 32 40 48 56 64 80 96 112 128 | 144 160 .. 256 | 288 320 .. 512 | ... | 448K 480K 512K
+//!    steps of 8, from 64 on of 16       eight classes to each doubling
+//! ```
+//!
+//! `Class::of` is total for sizes of 1 to [`SMALL_BYTES_MAX`] bytes. Above 128 bytes an object's
+//! class is at most one eighth larger than the object. A slab is one or more units; what is left of
+//! it behind its last object is at most an eighth as well, and for classes up to 1 KiB a 64th.
+//!
+//! Everything is computed at compile time and checked for every size by the tests below.
+
+use super::unit::UNIT_BYTES;
+
+/// Larger objects get units of their own.
+pub(crate) const SMALL_BYTES_MAX: u64 = 512 << 10;
+/// How many classes there are.
+pub(crate) const CLASS_COUNT: usize = FINE_COUNT + COARSE_DOUBLINGS * PER_DOUBLING;
+/// Objects of a slab at the most: of the smallest class.
+pub(crate) const CAPACITY_MAX: u64 = UNIT_BYTES / FINE[0];
+
+/// The classes up to 128 bytes.
+const FINE: [u64; FINE_COUNT] = [16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128];
+const FINE_COUNT: usize = 11;
+const FINE_SHIFT: u32 = FINE[FINE_COUNT - 1].trailing_zeros();
+const PER_DOUBLING: usize = 8;
+const COARSE_DOUBLINGS: usize = (SMALL_BYTES_MAX.trailing_zeros() - FINE_SHIFT) as usize;
+
+/// A division by the object size is a multiplication and this shift.
+const RECIPROCAL_SHIFT: u32 = 40;
+/// What the exactness of that division is proved for: the bytes of the largest slab.
+const SLAB_BYTES_MAX: u64 = 1 << 20;
+
+/// States of an object for which a class' slabs have room, as a power of two: see `layout`.
+const KIND_STATES_MIN: u64 = 1024;
+/// How many kinds of rows of states there are.
+pub(crate) const KIND_COUNT: usize = 3;
+
+/// The number of a size class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Class(u8);
+
+/// Facts of one class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    /// Bytes of an object.
+    pub(crate) object_bytes: u64,
+    /// Units of a slab.
+    pub(crate) units: u64,
+    /// Objects of a slab.
+    pub(crate) capacity: u64,
+    /// Which rows hold the states: those with room for `1024 << kind` objects.
+    pub(crate) kind: usize,
+    reciprocal: u64,
+}
+
+impl Geometry {
+    const NONE: Self = Self { object_bytes: 0, units: 0, capacity: 0, kind: 0, reciprocal: 0 };
+
+    const fn of(object_bytes: u64) -> Self {
+        let mut units = object_bytes.div_ceil(UNIT_BYTES);
+        while units * UNIT_BYTES % object_bytes * 8 > units * UNIT_BYTES {
+            units += 1;
+        }
+        let capacity = units * UNIT_BYTES / object_bytes;
+        let mut kind = 0;
+        while (KIND_STATES_MIN << kind) < capacity {
+            kind += 1;
+        }
+        let reciprocal = (1_u64 << RECIPROCAL_SHIFT).div_ceil(object_bytes);
+        Self { object_bytes, units, capacity, kind, reciprocal }
+    }
+
+    /// Which object of a slab starts `within_bytes` behind the slab's start, if one does.
+    #[inline]
+    pub(crate) fn index_of(&self, within_bytes: u64) -> Option<u64> {
+        let index = within_bytes.wrapping_mul(self.reciprocal) >> RECIPROCAL_SHIFT;
+        (index * self.object_bytes == within_bytes && index < self.capacity).then_some(index)
+    }
+
+    /// Bytes of a slab that no object uses.
+    pub(crate) const fn tail_bytes(&self) -> u64 {
+        self.units * UNIT_BYTES - self.capacity * self.object_bytes
+    }
+}
+
+/// One entry for every value of a byte, so that no index is out of range.
+static GEOMETRY: [Geometry; 256] = {
+    let mut table = [Geometry::NONE; 256];
+    let mut number = 0;
+    while number < CLASS_COUNT {
+        table[number] = Geometry::of(bytes_of(number));
+        number += 1;
+    }
+    table
+};
+
+/// The class of a size up to 1 KiB, by the number of 8-byte steps that the size takes.
+static STEPS: [u8; 129] = {
+    let mut table = [0; 129];
+    let mut steps = 1;
+    while steps < table.len() {
+        let mut number = 0;
+        while bytes_of(number) < 8 * steps as u64 {
+            number += 1;
+        }
+        table[steps] = number as u8;
+        steps += 1;
+    }
+    table
+};
+
+const _: () = {
+    assert!(CLASS_COUNT <= 128, "a class fits the byte that a unit's word has for it");
+    let mut number = 0;
+    while number < CLASS_COUNT {
+        let geometry = Geometry::of(bytes_of(number));
+        assert!(geometry.units * UNIT_BYTES <= SLAB_BYTES_MAX);
+        assert!(geometry.kind < KIND_COUNT && geometry.capacity <= CAPACITY_MAX);
+        number += 1;
+    }
+};
+
+const fn bytes_of(number: usize) -> u64 {
+    if number < FINE_COUNT {
+        return FINE[number];
+    }
+    let (doubling, step) =
+        ((number - FINE_COUNT) / PER_DOUBLING, (number - FINE_COUNT) % PER_DOUBLING);
+    let base = FINE[FINE_COUNT - 1] << doubling;
+    base + base / PER_DOUBLING as u64 * (step as u64 + 1)
+}
+
+impl Class {
+    /// The class of an object of `size_bytes` bytes aligned to `align_bytes`, a power of two;
+    /// `None` if it is too large for a slab.
+    #[inline]
+    pub(crate) fn of(size_bytes: u64, align_bytes: u64) -> Option<Self> {
+        if align_bytes <= 8
+            && let Some(&number) = STEPS.get(size_bytes.div_ceil(8) as usize)
+        {
+            return Some(Self(number));
+        }
+        Self::of_any(size_bytes, align_bytes)
+    }
+
+    fn of_any(size_bytes: u64, align_bytes: u64) -> Option<Self> {
+        if size_bytes > SMALL_BYTES_MAX || align_bytes > UNIT_BYTES {
+            return None;
+        }
+        let number = match STEPS.get(size_bytes.div_ceil(8) as usize) {
+            Some(&number) => usize::from(number),
+            None => {
+                let last = size_bytes - 1;
+                let shift = last.ilog2();
+                let step = (last >> (shift - PER_DOUBLING.ilog2())) as usize % PER_DOUBLING;
+                FINE_COUNT + (shift - FINE_SHIFT) as usize * PER_DOUBLING + step
+            }
+        };
+        // Slabs start at units, so an object is aligned to whatever divides its size.
+        (number..CLASS_COUNT)
+            .find(|&number| bytes_of(number).is_multiple_of(align_bytes))
+            .map(|number| Self(number as u8))
+    }
+
+    /// The class of that number, as it stands in a unit's word.
+    pub(crate) fn from_number(number: u64) -> Option<Self> {
+        (number < CLASS_COUNT as u64).then_some(Self(number as u8))
+    }
+
+    #[inline]
+    pub(crate) fn number(self) -> usize {
+        usize::from(self.0)
+    }
+
+    #[inline]
+    pub(crate) fn geometry(self) -> &'static Geometry {
+        &GEOMETRY[self.number()]
+    }
+
+    /// Every class, smallest first.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..CLASS_COUNT as u8).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_has_the_smallest_class_that_holds_it() {
+        let mut number = 0;
+        for size in 0..=SMALL_BYTES_MAX {
+            while bytes_of(number) < size {
+                number += 1;
+            }
+            for align in [1, 8] {
+                assert_eq!(Class::of(size, align).unwrap().number(), number, "{size}");
+            }
+        }
+        assert_eq!(number, CLASS_COUNT - 1);
+        assert_eq!(Class::of(SMALL_BYTES_MAX + 1, 1), None);
+        assert_eq!(Class::of(u64::MAX, 1), None);
+    }
+
+    #[test]
+    fn above_128_bytes_an_eighth_is_the_worst_waste() {
+        for size in 129..=SMALL_BYTES_MAX {
+            let bytes = Class::of(size, 1).unwrap().geometry().object_bytes;
+            assert!((bytes - size) * 8 <= size, "{size} in {bytes}");
+        }
+        for class in Class::all() {
+            let geometry = class.geometry();
+            let slab_bytes = geometry.units * UNIT_BYTES;
+            assert!(geometry.tail_bytes() * 8 <= slab_bytes, "{geometry:?}");
+            if geometry.object_bytes <= 1024 {
+                assert!(geometry.tail_bytes() * 64 <= slab_bytes, "{geometry:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_alignment_up_to_a_unit_is_kept() {
+        for align in (0..=16).map(|shift| 1_u64 << shift) {
+            for size in (0..20_000).chain((20_000..=SMALL_BYTES_MAX).step_by(509)) {
+                let Some(class) = Class::of(size, align) else {
+                    assert!(size.next_multiple_of(align) > SMALL_BYTES_MAX);
+                    continue;
+                };
+                let bytes = class.geometry().object_bytes;
+                assert!(bytes >= size && bytes.is_multiple_of(align), "{size} {align} {bytes}");
+            }
+        }
+        assert_eq!(Class::of(8, 2 * UNIT_BYTES), None);
+    }
+
+    #[test]
+    fn the_multiplication_divides_every_offset_of_every_class() {
+        for class in Class::all() {
+            let geometry = class.geometry();
+            let step = if cfg!(miri) { 4093 } else { 1 };
+            for within in (0..geometry.units * UNIT_BYTES).step_by(step) {
+                let index = within / geometry.object_bytes;
+                let starts = within.is_multiple_of(geometry.object_bytes);
+                let expected = (starts && index < geometry.capacity).then_some(index);
+                assert_eq!(geometry.index_of(within), expected, "{within} {geometry:?}");
+            }
+        }
+    }
+}

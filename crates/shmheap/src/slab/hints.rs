@@ -1,0 +1,204 @@
+//! Hints: where to look for free units, and for slabs that are nobody's and have something free.
+//!
+//! ```text
+//!   summary     a bit for a group of 64 units: some of them may be free
+//!   free        a bit for a unit: it may be free, or a hole
+//!   shared      a bit for a unit: it may be the head of a slab that is nobody's, with a free object
+//! ```
+//!
+//! The truth is in the units' words and the objects' states. A bit that is set where nothing is
+//! found costs a look. A bit that is missing hides memory, so there is a rule for each direction:
+//!
+//! - *set* after the truth has changed, by whoever changed it;
+//! - *clear* only as the claimant, after the claim, or by [`Hints::clear_stale`]: clear first, then
+//!   look at the truth once more, and set again if it says so.
+//!
+//! Each is a change of one word followed by a look at another. All of them are sequentially
+//! consistent, so of a setter and a clearer that meet, one sees what the other did.
+
+use super::layout::{GROUP_UNITS, GROUP_WORDS, Layout};
+use super::unit::Unit;
+use crate::segment::words::Words;
+use crate::units::WordIndex;
+
+/// What a bit hints at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hint {
+    /// The unit may be free or a hole.
+    Free,
+    /// The unit may be the head of a slab that is nobody's and has a free object.
+    Shared,
+}
+
+/// The hints of one heap.
+#[derive(Debug, Clone)]
+pub(super) struct Hints {
+    base: WordIndex,
+    summary: WordIndex,
+}
+
+fn bit(number: u64) -> u64 {
+    1 << (number % GROUP_UNITS)
+}
+
+impl Hints {
+    pub(super) fn new(layout: &Layout) -> Self {
+        Self { base: layout.hints, summary: layout.summary }
+    }
+
+    #[inline]
+    fn word(&self, hint: Hint, group: u64) -> WordIndex {
+        self.base + group * GROUP_WORDS + hint as u64
+    }
+
+    #[inline]
+    pub(super) fn is_set(&self, words: &impl Words, hint: Hint, unit: Unit) -> bool {
+        words.load(self.word(hint, unit.0 / GROUP_UNITS)) & bit(unit.0) != 0
+    }
+
+    /// Sets the bit; the truth has changed before.
+    #[inline]
+    pub(super) fn set(&self, words: &impl Words, hint: Hint, unit: Unit) {
+        let group = unit.0 / GROUP_UNITS;
+        set_bits(words, self.word(hint, group), bit(unit.0));
+        if hint == Hint::Free {
+            set_bits(words, self.summary + group / GROUP_UNITS, bit(group));
+        }
+    }
+
+    /// Sets the bits of `count` units.
+    pub(super) fn set_free(&self, words: &impl Words, start: Unit, count: u64) {
+        for_each_group(start, count, |group, bits| {
+            set_bits(words, self.word(Hint::Free, group), bits);
+            set_bits(words, self.summary + group / GROUP_UNITS, bit(group));
+        });
+    }
+
+    /// Clears the bit as the one who has just claimed the unit.
+    pub(super) fn clear(&self, words: &impl Words, hint: Hint, unit: Unit) {
+        clear_bits(words, self.word(hint, unit.0 / GROUP_UNITS), bit(unit.0));
+    }
+
+    /// Clears the bits of `count` units as the one who has just claimed them.
+    pub(super) fn clear_free(&self, words: &impl Words, start: Unit, count: u64) {
+        for_each_group(start, count, |group, bits| {
+            clear_bits(words, self.word(Hint::Free, group), bits);
+        });
+    }
+
+    /// Clears a bit that has led to nothing, unless `is_true` says after that that it is right.
+    pub(super) fn clear_stale(
+        &self,
+        words: &impl Words,
+        hint: Hint,
+        unit: Unit,
+        is_true: impl Fn() -> bool,
+    ) {
+        self.clear(words, hint, unit);
+        if is_true() {
+            self.set(words, hint, unit);
+        }
+    }
+
+    /// The first unit from `from` on and before `end` whose bit is set.
+    pub(super) fn next_set(
+        &self,
+        words: &impl Words,
+        hint: Hint,
+        from: Unit,
+        end: Unit,
+    ) -> Option<Unit> {
+        let mut at = from;
+        while at < end {
+            let group = at.0 / GROUP_UNITS;
+            let bits = words.load(self.word(hint, group)) & (u64::MAX << (at.0 % GROUP_UNITS));
+            if bits != 0 {
+                let found = Unit(group * GROUP_UNITS + u64::from(bits.trailing_zeros()));
+                return (found < end).then_some(found);
+            }
+            let next = match hint {
+                Hint::Free => self.next_group(words, group + 1, end),
+                Hint::Shared => group + 1,
+            };
+            at = Unit(next * GROUP_UNITS);
+        }
+        None
+    }
+
+    /// The first unit from `from` on and before `end` that has no free bit, or `end`.
+    pub(super) fn next_not_free(&self, words: &impl Words, from: Unit, end: Unit) -> Unit {
+        let mut at = from;
+        while at < end {
+            let group = at.0 / GROUP_UNITS;
+            let set = words.load(self.word(Hint::Free, group)) >> (at.0 % GROUP_UNITS);
+            let run = u64::from(set.trailing_ones());
+            let left = GROUP_UNITS - at.0 % GROUP_UNITS;
+            if run < left {
+                return (at + run).min(end);
+            }
+            at = at + left;
+        }
+        end
+    }
+
+    /// The first group from `from` on that has a free bit according to the summary, or one behind
+    /// `end`. A summary bit that leads to nothing is cleared on the way.
+    fn next_group(&self, words: &impl Words, from: u64, end: Unit) -> u64 {
+        let groups = end.0.div_ceil(GROUP_UNITS);
+        let mut group = from;
+        while group < groups {
+            let at = self.summary + group / GROUP_UNITS;
+            let bits = words.load(at) & (u64::MAX << (group % GROUP_UNITS));
+            if bits == 0 {
+                group = (group / GROUP_UNITS + 1) * GROUP_UNITS;
+                continue;
+            }
+            group = group / GROUP_UNITS * GROUP_UNITS + u64::from(bits.trailing_zeros());
+            if words.load(self.word(Hint::Free, group)) != 0 {
+                return group;
+            }
+            clear_bits(words, at, bit(group));
+            if words.load(self.word(Hint::Free, group)) != 0 {
+                set_bits(words, at, bit(group));
+                return group;
+            }
+            group += 1;
+        }
+        groups
+    }
+}
+
+/// Calls `each` with a group and the bits in it, for all groups of a run of units.
+fn for_each_group(start: Unit, count: u64, mut each: impl FnMut(u64, u64)) {
+    let (mut at, end) = (start.0, start.0.saturating_add(count));
+    while at < end {
+        let shift = at % GROUP_UNITS;
+        let here = (end - at).min(GROUP_UNITS - shift);
+        each(at / GROUP_UNITS, u64::MAX >> (GROUP_UNITS - here) << shift);
+        at += here;
+    }
+}
+
+#[inline]
+fn set_bits(words: &impl Words, at: WordIndex, bits: u64) {
+    change(words, at, |word| word | bits);
+}
+
+#[inline]
+fn clear_bits(words: &impl Words, at: WordIndex, bits: u64) {
+    change(words, at, |word| word & !bits);
+}
+
+/// Lock-free: a lost race means that another process has changed the word.
+#[inline]
+fn change(words: &impl Words, at: WordIndex, to: impl Fn(u64) -> u64) {
+    let mut word = words.load(at);
+    while to(word) != word {
+        match words.compare_exchange(at, word, to(word)) {
+            Ok(_) => return,
+            // Outside the row, where a hostile number may lead, nothing ever changes.
+            Err(found) if found == word => return,
+            Err(found) => word = found,
+        }
+    }
+}

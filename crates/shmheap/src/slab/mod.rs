@@ -1,0 +1,246 @@
+//! The scalable engine: slabs of size classes, owned by one thread at a time, without any lock.
+//!
+//! ```text
+//!   object space   | unit 0  | unit 1  | unit 2 : unit 3 : unit 4 | unit 5  | ...   64 KiB each
+//!                  | slab of | slab of |  a large object of three | free    |
+//!                  | 48-byte | 2-KiB   |  units                   |         |
+//!   unit words     | slab p  | slab -  | large 3: rest 1 : rest 2 | free    |   who has it
+//!   states         | 1365 x  | 32 x    |                          |         |   a byte per object
+//!   hints          |         | shared  |                          | free    |   a bit per unit
+//! ```
+//!
+//! Two records are the truth: the word of each unit ([`unit`]) and the state byte of each object
+//! ([`States`](crate::segment::states::States)). Everything else in the segment is a hint that may
+//! be wrong ([`hints`]), everything else a thread needs is private to it ([`cache`]).
+//!
+//! A slab has one owner, a thread of one process, or none. The owner allocates and frees in it with
+//! plain stores of one state byte. Anybody else frees with one compare-and-exchange of that byte,
+//! and needs nothing of the owner: the owner finds it when it next looks through the states, or,
+//! if the slab is nobody's, the next to claim it. A thread keeps few slabs, and lets one go that
+//! has been used up, so what a stopped process keeps from others is bounded.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `class`, `unit`, `layout` | sizes, units, where the records lie |
+//! | `hints` | where to look first |
+//! | `cache` | what a thread has in hand |
+//! | `runs` | units claimed and given back, one or many at a time |
+//! | `allocate`, `free` | small objects, by their owner and by others |
+//! | `large` | objects of whole units |
+//! | `adopt` | what becomes of a dead peer's units; hints recomputed |
+//! | `resolve` | from an address to an object |
+//! | `census` | what a heap holds, and whether that makes sense |
+//!
+//! Killed between any two stores, a process leaves every unit either as it was, or marked with its
+//! number, or with its *note* pointing at it; `adopt` finishes it under the dead one's lock.
+//! Nothing here is `unsafe`, blocks, or knows about addresses: memory is a row of words and one of
+//! states.
+
+mod adopt;
+mod allocate;
+mod cache;
+mod census;
+mod class;
+mod free;
+mod hints;
+mod large;
+pub(crate) mod layout;
+mod resolve;
+mod runs;
+mod unit;
+
+pub(crate) use cache::Cache;
+pub(crate) use census::{Census, ClassCensus, Flaw};
+pub(crate) use class::{CLASS_COUNT, Class, KIND_COUNT, SMALL_BYTES_MAX};
+pub(crate) use resolve::Object;
+pub(crate) use unit::{Place, UNIT_BYTES, Unit};
+
+use std::ops::Range;
+
+use crate::segment::fault::Fault;
+use crate::segment::states::States;
+use crate::segment::words::Words;
+use crate::units::{PeerSlot, WordIndex};
+use hints::Hints;
+use layout::{Layout, StateBlock};
+use unit::{UNIT_SHIFT, UnitWord};
+
+/// What the engine asks of the process that runs it.
+pub(crate) trait Surroundings {
+    /// Makes sure that the records of the first `units` units have storage, before the engine
+    /// touches them on another process's word.
+    fn ensure_units(&self, units: u64) -> Result<(), Fault>;
+
+    /// Makes sure that a block of states has storage.
+    fn ensure_states(&self, block: StateBlock) -> Result<(), Fault>;
+
+    /// Reserves storage for the bytes of units that may have none.
+    fn reserve(&self, units: Range<Unit>) -> Result<(), Fault>;
+
+    /// Gives the storage of the bytes of units back to the system; whether that worked.
+    fn discard(&self, units: Range<Unit>) -> bool;
+}
+
+/// Who operates: a thread of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Actor {
+    pub(crate) peer: PeerSlot,
+    /// A word of the thread's own, where it notes what must be looked at again if it dies.
+    pub(crate) note: WordIndex,
+}
+
+/// How hard an allocation looks for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Where there is enough to make it worth the while.
+    Usual,
+    /// Everywhere, for a single object.
+    Thorough,
+}
+
+/// The engine of one heap: private constants that say where everything is.
+#[derive(Debug, Clone)]
+pub(crate) struct Slabs {
+    layout: Layout,
+    hints: Hints,
+    length: WordIndex,
+}
+
+/// One thread at work on the heap.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Worker<'e, W, S> {
+    engine: &'e Slabs,
+    words: W,
+    surroundings: &'e S,
+    actor: Actor,
+}
+
+/// What a note says: what to look at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Note {
+    /// The slab may be nobody's, and have a free object.
+    Slab(Unit),
+    /// The units may be free.
+    Run(Unit, u64),
+}
+
+impl Note {
+    const UNIT_BITS: u32 = 31;
+    const UNIT_MASK: u64 = (1 << Self::UNIT_BITS) - 1;
+
+    fn word(self) -> u64 {
+        match self {
+            Self::Slab(unit) => unit.0 << Self::UNIT_BITS | 1 << (2 * Self::UNIT_BITS),
+            Self::Run(unit, units) => {
+                unit.0 << Self::UNIT_BITS | units | 2 << (2 * Self::UNIT_BITS)
+            }
+        }
+    }
+
+    fn read(word: u64) -> Option<Self> {
+        let unit = Unit(word >> Self::UNIT_BITS & Self::UNIT_MASK);
+        match word >> (2 * Self::UNIT_BITS) {
+            1 => Some(Self::Slab(unit)),
+            2 => Some(Self::Run(unit, word & Self::UNIT_MASK)),
+            _ => None,
+        }
+    }
+}
+
+impl Slabs {
+    pub(crate) fn new(layout: &Layout, length: WordIndex) -> Self {
+        Self { layout: layout.clone(), hints: Hints::new(layout), length }
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Makes the zeroed records those of an empty heap of `units` units.
+    pub(crate) fn format(&self, words: &impl Words, units: u64) {
+        self.hints.set_free(words, Unit(0), units);
+        words.store(self.length, units << UNIT_SHIFT);
+    }
+
+    /// The end of object space now. Hostile lengths are cut to what the records are made for.
+    #[inline]
+    pub(crate) fn end(&self, words: &impl Words) -> Unit {
+        Unit((words.load(self.length) >> UNIT_SHIFT).min(self.layout.units_max))
+    }
+
+    #[inline]
+    fn word_of(&self, unit: Unit) -> WordIndex {
+        self.layout.units + unit.0
+    }
+
+    /// The unit's word; that of no use for units that no heap has.
+    #[inline]
+    fn load(&self, words: &impl Words, unit: Unit) -> UnitWord {
+        if unit.0 >= self.layout.units_max {
+            return UnitWord(u64::MAX);
+        }
+        UnitWord(words.load(self.word_of(unit)))
+    }
+
+    /// A thread of a peer, to work here.
+    #[inline]
+    pub(crate) fn worker<'e, W: Words + States, S: Surroundings>(
+        &'e self,
+        words: W,
+        surroundings: &'e S,
+        actor: Actor,
+    ) -> Worker<'e, W, S> {
+        Worker { engine: self, words, surroundings, actor }
+    }
+}
+
+impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
+    #[inline]
+    fn load(&self, unit: Unit) -> UnitWord {
+        self.engine.load(&self.words, unit)
+    }
+
+    /// Changes the unit's word; whether it was still `current`.
+    #[inline]
+    fn exchange(&self, unit: Unit, current: UnitWord, new: UnitWord) -> bool {
+        unit.0 < self.engine.layout.units_max
+            && self.words.compare_exchange(self.engine.word_of(unit), current.0, new.0).is_ok()
+    }
+
+    /// Runs `step` with a note that tells whoever adopts this thread's affairs to look there again.
+    #[inline]
+    fn noted<T>(&self, note: Note, step: impl FnOnce() -> T) -> T {
+        self.words.store(self.actor.note, note.word());
+        let result = step();
+        self.words.store(self.actor.note, 0);
+        result
+    }
+
+    /// The end of object space.
+    pub(crate) fn end(&self) -> Unit {
+        self.engine.end(&self.words)
+    }
+
+    /// Lengthens object space to `new_end`; the caller has reserved storage for it. Nothing to do
+    /// if another process has done it.
+    pub(crate) fn grow(&self, new_end: Unit) {
+        let mut length = self.words.load(self.engine.length);
+        loop {
+            let end = self.end();
+            if new_end <= end || new_end.0 > self.engine.layout.units_max {
+                return;
+            }
+            // Before anybody may use them: killed here, the hints are early, not missing.
+            self.engine.hints.set_free(&self.words, end, new_end.0 - end.0);
+            let new_length = new_end.0 << UNIT_SHIFT;
+            match self.words.compare_exchange(self.engine.length, length, new_length) {
+                Ok(_) => return,
+                Err(found) if found == length => return,
+                Err(found) => length = found,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! From a place in object space to the object there, by what the shared records say.
+//!
+//! The unit's word gives the size class, the class the object's number, the number its state. A
+//! unit behind the head of its run leads to the head first. None of it needs to be this thread's.
+//!
+//! ```text
+//!   generation of a handle     15           7 6            0
+//!                             +--------------+--------------+
+//!      a small object         |  unit's      |  state's     |
+//!      a large object         |  unit's, 12 bits            |
+//!                             +--------------+--------------+
+//! ```
+
+use super::class::Class;
+use super::unit::{Place, UNIT_BYTES, Unit, UnitWord, Use};
+use super::{Slabs, Surroundings, Worker};
+use crate::error::NotLive;
+use crate::segment::fault::Fault;
+use crate::segment::states::{GENERATION_BITS, State, StateIndex, States};
+use crate::segment::words::Words;
+
+/// Bits of a handle's generation.
+const HANDLE_GENERATION_BITS: u32 = 16;
+
+/// A live object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Object {
+    /// One of a slab.
+    Small { unit: Unit, class: Class, state_at: StateIndex, state: State, generation: u64 },
+    /// A run of units.
+    Large { unit: Unit, units: u64, generation: u64 },
+}
+
+impl Object {
+    /// Bytes that the object may use.
+    pub(crate) fn bytes(self) -> u64 {
+        match self {
+            Self::Small { class, .. } => class.geometry().object_bytes,
+            Self::Large { units, .. } => units * UNIT_BYTES,
+        }
+    }
+
+    /// Which life of its place this is, in 16 bits, for its handle.
+    pub(crate) fn generation(self) -> u64 {
+        match self {
+            Self::Small { generation, .. } | Self::Large { generation, .. } => generation,
+        }
+    }
+}
+
+/// The generation that the handle of a small object has.
+pub(super) fn small_generation(word: UnitWord, state: State) -> u64 {
+    let unit_bits = HANDLE_GENERATION_BITS - GENERATION_BITS;
+    let of_unit = word.generation() & ((1 << unit_bits) - 1);
+    of_unit << GENERATION_BITS | state.generation()
+}
+
+impl Slabs {
+    /// The head of the run that a unit belongs to, and the head's word.
+    #[inline]
+    pub(super) fn head_of(&self, words: &impl Words, unit: Unit) -> (Unit, UnitWord) {
+        let word = self.load(words, unit);
+        match word.get() {
+            Some(Use::Rest { distance, .. }) => {
+                let head = Unit(unit.0.wrapping_sub(distance));
+                (head, self.load(words, head))
+            }
+            _ => (unit, word),
+        }
+    }
+}
+
+impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
+    /// The live object that starts at `place`.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::NotLive`] if there is none.
+    #[inline]
+    pub(crate) fn live_object(&self, place: Place) -> Result<Object, Fault> {
+        let unit = Unit::of(place);
+        let end = self.end();
+        if unit >= end {
+            return Err(Fault::NotLive(NotLive::Foreign));
+        }
+        self.surroundings.ensure_units(end.0)?;
+        let (head, word) = self.engine.head_of(&self.words, unit);
+        match word.get() {
+            Some(Use::Slab { class, .. }) => self.small_object(head, word, class, place),
+            Some(Use::Large { units }) if head.start() == place => {
+                Ok(Object::Large { unit: head, units, generation: word.generation() })
+            }
+            Some(Use::Free | Use::Hole | Use::Freeing { .. }) => {
+                Err(Fault::NotLive(NotLive::Freed))
+            }
+            _ => Err(Fault::NotLive(NotLive::NoObject)),
+        }
+    }
+
+    #[inline]
+    fn small_object(
+        &self,
+        unit: Unit,
+        word: UnitWord,
+        class: u64,
+        place: Place,
+    ) -> Result<Object, Fault> {
+        let no_object = Fault::NotLive(NotLive::NoObject);
+        let class = Class::from_number(class).ok_or(Fault::Damaged("a slab has no size class"))?;
+        let within = place.0.wrapping_sub(unit.start().0);
+        let index = class.geometry().index_of(within).ok_or(no_object)?;
+        let state_at = self.state_of(unit, class, index)?;
+        let state = self.words.load_state(state_at);
+        if !state.is_live() {
+            return Err(Fault::NotLive(NotLive::Freed));
+        }
+        let generation = small_generation(word, state);
+        Ok(Object::Small { unit, class, state_at, state, generation })
+    }
+}

@@ -1,0 +1,299 @@
+//! A heap in plain memory: a `Vec` of words and one of states, an engine over them, and views that
+//! record stores.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::segment::fault::Fault;
+use crate::segment::states::{State, StateIndex, StateRow, States};
+use crate::segment::words::Words;
+use crate::slab::census::{PeerStanding, Registry};
+use crate::slab::layout::{Layout, StateBlock};
+use crate::slab::{Actor, Cache, Census, Place, Slabs, Surroundings, Unit, Worker};
+use crate::units::{LINE_WORDS, Offset, PeerSlot, WordIndex};
+
+/// The peers of the tests; the one that has been killed, if one has.
+pub(super) const ME: PeerSlot = PeerSlot(0);
+pub(super) const OTHER: PeerSlot = PeerSlot(1);
+pub(super) const DEAD: PeerSlot = PeerSlot(7);
+
+const LENGTH: WordIndex = WordIndex(0);
+/// Each peer's note has a line of its own.
+const NOTES: WordIndex = WordIndex(8);
+const RECORDS: Offset = Offset(1024);
+
+/// What was stored: a word or a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Store {
+    Word(WordIndex, u64),
+    State(StateIndex, u8),
+}
+
+/// The records of a heap in plain memory.
+#[derive(Debug)]
+pub(super) struct Memory {
+    words: Vec<AtomicU64>,
+    states: Vec<AtomicU8>,
+    /// While recording, every store in order.
+    log: RefCell<Option<Vec<Store>>>,
+}
+
+/// The content of a memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Image {
+    pub(super) words: Vec<u64>,
+    pub(super) states: Vec<u8>,
+}
+
+/// The engine and its memory for a heap of `units` units that may grow to `units_max`.
+pub(super) fn heap(units: u64, units_max: u64) -> (Slabs, Memory) {
+    let layout = Layout::new(RECORDS, units_max).unwrap();
+    let engine = Slabs::new(&layout, LENGTH);
+    let states = layout.states();
+    let memory = Memory {
+        words: (0..states.start / 8).map(|_| AtomicU64::new(0)).collect(),
+        states: (0..states.end - states.start).map(|_| AtomicU8::new(0)).collect(),
+        log: RefCell::new(None),
+    };
+    engine.format(&memory, units);
+    (engine, memory)
+}
+
+/// The peer's only thread.
+pub(super) fn actor(peer: PeerSlot) -> Actor {
+    Actor { peer, note: NOTES + 8 * u64::from(peer.0) }
+}
+
+/// The peer at work.
+pub(super) fn at_work<'e>(
+    engine: &'e Slabs,
+    memory: &'e Memory,
+    peer: PeerSlot,
+) -> Worker<'e, &'e Memory, World> {
+    engine.worker(memory, &World, actor(peer))
+}
+
+/// The census of a heap in which everybody lives but [`DEAD`].
+pub(super) fn census(engine: &Slabs, memory: &Memory) -> Census {
+    engine.census(&memory, &World, engine.end(&memory), 8)
+}
+
+/// What the dead one left is adopted.
+pub(super) fn adopt(engine: &Slabs, memory: &Memory) {
+    at_work(engine, memory, DEAD).adopt([actor(DEAD).note]).unwrap();
+}
+
+impl Memory {
+    pub(super) fn image(&self) -> Image {
+        Image {
+            words: self.words.iter().map(|word| word.load(Ordering::Relaxed)).collect(),
+            states: self.states.iter().map(|state| state.load(Ordering::Relaxed)).collect(),
+        }
+    }
+
+    pub(super) fn restore(&self, image: &Image) {
+        for (word, &value) in self.words.iter().zip(&image.words) {
+            word.store(value, Ordering::Relaxed);
+        }
+        for (state, &value) in self.states.iter().zip(&image.states) {
+            state.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Puts back what `image` has where `stores` went.
+    pub(super) fn undo(&self, image: &Image, stores: &[Store]) {
+        for &store in stores {
+            match store {
+                Store::Word(at, _) => self.apply(Store::Word(at, image.words[at.0 as usize])),
+                Store::State(at, _) => self.apply(Store::State(at, image.states[at.0 as usize])),
+            }
+        }
+    }
+
+    /// Stores past the log.
+    pub(super) fn apply(&self, store: Store) {
+        match store {
+            Store::Word(at, value) => self.words[at.0 as usize].store(value, Ordering::Relaxed),
+            Store::State(at, value) => self.states[at.0 as usize].store(value, Ordering::Relaxed),
+        }
+    }
+
+    /// Runs `operation` and returns what it stored, in order.
+    pub(super) fn record<T>(&self, operation: impl FnOnce() -> T) -> (T, Vec<Store>) {
+        *self.log.borrow_mut() = Some(vec![]);
+        let result = operation();
+        (result, self.log.borrow_mut().take().unwrap())
+    }
+
+    fn note(&self, store: Store) {
+        if let Some(log) = self.log.borrow_mut().as_mut() {
+            log.push(store);
+        }
+    }
+}
+
+impl Words for Memory {
+    fn load(&self, at: WordIndex) -> u64 {
+        self.words.get(at.0 as usize).map_or(0, |word| word.load(Ordering::SeqCst))
+    }
+
+    fn load_line(&self, at: WordIndex) -> [u64; LINE_WORDS] {
+        std::array::from_fn(|word| self.load(at + word as u64))
+    }
+
+    fn store(&self, at: WordIndex, value: u64) {
+        self.note(Store::Word(at, value));
+        if let Some(word) = self.words.get(at.0 as usize) {
+            word.store(value, Ordering::Release);
+        }
+    }
+
+    fn compare_exchange(&self, at: WordIndex, current: u64, new: u64) -> Result<u64, u64> {
+        let Some(word) = self.words.get(at.0 as usize) else { return Err(0) };
+        let result = word.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst);
+        if result.is_ok() {
+            self.note(Store::Word(at, new));
+        }
+        result
+    }
+
+    fn wait(&self, _at: WordIndex, _expected: u64, _timeout: Duration) {}
+
+    fn wake(&self, _at: WordIndex) {}
+}
+
+impl States for Memory {
+    fn load_state(&self, at: StateIndex) -> State {
+        StateRow(&self.states).load_state(at)
+    }
+
+    fn store_state(&self, at: StateIndex, state: State) {
+        self.note(Store::State(at, state.0));
+        StateRow(&self.states).store_state(at, state);
+    }
+
+    fn exchange_state(&self, at: StateIndex, current: State, new: State) -> bool {
+        let done = StateRow(&self.states).exchange_state(at, current, new);
+        if done {
+            self.note(Store::State(at, new.0));
+        }
+        done
+    }
+
+    fn free_states(&self, at: StateIndex) -> u64 {
+        StateRow(&self.states).free_states(at)
+    }
+}
+
+/// Everybody lives but [`DEAD`]; there is storage for everything.
+#[derive(Debug)]
+pub(super) struct World;
+
+impl Surroundings for World {
+    fn ensure_units(&self, _units: u64) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn reserve(&self, _units: Range<Unit>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn discard(&self, _units: Range<Unit>) -> bool {
+        true
+    }
+}
+
+impl Registry for World {
+    fn peer(&self, peer: PeerSlot) -> PeerStanding {
+        match peer {
+            DEAD => PeerStanding::Dead,
+            ME | OTHER => PeerStanding::Alive,
+            _ => PeerStanding::Unknown,
+        }
+    }
+
+    fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// An object as a test remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) place: Place,
+    pub(super) bytes: u64,
+}
+
+/// Allocates as the heap does, without growth.
+pub(super) fn alloc(
+    worker: &Worker<'_, &Memory, World>,
+    cache: &mut Cache,
+    size: u64,
+    align: u64,
+) -> Option<Held> {
+    use crate::slab::{Class, Effort};
+    let place = match Class::of(size, align) {
+        Some(class) => {
+            worker.alloc_small(cache, class, Effort::Usual, |_, _| {}).unwrap().or_else(|| {
+                worker.sweep().unwrap();
+                worker.alloc_small(cache, class, Effort::Thorough, |_, _| {}).unwrap()
+            })
+        }
+        None => worker.alloc_large(size, align, |_, _| {}).unwrap().or_else(|| {
+            worker.sweep().unwrap();
+            worker.alloc_large(size, align, |_, _| {}).unwrap()
+        }),
+    }?;
+    Some(Held { place, bytes: worker.live_object(place).unwrap().bytes() })
+}
+
+/// A small generator of reproducible random numbers (splitmix64, Steele et al. 2014).
+#[derive(Debug)]
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// 1 to `most`, each power of two as likely as any other.
+    pub(super) fn log_uniform(&mut self, most: u64) -> u64 {
+        let bits = self.below(u64::from(most.ilog2()) + 1);
+        ((1 << bits) + self.below(1 << bits)).min(most)
+    }
+}
+
+/// The seed of a random test: `SHMHEAP_SEED`, or one made up, printed to replay it.
+pub(super) fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    let given = std::env::var("SHMHEAP_SEED").ok().and_then(|text| text.parse().ok());
+    let made_up = || if cfg!(miri) { 1 } else { RandomState::new().hash_one(0) };
+    let seed = given.unwrap_or_else(made_up);
+    println!("replay with SHMHEAP_SEED={seed}");
+    seed
+}
+
+/// Counts calls; for worlds that change.
+#[derive(Debug, Default)]
+pub(super) struct Counter(Cell<u64>);
+
+impl Counter {
+    pub(super) fn count(&self) -> u64 {
+        self.0.set(self.0.get() + 1);
+        self.0.get()
+    }
+}

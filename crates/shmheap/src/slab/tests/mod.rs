@@ -1,0 +1,4 @@
+//! Tests of the scalable engine over plain memory.
+
+mod memory;
+mod model;
