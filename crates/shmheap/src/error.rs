@@ -168,6 +168,17 @@ pub enum Error {
         limit: u32,
     },
 
+    /// Every thread record is in use: end some threads or processes that use the heap, or publish,
+    /// keep or free some of the unpublished objects.
+    #[error(
+        "all {limit} thread records of the heap are in use; \
+         end some threads that use it, or publish some of their unpublished objects"
+    )]
+    TooManyThreads {
+        /// How many a heap has.
+        limit: u32,
+    },
+
     /// The heap's own records contradict each other: stop using it and run `shmheap check`.
     #[error(
         "the heap's metadata is damaged ({what}); stop using it, \
@@ -269,7 +280,7 @@ impl Error {
             Self::NoSpace { .. } => libc::ENOSPC,
             Self::AddressSpace { .. } | Self::Full { .. } => libc::ENOMEM,
             Self::ReadOnly { .. } => libc::EROFS,
-            Self::TooManyPeers { .. } => libc::EUSERS,
+            Self::TooManyPeers { .. } | Self::TooManyThreads { .. } => libc::EUSERS,
             Self::Damaged { .. } => libc::EUCLEAN,
             Self::System { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
         }

@@ -39,8 +39,12 @@ impl Connection {
         self.witness().object()
     }
 
-    pub(super) fn leave(&self, words: &impl Words) {
-        if let Self::Peer(membership) = self {
+    /// Gives this process's place up; `give_back` first, which returns what the process holds
+    /// under its slot.
+    pub(super) fn leave(&self, words: &impl Words, give_back: &dyn Fn(PeerSlot)) {
+        let Self::Peer(membership) = self else { return };
+        if let Some(slot) = membership.slot() {
+            give_back(slot);
             membership.leave(words);
         }
     }
@@ -70,6 +74,16 @@ impl Heap {
     /// living.
     pub(super) fn adopt(&self, slot: PeerSlot) {
         let _ = self.shape.engine.adopt(self.words(), slot, &Host(self));
+        let _ = self.release_threads(slot);
+    }
+
+    /// Gives back the thread records of a peer that leaves or is adopted.
+    pub(super) fn release_threads(&self, slot: PeerSlot) -> Result<()> {
+        let (words, threads) = (self.words(), self.shape.threads);
+        for record in threads.of_peer(words, slot, &|count| self.reserve_threads(count))? {
+            threads.release(&words, record);
+        }
+        Ok(())
     }
 
     /// What a fault of the engine means to the caller who passed `address`.

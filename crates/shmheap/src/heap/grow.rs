@@ -104,6 +104,17 @@ impl Heap {
         object.reserve(from..to)
     }
 
+    /// Makes sure that the first `count` thread records have storage.
+    pub(super) fn reserve_threads(&self, count: u16) -> Result<()> {
+        // Relaxed: the number only remembers what this process itself has reserved.
+        if count > self.verified_threads.load(Ordering::Relaxed) {
+            let object = self.connection.object();
+            object.reserve(self.shape.threads.storage(count))?;
+            self.verified_threads.fetch_max(count, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Checks another process's word that the heap has `granules` granules.
     #[cold]
     pub(super) fn verify_growth(&self, granules: u64) -> Result<()> {

@@ -61,11 +61,12 @@ impl Heap {
         let peers = self.peers();
         let peers_alive = peers.iter().filter(|peer| peer.alive).count() as u32;
         let layout = &self.shape.layout;
-        let records_end = END_OF_RECORDS.0;
+        // The first page of thread records, and whatever further ones have been used.
+        let threads = self.shape.threads.storage(self.shape.threads.used(&words).max(1));
         let metadata_bytes: u64 = layout
             .storage(0, self.shape.granules(len_bytes))
             .iter()
-            .map(|range| range.end - range.start.max(records_end))
+            .map(|range| range.end - range.start.max(END_OF_RECORDS.0))
             .sum();
         Stats {
             len_bytes,
@@ -74,7 +75,7 @@ impl Heap {
             live_objects: counters.objects,
             free_bytes: len_bytes - live_bytes,
             largest_free_bytes: self.shape.bytes(engine.longest_free(&words)),
-            metadata_bytes: records_end + metadata_bytes,
+            metadata_bytes: threads.end + metadata_bytes,
             operations: engine.operations(&words),
             lock_holder: engine.lock_holder(&words).map(|slot| slot.0),
             peers_alive,

@@ -33,7 +33,7 @@ use shape::Shape;
 use space::Space;
 
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU16, AtomicU64};
 
 use crate::Result;
 use crate::first_fit::Session;
@@ -86,6 +86,8 @@ pub struct Heap {
     /// Bytes of object space whose records this process knows to have storage; never more than the
     /// heap's length. The fast paths compare with it and nothing else.
     verified_len_bytes: AtomicU64,
+    /// Thread records that this process knows to have storage.
+    verified_threads: AtomicU16,
 }
 
 impl Heap {
@@ -124,7 +126,8 @@ impl fmt::Debug for Heap {
 
 impl Drop for Heap {
     fn drop(&mut self) {
-        self.connection.leave(&self.words());
+        // What cannot be given back is, when the slot's next holder is adopted or leaves.
+        self.connection.leave(&self.words(), &|slot| drop(self.release_threads(slot)));
     }
 }
 

@@ -8,11 +8,11 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU16, AtomicU64};
 
 use crate::error::NotAHeap;
 use crate::heap::connection::Connection;
-use crate::heap::shape::{END_OF_RECORDS, Shape};
+use crate::heap::shape::Shape;
 use crate::heap::{Heap, HeapOptions};
 use crate::os::{Access, Futex, Mapping, Object, ObjectPath, Unpublished, Witness, object, socket};
 use crate::peers::Membership;
@@ -58,7 +58,8 @@ impl Heap {
     /// Makes an empty object a heap, and this process its first peer.
     fn fill(object: &Object, shape: Shape, len_bytes: u64) -> Result<Self> {
         let granules = shape.granules(len_bytes);
-        object.reserve(0..END_OF_RECORDS.0)?;
+        // Of the thread records the first page; the others come when they are needed.
+        object.reserve(0..shape.threads.storage(1).end)?;
         for range in shape.layout.storage(0, granules) {
             object.reserve(range)?;
         }
@@ -182,6 +183,7 @@ impl Heap {
             mapping,
             connection,
             verified_len_bytes: AtomicU64::new(len_bytes),
+            verified_threads: AtomicU16::new(0),
         };
         if !heap.is_read_only() {
             heap.me("connect")?;

@@ -8,7 +8,9 @@ use crate::first_fit::layout::{FAN_OUT, Layout, REGION_GRANULES, REGION_WORDS};
 use crate::first_fit::{FirstFit, HeaderWords, JOURNAL_WORDS};
 use crate::heap::{Granule, HeapOptions, Policy};
 use crate::os::process;
-use crate::peers::{RECORD_WORDS, RECORDS, RecordTable};
+use crate::peers::{
+    ENTRY_WORDS, RECORD_WORDS, RECORDS, RecordTable, THREAD_WORDS, THREADS, ThreadTable,
+};
 use crate::segment::format::{self, Identity};
 use crate::units::{Offset, PAGE_BYTES, WORD_BYTES, round_up};
 use crate::{Error, Result};
@@ -22,6 +24,10 @@ const LAYOUT: u64 = format::fingerprint(&[
     format::RECORDS.0,
     RECORDS as u64,
     RECORD_WORDS,
+    THREADS as u64,
+    THREAD_WORDS,
+    ENTRY_WORDS,
+    format::THREADS_USED_AT.0,
     REGION_GRANULES,
     REGION_WORDS,
     FAN_OUT,
@@ -33,9 +39,13 @@ const LAYOUT: u64 = format::fingerprint(&[
     PAGE_BYTES,
 ]);
 
-/// The first byte behind the process records.
-pub(super) const END_OF_RECORDS: Offset =
+/// The first byte behind the process records, where the thread records start.
+pub(super) const END_OF_PROCESSES: Offset =
     Offset(format::RECORDS.0 + RECORDS as u64 * RECORD_WORDS * WORD_BYTES);
+const THREAD_TABLE: ThreadTable =
+    ThreadTable::new(END_OF_PROCESSES.word(), THREADS, format::THREADS_USED_AT);
+/// The first byte behind the records that every heap has, where those of the policy start.
+pub(super) const END_OF_RECORDS: Offset = THREAD_TABLE.end();
 
 /// Where everything in one segment lies; private to the process.
 #[derive(Debug)]
@@ -45,6 +55,7 @@ pub(super) struct Shape {
     pub(super) policy: Policy,
     pub(super) data_offset: Offset,
     pub(super) records: RecordTable,
+    pub(super) threads: ThreadTable,
     pub(super) layout: Layout,
     pub(super) engine: FirstFit,
     /// `granule_bytes` is this power of two.
@@ -115,6 +126,7 @@ impl Shape {
             policy: Policy::FirstFit,
             data_offset: Offset(round_up(layout.end().0, PAGE_BYTES)?),
             records: RecordTable::new(format::RECORDS.word(), RECORDS),
+            threads: THREAD_TABLE,
             engine: FirstFit::new(&layout, header, bytes),
             layout,
             granule_shift: bytes.trailing_zeros(),

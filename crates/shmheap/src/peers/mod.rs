@@ -11,15 +11,20 @@
 //! | joined | held | is a living peer's |
 //! | joined | free | is a dead peer's, until somebody adopts what it left and frees the record |
 //!
+//! Under the slot's number also stand the *thread records* ([`ThreadTable`]) that say what the
+//! threads of the process are in the middle of.
+//!
 //! Whoever takes a slot's lock, to live in it or to free its record, first finishes what an earlier
 //! holder left undone; the lock sees to it that only one does. If that one dies as well, the lock
 //! is free again and the next starts over.
 
 pub(crate) mod membership;
 pub(crate) mod record;
+pub(crate) mod threads;
 
 pub(crate) use membership::Membership;
 pub(crate) use record::{RECORD_WORDS, RECORDS, RecordTable};
+pub(crate) use threads::{ENTRY_WORDS, THREAD_WORDS, THREADS, ThreadTable};
 
 use crate::os::Witness;
 use crate::segment::words::Words;

@@ -3,12 +3,13 @@
 use crate::first_fit::JOURNAL_WORDS;
 use crate::first_fit::layout::{FAN_OUT, Layout, REGION_GRANULES, REGION_WORDS};
 use crate::heap::HeapOptions;
-use crate::heap::shape::{END_OF_RECORDS, Shape};
-use crate::peers::{RECORD_WORDS, RECORDS};
+use crate::heap::shape::{END_OF_PROCESSES, END_OF_RECORDS, Shape};
+use crate::peers::threads::ENTRIES;
+use crate::peers::{ENTRY_WORDS, RECORD_WORDS, RECORDS, THREAD_WORDS, THREADS};
 use crate::segment::format::{
     CHECKSUM_AT, COUNTERS_AT, CREATED_AT, DATA_OFFSET_AT, GRANULE_AT, HEADER_BYTES, ID_AT,
     JOURNAL_AT, LAYOUT_AT, LEN_MAX_AT, LEN_MAX_BYTES, LENGTH_AT, LOCK_AT, MAGIC_AT, PEERS_AT,
-    POLICY_AT, PROLOGUE_BYTES, RECORDS as RECORDS_AT, VERSION, VERSION_AT,
+    POLICY_AT, PROLOGUE_BYTES, RECORDS as RECORDS_AT, THREADS_USED_AT, VERSION, VERSION_AT,
 };
 use crate::units::WORD_BYTES;
 
@@ -38,6 +39,7 @@ fn format_document_names_every_word_of_the_header() {
         (LOCK_AT, "lock"),
         (JOURNAL_AT, "journal"),
         (COUNTERS_AT, "counters"),
+        (THREADS_USED_AT, "threads used"),
     ];
     for (at, name) in words {
         let row = format!("| {} | {} | {name} |", at.0, at.offset().0);
@@ -56,13 +58,16 @@ fn format_document_states_every_constant() {
         format!("| peer limit | {RECORDS} |"),
         format!("lies at byte {records} + {} s", RECORD_WORDS * WORD_BYTES),
         format!("{RECORDS} x {} bytes", RECORD_WORDS * WORD_BYTES),
+        format!("lies at byte {} + {} t", END_OF_PROCESSES.0, THREAD_WORDS * WORD_BYTES),
+        format!("{THREADS} x {} bytes", THREAD_WORDS * WORD_BYTES),
+        format!("{ENTRIES} entries of {ENTRY_WORDS} words"),
         format!("at most 2^{}", LEN_MAX_BYTES.ilog2()),
         format!("| journal | {JOURNAL_WORDS} words"),
         format!("A *region* is {REGION_GRANULES} granules"),
         format!("| regions | {REGION_WORDS} R |"),
         format!("the maximum of {FAN_OUT} words"),
         format!("from byte {} on", END_OF_RECORDS.0),
-        format!("{HEADER_BYTES} {} data_offset", END_OF_RECORDS.0),
+        format!("{HEADER_BYTES} {} {} data_offset", END_OF_PROCESSES.0, END_OF_RECORDS.0),
     ] {
         assert!(says(&text), "FORMAT.md lacks: {text}");
     }
@@ -74,7 +79,7 @@ fn format_document_describes_the_layout() {
     for (granule_bytes, len_bytes) in [(8, 3024), (16, 4096), (16, 1 << 20), (16, 1 << 33)] {
         let granules = u64::div_ceil(len_bytes, granule_bytes);
         let regions = granules.div_ceil(64);
-        let mut at = 135_168_u64;
+        let mut at = 659_456_u64;
         let mut array = |words: u64| at = (at + words * 8).next_multiple_of(64);
         array(2 * regions);
         let mut words = regions.div_ceil(64);
