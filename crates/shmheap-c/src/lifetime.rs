@@ -11,7 +11,7 @@ use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
-use shmheap::{Granule, Heap, HeapOptions};
+use shmheap::{Granule, Heap, HeapOptions, Policy};
 
 use crate::call;
 use crate::error::Failure;
@@ -31,7 +31,10 @@ pub unsafe extern "C" fn shmheap_create(name: *const c_char, len: usize) -> Memo
         // SAFETY: the caller's promise.
         let name = unsafe { name_of(name) }?;
         // Eight bytes: programs written for the original rely on neighbours' distances.
-        Ok(HeapOptions::new(len as u64).granule(Granule::Eight).create(name)?)
+        Ok(HeapOptions::new(len as u64)
+            .policy(Policy::FirstFit)
+            .granule(Granule::Eight)
+            .create(name)?)
     })
 }
 

@@ -143,6 +143,7 @@ impl Options {
         }
         options = options.policy(match self.policy {
             0 | 1 => Policy::FirstFit,
+            2 => Policy::Scalable,
             _ => return Err(Failure::Argument("unknown policy; use a SHMHEAP_POLICY_ constant")),
         });
         match (self.flags & SET_GROUP != 0, self.group) {

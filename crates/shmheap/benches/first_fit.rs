@@ -23,7 +23,7 @@ use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use shmheap::{Heap, HeapOptions};
+use shmheap::{Heap, HeapOptions, Policy};
 
 const GRANULE: usize = 16;
 
@@ -212,7 +212,8 @@ fn main() {
     );
     let mut by_depth = vec![];
     for objects in [1000, 10_000, 100_000, 1_000_000] {
-        let heap = HeapOptions::new(256 << 20).create_memfd().expect("a heap");
+        let heap =
+            HeapOptions::new(256 << 20).policy(Policy::FirstFit).create_memfd().expect("a heap");
         let list = List::new(256 << 20);
         let mut figures = [vec![], vec![], vec![]];
         for _ in 0..rounds {
@@ -233,7 +234,8 @@ fn main() {
     }
     println!("holes: growth from 1000 to 1000000 objects: {:.2}x", by_depth[3] / by_depth[0]);
     for objects in [10_000, 1_000_000] {
-        let heap = HeapOptions::new(512 << 20).create_memfd().expect("a heap");
+        let heap =
+            HeapOptions::new(512 << 20).policy(Policy::FirstFit).create_memfd().expect("a heap");
         let mut figures = [vec![], vec![]];
         for _ in 0..rounds {
             figures[0].push(churn(&heap, objects, 500_000));

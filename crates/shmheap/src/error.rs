@@ -154,6 +154,14 @@ pub enum Error {
         why: NotLive,
     },
 
+    /// The handle's object was freed, and its place perhaps given to another since: forget the
+    /// handle. Heaps of [`Policy::FirstFit`](crate::Policy::FirstFit) cannot tell.
+    #[error("handle {handle} is stale: its object was freed; drop the handle")]
+    Stale {
+        /// The handle that was passed.
+        handle: crate::Handle,
+    },
+
     /// This connection may only read: connect without `read_only` to change the heap.
     #[error("this connection is read-only; connect for writing to {action}")]
     ReadOnly {
@@ -279,6 +287,7 @@ impl Error {
             Self::VersionMismatch { .. } => libc::EPROTO,
             Self::NoSpace { .. } => libc::ENOSPC,
             Self::AddressSpace { .. } | Self::Full { .. } => libc::ENOMEM,
+            Self::Stale { .. } => libc::ESTALE,
             Self::ReadOnly { .. } => libc::EROFS,
             Self::TooManyPeers { .. } | Self::TooManyThreads { .. } => libc::EUSERS,
             Self::Damaged { .. } => libc::EUCLEAN,

@@ -14,6 +14,9 @@ use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
 
+const OFFSET_BITS: u32 = 48;
+const OFFSET_MASK: u64 = (1 << OFFSET_BITS) - 1;
+
 /// A position-independent name of an object in a heap: a plain integer to send to any process by
 /// pipe, socket, file or the heap itself.
 ///
@@ -39,6 +42,21 @@ impl Handle {
     #[must_use]
     pub const fn from_raw(raw: u64) -> Self {
         Self(raw)
+    }
+
+    /// The handle of an object so far behind the segment's start, in one of its lives.
+    pub(crate) const fn from_parts(offset_bytes: u64, generation: u64) -> Self {
+        Self(offset_bytes & OFFSET_MASK | generation << OFFSET_BITS)
+    }
+
+    /// How far behind the segment's start the object lies.
+    pub(crate) const fn offset_bytes(self) -> u64 {
+        self.0 & OFFSET_MASK
+    }
+
+    /// Which life of that place it names.
+    pub(crate) const fn generation(self) -> u64 {
+        self.0 >> OFFSET_BITS
     }
 
     /// The integer to send to another process.

@@ -39,7 +39,7 @@
 //! | `os` | everything the system gives, nothing about heaps |
 //! | `segment` | the shared bytes: the gate to them, and their header |
 //! | `peers` | who is connected, and the kernel's word on who is dead |
-//! | `first_fit` | the engine: which bytes belong to which object |
+//! | `first_fit`, `slab` | the engines, one for each policy: which bytes belong to which object |
 //! | `heap` | the public [`Heap`] |
 
 mod error;
@@ -59,8 +59,8 @@ mod heap;
 pub use error::{Error, NotAHeap, NotLive, Result};
 pub use handle::Handle;
 pub use heap::{
-    Block, Blocks, Finding, Granule, Heap, HeapOptions, Info, Listing, Peer, Policy, Report, Stats,
-    list, sweep_unfinished,
+    Block, Blocks, ClassStats, Finding, Granule, Heap, HeapOptions, Info, Listing, OwnerStats,
+    Peer, Policy, Report, Stats, list, sweep_unfinished,
 };
 
 /// The programs in the README compile and run.

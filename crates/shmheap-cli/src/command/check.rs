@@ -69,7 +69,7 @@ fn settled(target: &HeapRef) -> Result<Report> {
 /// The peer that stays inside one operation for as long as an observer has patience.
 fn lasting_holder(observer: &Heap) -> Option<u16> {
     let at_first = observer.stats();
-    let mut now = at_first;
+    let mut now = at_first.clone();
     for _ in 0..LOOKS {
         if now.lock_holder.is_none() || now.operations != at_first.operations {
             return None;

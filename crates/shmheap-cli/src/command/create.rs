@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use shmheap::{Granule, HeapOptions};
+use shmheap::{Granule, HeapOptions, Policy};
 
 use crate::Verdict;
 use crate::args::Create;
@@ -11,6 +11,7 @@ use crate::size;
 
 pub(crate) fn run(arguments: &Create, out: &mut dyn Write) -> Result<Verdict> {
     let mut options = HeapOptions::new(arguments.len)
+        .policy(Policy::FirstFit)
         .granule(Granule::from_bytes(arguments.granule)?)
         .mode(arguments.mode);
     if let Some(max_len_bytes) = arguments.max_len {

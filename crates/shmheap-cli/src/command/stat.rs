@@ -24,8 +24,10 @@ struct Numbers {
 pub(crate) fn run(arguments: &Stat, out: &mut dyn Write) -> Result<Verdict> {
     let heap = arguments.reader.heap.connect_read_only()?;
     let name = arguments.reader.heap.to_string();
-    let numbers =
-        |stats: Stats| Numbers { name: name.clone(), stats, fragmentation: stats.fragmentation() };
+    let numbers = |stats: Stats| {
+        let fragmentation = stats.fragmentation();
+        Numbers { name: name.clone(), stats, fragmentation }
+    };
     let Some(seconds) = arguments.watch else {
         if arguments.reader.json {
             output::json(out, &numbers(heap.stats()))?;
@@ -38,7 +40,8 @@ pub(crate) fn run(arguments: &Stat, out: &mut dyn Write) -> Result<Verdict> {
     loop {
         let stats = heap.stats();
         if arguments.reader.json {
-            serde_json::to_writer(&mut *out, &numbers(stats)).map_err(std::io::Error::from)?;
+            serde_json::to_writer(&mut *out, &numbers(stats.clone()))
+                .map_err(std::io::Error::from)?;
             writeln!(out)?;
         } else {
             watch_line(out, &stats, earlier.as_ref(), seconds)?;

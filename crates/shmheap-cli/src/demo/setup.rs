@@ -67,8 +67,10 @@ pub(super) fn prepare(arguments: &Demo) -> Result<Ground> {
         );
     }
     let workers = arguments.workers.unwrap_or_else(default_workers);
-    let options =
-        HeapOptions::new(corpus.bytes() + SPARE_BYTES).max_len(2 * needed).granule(Granule::Eight);
+    let options = HeapOptions::new(corpus.bytes() + SPARE_BYTES)
+        .policy(shmheap::Policy::FirstFit)
+        .max_len(2 * needed)
+        .granule(Granule::Eight);
     let (name, heap) = create(&options)?;
     let len_bytes = heap.info().len_bytes;
     let ground = Ground { corpus, count, workers, name, heap, len_bytes };

@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 
 use crate::error::NotLive;
 use crate::first_fit::layout::Position;
-use crate::first_fit::{Fault, Surroundings};
+use crate::first_fit::{Fault, FirstFit, Surroundings};
 use crate::heap::connection::Host;
 use crate::heap::grow::Request;
+use crate::heap::shape::Engine;
 use crate::heap::{Handle, Heap, Space};
 use crate::segment::format::LEN_MAX_BYTES;
 use crate::units::PAGE_BYTES;
@@ -44,17 +45,21 @@ impl Heap {
     /// ```
     #[inline]
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<u8>> {
+        let engine = match &self.shape.engine {
+            Engine::Slabs(slabs) => return self.slab_alloc(slabs, layout),
+            Engine::FirstFit { engine, .. } => engine,
+        };
         let me = self.me("allocate")?;
         let request = self.request(layout)?;
         for _ in 0..PLACE_TRIES {
-            let placed = self.session(me)?.alloc(request.granules, request.align_granules);
+            let placed = self.session(engine, me)?.alloc(request.granules, request.align_granules);
             match placed {
                 Ok(Some(at)) => return Ok(self.space().address(at)),
-                Ok(None) => self.grow_for(me, request)?,
+                Ok(None) => self.grow_for(engine, me, request)?,
                 Err(fault) => return Err(self.explain(fault, 0)),
             }
         }
-        Err(self.full(request))
+        Err(self.full(self.shape.bytes(request.granules)))
     }
 
     /// As [`alloc`](Self::alloc), with all bytes of the object 0.
@@ -65,7 +70,7 @@ impl Heap {
     #[inline]
     pub fn alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>> {
         let object = self.alloc(layout)?;
-        let bytes = self.shape.bytes(self.request(layout)?.granules) as usize;
+        let bytes = self.usable_size(object)?;
         // SAFETY: the object was placed just now with that many bytes, and nobody knows it yet.
         #[allow(unsafe_code)]
         unsafe {
@@ -88,9 +93,13 @@ impl Heap {
     #[inline]
     #[allow(unsafe_code)]
     pub unsafe fn free(&self, object: NonNull<u8>) -> Result<()> {
+        let engine = match &self.shape.engine {
+            Engine::Slabs(slabs) => return self.slab_free(slabs, object),
+            Engine::FirstFit { engine, .. } => engine,
+        };
         let me = self.me("free")?;
         let at = self.position(object)?;
-        let freed = self.session(me)?.free(at);
+        let freed = self.session(engine, me)?.free(at);
         freed.map_err(|fault| self.explain(fault, object.addr().get()))
     }
 
@@ -109,17 +118,9 @@ impl Heap {
     /// another, ever again at the old one.
     #[allow(unsafe_code)]
     pub unsafe fn realloc(&self, object: NonNull<u8>, layout: Layout) -> Result<NonNull<u8>> {
-        let me = self.me("reallocate")?;
-        let at = self.position(object)?;
         let old_bytes = self.usable_size(object)?;
-        let request = self.request(layout)?;
-        if at.0.is_multiple_of(request.align_granules) {
-            let resized = self.session(me)?.resize(at, request.granules);
-            match resized {
-                Ok(true) => return Ok(object),
-                Ok(false) => {}
-                Err(fault) => return Err(self.explain(fault, object.addr().get())),
-            }
+        if self.resize(object, layout)? {
+            return Ok(object);
         }
         let moved = self.alloc(layout)?;
         // SAFETY: both are live objects, the old one of `old_bytes` and used by nobody meanwhile,
@@ -130,15 +131,37 @@ impl Heap {
         Ok(moved)
     }
 
-    /// How many bytes an object has for use: what was asked for, rounded up to the granule.
+    /// Changes an object's size without moving it; whether that was possible.
+    fn resize(&self, object: NonNull<u8>, layout: Layout) -> Result<bool> {
+        let engine = match &self.shape.engine {
+            Engine::Slabs(slabs) => return self.slab_resize(slabs, object, layout),
+            Engine::FirstFit { engine, .. } => engine,
+        };
+        let me = self.me("reallocate")?;
+        let at = self.position(object)?;
+        let request = self.request(layout)?;
+        if !at.0.is_multiple_of(request.align_granules) {
+            return Ok(false);
+        }
+        let resized = self.session(engine, me)?.resize(at, request.granules);
+        resized.map_err(|fault| self.explain(fault, object.addr().get()))
+    }
+
+    /// How many bytes an object has for use: what was asked for, rounded up to the granule or to
+    /// its size class.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidPointer`] if no live object starts there.
     pub fn usable_size(&self, object: NonNull<u8>) -> Result<usize> {
+        let engine = match &self.shape.engine {
+            Engine::Slabs(slabs) => return self.slab_usable_size(slabs, object),
+            Engine::FirstFit { engine, .. } => engine,
+        };
         let at = self.position(object)?;
-        let end = self.expect_live(at).map_err(|fault| self.explain(fault, object.addr().get()))?;
-        let object_end = self.shape.engine.next_start(&self.words(), at, end);
+        let live = self.expect_live(engine, at);
+        let end = live.map_err(|fault| self.explain(fault, object.addr().get()))?;
+        let object_end = engine.next_start(&self.words(), at, end);
         Ok(self.shape.bytes(object_end - at) as usize)
     }
 
@@ -149,8 +172,12 @@ impl Heap {
     /// [`Error::InvalidPointer`] if no live object starts there.
     #[inline]
     pub fn handle(&self, object: NonNull<u8>) -> Result<Handle> {
+        let engine = match &self.shape.engine {
+            Engine::Slabs(slabs) => return self.slab_handle(slabs, object),
+            Engine::FirstFit { engine, .. } => engine,
+        };
         let at = self.position(object)?;
-        self.expect_live(at).map_err(|fault| self.explain(fault, object.addr().get()))?;
+        self.expect_live(engine, at).map_err(|fault| self.explain(fault, object.addr().get()))?;
         Ok(self.handle_of(at))
     }
 
@@ -164,13 +191,17 @@ impl Heap {
     /// [`Error::InvalidHandle`] if no live object starts where the handle says.
     #[inline]
     pub fn resolve(&self, handle: Handle) -> Result<NonNull<u8>> {
+        let engine = match &self.shape.engine {
+            Engine::Slabs(slabs) => return self.slab_resolve(slabs, handle),
+            Engine::FirstFit { engine, .. } => engine,
+        };
         let refuse = |why| Error::InvalidHandle { handle, why };
         let offset = handle.to_raw().checked_sub(self.shape.data_offset.0);
         let Some(bytes) = offset.filter(|&bytes| bytes < LEN_MAX_BYTES) else {
             return Err(refuse(NotLive::Foreign));
         };
         let at = self.granule_at(bytes).ok_or_else(|| refuse(NotLive::Misaligned))?;
-        match self.expect_live(at) {
+        match self.expect_live(engine, at) {
             Ok(_) => Ok(self.space().address(at)),
             Err(Fault::NotLive(why)) => Err(refuse(why)),
             Err(fault) => Err(self.explain(fault, 0)),
@@ -201,7 +232,8 @@ impl Heap {
             align_granules: self.shape.granules(align_bytes),
         };
         if size_bytes > self.shape.identity.len_max_bytes {
-            return Err(self.full(request));
+            let granule_bytes = self.shape.granule_bytes();
+            return Err(self.full(request.granules.saturating_mul(granule_bytes)));
         }
         Ok(request)
     }
@@ -225,17 +257,17 @@ impl Heap {
     /// it. Beyond what this process has verified, it looks at the heap's length again first:
     /// another process may have grown it.
     #[inline]
-    fn expect_live(&self, at: Position) -> Result<Position, Fault> {
+    fn expect_live(&self, engine: &FirstFit, at: Position) -> Result<Position, Fault> {
         let words = self.words();
         // Relaxed: only this process writes the word, after checking with the kernel.
         let verified = self.verified_len_bytes.load(Ordering::Relaxed);
         let mut end = Position(self.shape.granules(verified));
         if at >= end {
-            end = self.shape.engine.end(&words);
+            end = engine.end(&words);
             if at < end {
                 Host(self).ensure_storage(end.0)?;
             }
         }
-        self.shape.engine.expect_live(&words, at, end).map(|()| end)
+        engine.expect_live(&words, at, end).map(|()| end)
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use crate::error::NotLive;
 use crate::first_fit::{Fault, Surroundings};
 use crate::heap::Heap;
+use crate::heap::shape::Engine;
 use crate::os::{Object, Witness};
 use crate::peers::Membership;
 use crate::segment::words::Words;
@@ -73,7 +74,14 @@ impl Heap {
     /// operation, which tells its caller; it is no reason to refuse the dead one's record to the
     /// living.
     pub(super) fn adopt(&self, slot: PeerSlot) {
-        let _ = self.shape.engine.adopt(self.words(), slot, &Host(self));
+        match &self.shape.engine {
+            Engine::FirstFit { engine, .. } => {
+                let _ = engine.adopt(self.words(), slot, &Host(self));
+            }
+            Engine::Slabs(slabs) => {
+                let _ = self.slab_adopt(slabs, slot);
+            }
+        }
         let _ = self.release_threads(slot);
     }
 
@@ -121,6 +129,6 @@ impl Surroundings for Host<'_> {
         if heap.shape.bytes(granules) <= verified {
             return Ok(());
         }
-        heap.verify_growth(granules).map_err(|_| Fault::NoStorage)
+        heap.verify_growth(heap.shape.bytes(granules)).map_err(|_| Fault::NoStorage)
     }
 }

@@ -11,8 +11,10 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::first_fit::FirstFit;
 use crate::first_fit::layout::Position;
 use crate::heap::Heap;
+use crate::heap::shape::Engine;
 use crate::units::PeerSlot;
 use crate::{Error, Result};
 
@@ -41,15 +43,42 @@ impl Heap {
             let why = "it is beyond the max_len that the heap was created with";
             return Err(Error::InvalidOption { option: "len", value: len_bytes, why });
         }
-        let new_end = Position(self.shape.granules(len_bytes));
-        self.grow_to(me, new_end)?;
-        Ok(self.shape.bytes(self.shape.engine.end(&self.words()).0))
+        self.grow_to(me, len_bytes.next_multiple_of(self.shape.unit_bytes()))?;
+        Ok(self.shape.len_bytes(&self.words()))
+    }
+
+    /// Gives memory that no object uses back to the system, and returns how many bytes. The heap
+    /// keeps its length: what was given back is reserved again when it is needed, so a system that
+    /// is full by then is an error from `alloc`, never a signal.
+    ///
+    /// Under [`Policy::FirstFit`](crate::Policy::FirstFit) nothing is given back. Costs a walk
+    /// through the heap, and a system call for each 64 KiB returned.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`].
+    ///
+    /// ```
+    /// use std::alloc::Layout;
+    /// # let heap = shmheap::HeapOptions::new(16 << 20).create_memfd()?;
+    /// let object = heap.alloc(Layout::new::<[u8; 8 << 20]>())?;
+    /// // SAFETY: nobody else knows the object.
+    /// unsafe { heap.free(object)? };
+    /// assert_eq!(heap.trim()?, 16 << 20);
+    /// # Ok::<(), shmheap::Error>(())
+    /// ```
+    pub fn trim(&self) -> Result<u64> {
+        self.me("trim")?;
+        match &self.shape.engine {
+            Engine::FirstFit { .. } => Ok(0),
+            Engine::Slabs(slabs) => self.slab_trim(slabs),
+        }
     }
 
     /// Makes room for an object that did not fit; an error if the heap may not become that large.
     #[cold]
-    pub(super) fn grow_for(&self, me: PeerSlot, request: Request) -> Result<()> {
-        let session = self.session(me)?;
+    pub(super) fn grow_for(&self, engine: &FirstFit, me: PeerSlot, request: Request) -> Result<()> {
+        let session = self.session(engine, me)?;
         let (gap, end) = (session.last_gap(), session.end());
         drop(session);
 
@@ -57,7 +86,7 @@ impl Heap {
         let most = self.shape.granules(self.shape.identity.len_max_bytes);
         let needed = object.saturating_add(request.granules);
         if needed > most {
-            return Err(self.full(request));
+            return Err(self.full(self.shape.bytes(request.granules)));
         }
         if needed <= end.0 {
             // Another process has grown the heap, or freed something, since the object did not fit.
@@ -66,42 +95,58 @@ impl Heap {
         let quarter = self.shape.bytes(end.0) / 4;
         let step = self.shape.granules(quarter.clamp(STEP_BYTES_MIN, STEP_BYTES_MAX));
         let generous = needed.max(end.0 + step).min(most);
-        match self.grow_to(me, Position(generous)) {
-            Err(Error::NoSpace { .. }) if generous > needed => self.grow_to(me, Position(needed)),
+        let [needed, generous] = [needed, generous].map(|granules| self.shape.bytes(granules));
+        self.grow_generously(me, needed, generous)
+    }
+
+    /// Grows to `generous` bytes or, if the system has no room for that, to what is needed.
+    pub(super) fn grow_generously(&self, me: PeerSlot, needed: u64, generous: u64) -> Result<()> {
+        match self.grow_to(me, generous) {
+            Err(Error::NoSpace { .. }) if generous > needed => self.grow_to(me, needed),
             grown => grown,
         }
     }
 
-    pub(super) fn full(&self, request: Request) -> Error {
+    pub(super) fn full(&self, requested_bytes: u64) -> Error {
         let words = self.words();
-        let engine = &self.shape.engine;
-        let len_bytes = self.shape.bytes(engine.end(&words).0);
-        let live_bytes = self.shape.bytes(engine.counters(&words).granules);
+        let len_bytes = self.shape.len_bytes(&words);
+        let free_bytes = match &self.shape.engine {
+            Engine::FirstFit { engine, .. } => {
+                let live_bytes = self.shape.bytes(engine.counters(&words).granules);
+                len_bytes.saturating_sub(live_bytes)
+            }
+            Engine::Slabs(slabs) => self.census(slabs, 0).free_bytes(),
+        };
         Error::Full {
-            requested_bytes: request.granules.saturating_mul(self.shape.granule_bytes()),
-            free_bytes: len_bytes.saturating_sub(live_bytes),
+            requested_bytes,
+            free_bytes,
             len_bytes,
             max_len_bytes: self.shape.identity.len_max_bytes,
         }
     }
 
-    fn grow_to(&self, me: PeerSlot, new_end: Position) -> Result<()> {
-        let old_end = self.shape.engine.end(&self.words());
-        if new_end > old_end {
-            self.reserve(old_end.0, new_end.0)?;
-            self.session(me)?.grow(new_end);
+    fn grow_to(&self, me: PeerSlot, len_bytes: u64) -> Result<()> {
+        let old_len_bytes = self.shape.len_bytes(&self.words());
+        if len_bytes <= old_len_bytes {
+            return Ok(());
+        }
+        self.reserve(old_len_bytes, len_bytes)?;
+        match &self.shape.engine {
+            Engine::FirstFit { engine, .. } => {
+                self.session(engine, me)?.grow(Position(self.shape.granules(len_bytes)));
+            }
+            Engine::Slabs(slabs) => slabs.grow(&self.words(), len_bytes),
         }
         Ok(())
     }
 
-    /// Reserves storage for the records and the objects of granules `from..to`.
-    fn reserve(&self, from: u64, to: u64) -> Result<()> {
+    /// Reserves storage for the records and the objects between two lengths.
+    fn reserve(&self, from_bytes: u64, to_bytes: u64) -> Result<()> {
         let object = self.connection.object();
-        for range in self.shape.layout.storage(from, to) {
+        for range in self.shape.records_storage(from_bytes, to_bytes) {
             object.reserve(range)?;
         }
-        let [from, to] = [from, to].map(|end| self.shape.end_of_data(self.shape.bytes(end)));
-        object.reserve(from..to)
+        object.reserve(self.shape.end_of_data(from_bytes)..self.shape.end_of_data(to_bytes))
     }
 
     /// Makes sure that the first `count` thread records have storage.
@@ -115,17 +160,16 @@ impl Heap {
         Ok(())
     }
 
-    /// Checks another process's word that the heap has `granules` granules.
+    /// Checks another process's word that the heap has `len_bytes` bytes of object space.
     #[cold]
-    pub(super) fn verify_growth(&self, granules: u64) -> Result<()> {
-        let len_bytes = self.shape.bytes(granules);
+    pub(super) fn verify_growth(&self, len_bytes: u64) -> Result<()> {
         let object = self.connection.object();
         if object.size_bytes()? < self.shape.end_of_data(len_bytes) {
             return Err(Error::Damaged { what: "the object is shorter than its length" });
         }
         if !self.is_read_only() {
             let verified = self.verified_len_bytes.load(Ordering::Relaxed);
-            for range in self.shape.layout.storage(self.shape.granules(verified), granules) {
+            for range in self.shape.records_storage(verified, len_bytes) {
                 object.reserve(range)?;
             }
         }
@@ -137,7 +181,7 @@ impl Heap {
     /// carry.
     #[cold]
     pub(super) fn why_no_storage(&self) -> Error {
-        match self.verify_growth(self.shape.engine.end(&self.words()).0) {
+        match self.verify_growth(self.shape.len_bytes(&self.words())) {
             Err(error) => error,
             Ok(()) => Error::Damaged { what: "an operation under way is beyond the heap's end" },
         }

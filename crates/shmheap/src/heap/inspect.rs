@@ -3,19 +3,19 @@
 use std::iter::FusedIterator;
 
 use crate::Result;
-use crate::first_fit::Surroundings;
 use crate::first_fit::layout::Position;
-use crate::first_fit::{Audit, BlockState};
+use crate::first_fit::{Audit, BlockState, FirstFit, Surroundings};
 use crate::heap::connection::{Connection, Host};
-use crate::heap::shape::END_OF_RECORDS;
+use crate::heap::shape::{END_OF_RECORDS, Engine};
 use crate::heap::{Block, Finding, Heap, Info, Peer, Report, Stats};
 use crate::peers;
 use crate::segment::format;
 use crate::segment::words::Words;
+use crate::slab::{Place, Slabs};
 use crate::units::WordIndex;
 
 /// How often an observer audits a heap that does not stand still.
-const AUDIT_TRIES: u32 = 4;
+pub(super) const AUDIT_TRIES: u32 = 4;
 
 impl Heap {
     /// What the heap is.
@@ -35,52 +35,63 @@ impl Heap {
         }
     }
 
-    fn len_bytes(&self) -> u64 {
-        self.shape.bytes(self.shape.engine.end(&self.words()).0)
+    pub(super) fn len_bytes(&self) -> u64 {
+        self.shape.len_bytes(&self.words())
     }
 
-    /// How full the heap is. Costs a few loads, and a system call for each process record in use.
+    /// How full the heap is. Costs a system call for each process record in use and, under
+    /// [`Policy::FirstFit`], a few loads; under [`Policy::Scalable`] a walk through all slabs.
     ///
     /// ```
     /// use std::alloc::Layout;
-    /// # let heap = shmheap::HeapOptions::new(1 << 16).create_memfd()?;
+    /// # let heap = shmheap::HeapOptions::new(1 << 20).create_memfd()?;
     /// heap.alloc(Layout::new::<[u8; 100]>())?;
     /// let stats = heap.stats();
     /// assert_eq!((stats.live_objects, stats.live_bytes), (1, 112));
-    /// assert_eq!(stats.free_bytes + stats.live_bytes, stats.len_bytes);
+    /// assert_eq!(stats.free_bytes + stats.live_bytes + stats.tail_bytes, stats.len_bytes);
     /// # Ok::<(), shmheap::Error>(())
     /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let words = self.words();
-        let engine = &self.shape.engine;
-        let counters = engine.counters(&words);
-        let len_bytes = self.len_bytes();
-        let live_bytes =
-            counters.granules.saturating_mul(self.shape.granule_bytes()).min(len_bytes);
         let peers = self.peers();
         let peers_alive = peers.iter().filter(|peer| peer.alive).count() as u32;
-        let layout = &self.shape.layout;
-        // The first page of thread records, and whatever further ones have been used.
-        let threads = self.shape.threads.storage(self.shape.threads.used(&words).max(1));
-        let metadata_bytes: u64 = layout
-            .storage(0, self.shape.granules(len_bytes))
-            .iter()
-            .map(|range| range.end - range.start.max(END_OF_RECORDS.0))
-            .sum();
-        Stats {
-            len_bytes,
+        let stats = Stats {
+            len_bytes: self.len_bytes(),
             max_len_bytes: self.shape.identity.len_max_bytes,
-            live_bytes,
-            live_objects: counters.objects,
-            free_bytes: len_bytes - live_bytes,
-            largest_free_bytes: self.shape.bytes(engine.longest_free(&words)),
-            metadata_bytes: threads.end + metadata_bytes,
-            operations: engine.operations(&words),
-            lock_holder: engine.lock_holder(&words).map(|slot| slot.0),
+            metadata_bytes: self.metadata_bytes(),
             peers_alive,
             peers_dead: peers.len() as u32 - peers_alive,
+            ..Stats::default()
+        };
+        match &self.shape.engine {
+            Engine::FirstFit { engine, .. } => self.fit_stats(engine, stats),
+            Engine::Slabs(slabs) => self.slab_stats(slabs, stats),
         }
+    }
+
+    fn fit_stats(&self, engine: &FirstFit, stats: Stats) -> Stats {
+        let words = self.words();
+        let counters = engine.counters(&words);
+        let live_bytes = counters.granules.saturating_mul(self.shape.granule_bytes());
+        let live_bytes = live_bytes.min(stats.len_bytes);
+        Stats {
+            live_bytes,
+            live_objects: counters.objects,
+            free_bytes: stats.len_bytes - live_bytes,
+            largest_free_bytes: self.shape.bytes(engine.longest_free(&words)),
+            operations: engine.operations(&words),
+            lock_holder: engine.lock_holder(&words).map(|slot| slot.0),
+            ..stats
+        }
+    }
+
+    /// Bytes of records that have storage, but for those that come with size classes.
+    fn metadata_bytes(&self) -> u64 {
+        // The first page of thread records, and whatever further ones have been used.
+        let threads = self.shape.threads.storage(self.shape.threads.used(&self.words()).max(1));
+        let of_policy = self.shape.records_storage(0, self.len_bytes());
+        let of_policy = of_policy.iter().map(|range| range.end - range.start.max(END_OF_RECORDS.0));
+        threads.end + of_policy.sum::<u64>()
     }
 
     /// The processes that are connected, or died connected and were not swept yet. Observers are
@@ -125,15 +136,20 @@ impl Heap {
     /// allocate, it is a walk through a changing heap that ends in any case.
     #[must_use]
     pub fn blocks(&self) -> Blocks<'_> {
-        Blocks { heap: self, at: Position(0) }
+        let walk = match &self.shape.engine {
+            Engine::FirstFit { engine, .. } => Walk::FirstFit(engine, Position(0)),
+            Engine::Slabs(slabs) => Walk::Slabs(slabs, Place(0)),
+        };
+        Blocks { heap: self, walk }
     }
 
     /// A full audit of the heap's records, which are trusted in nothing: it cannot be crashed or
     /// kept from ending by what stands in them.
     ///
-    /// Connected for writing, it holds the heap's lock meanwhile, for a time that grows with the
-    /// heap's length, and is exact. A read-only connection audits without the lock, again if
-    /// something changed meanwhile.
+    /// Under [`Policy::FirstFit`], connected for writing, it holds the heap's lock meanwhile, for a
+    /// time that grows with the heap's length, and is exact. Otherwise it takes no lock, keeps
+    /// nobody waiting, and looks again if something changed meanwhile. Connected for writing, it
+    /// first does for dead peers what they left half done.
     ///
     /// ```
     /// # let heap = shmheap::HeapOptions::new(1 << 16).create_memfd()?;
@@ -143,26 +159,32 @@ impl Heap {
     /// ```
     #[must_use]
     pub fn check(&self) -> Report {
-        let mut report = match self.me("audit").and_then(|me| self.session(me)) {
-            Ok(session) => self.report(self.audit(session.end()), true),
-            Err(crate::Error::ReadOnly { .. }) => self.check_unlocked(),
-            Err(error) => {
-                let mut report = self.check_unlocked();
-                add(&mut report, "lock", format::LOCK_AT, error.to_string());
-                report
-            }
+        let mut report = match &self.shape.engine {
+            Engine::FirstFit { engine, .. } => self.fit_check(engine),
+            Engine::Slabs(slabs) => self.slab_check(slabs),
         };
         self.check_header(&mut report);
         report
     }
 
-    fn audit(&self, end: Position) -> Audit {
-        self.shape.engine.audit(&self.words(), end, Report::FINDINGS_MAX)
+    fn fit_check(&self, engine: &FirstFit) -> Report {
+        match self.me("audit").and_then(|me| self.session(engine, me)) {
+            Ok(session) => self.report(self.audit(engine, session.end()), true),
+            Err(crate::Error::ReadOnly { .. }) => self.check_unlocked(engine),
+            Err(error) => {
+                let mut report = self.check_unlocked(engine);
+                add(&mut report, "lock", format::LOCK_AT, error.to_string());
+                report
+            }
+        }
     }
 
-    fn check_unlocked(&self) -> Report {
+    fn audit(&self, engine: &FirstFit, end: Position) -> Audit {
+        engine.audit(&self.words(), end, Report::FINDINGS_MAX)
+    }
+
+    fn check_unlocked(&self, engine: &FirstFit) -> Report {
         let words = self.words();
-        let engine = &self.shape.engine;
         let mut tries = 0;
         loop {
             tries += 1;
@@ -172,7 +194,7 @@ impl Heap {
                 Ok(()) => end,
                 Err(_) => Position(0),
             };
-            let audit = self.audit(end);
+            let audit = self.audit(engine, end);
             let after = (engine.operations(&words), engine.lock_holder(&words));
             let recovery_pending = after.1.is_some_and(|holder| Host(self).is_dead(holder));
             let stood_still = before == after && (after.1.is_none() || recovery_pending);
@@ -195,11 +217,11 @@ impl Heap {
                 .collect(),
             more_findings: audit.more,
             stood_still,
-            recovery_pending: false,
             blocks: audit.blocks,
             live_objects: audit.live_objects,
             live_bytes: self.shape.bytes(audit.live_granules),
             free_bytes: self.shape.bytes(audit.free_granules),
+            ..Report::default()
         }
     }
 
@@ -223,7 +245,7 @@ impl Heap {
     }
 }
 
-fn add(report: &mut Report, rule: &'static str, at: WordIndex, detail: String) {
+pub(super) fn add(report: &mut Report, rule: &'static str, at: WordIndex, detail: String) {
     report.findings.push(Finding { rule, offset_bytes: at.offset().0, detail });
 }
 
@@ -231,39 +253,62 @@ fn add(report: &mut Report, rule: &'static str, at: WordIndex, detail: String) {
 #[derive(Debug, Clone)]
 pub struct Blocks<'h> {
     heap: &'h Heap,
-    at: Position,
+    walk: Walk<'h>,
+}
+
+/// Where in the heap the iterator is.
+#[derive(Debug, Clone)]
+enum Walk<'h> {
+    FirstFit(&'h FirstFit, Position),
+    Slabs(&'h Slabs, Place),
+    /// For good, also if the heap grows.
+    Ended,
 }
 
 impl Iterator for Blocks<'_> {
     type Item = Block;
 
     fn next(&mut self) -> Option<Block> {
-        let words = self.heap.words();
-        let engine = &self.heap.shape.engine;
-        let end = engine.end(&words);
-        if Host(self.heap).ensure_storage(end.0).is_err() {
-            self.at = Position(u64::MAX);
-        }
-        while self.at < end {
-            let at = self.at;
-            let block = engine.block(&words, at, end);
-            self.at = engine.next_start(&words, at, end);
-            let (granules, live) = match block {
-                BlockState::Live(granules) => (granules, true),
-                BlockState::Free(granules) => (granules, false),
-                // The block was joined with another since the last step.
-                BlockState::Inside => continue,
-            };
-            return Some(Block {
-                handle: self.heap.handle_of(at),
-                bytes: self.heap.shape.bytes(granules),
-                live,
-            });
-        }
-        // For good, also if the heap grows.
-        self.at = Position(u64::MAX);
-        None
+        let next = match self.walk {
+            Walk::FirstFit(engine, at) => self
+                .heap
+                .fit_block(engine, at)
+                .map(|(block, next)| (block, Walk::FirstFit(engine, next))),
+            Walk::Slabs(slabs, at) => self
+                .heap
+                .slab_block(slabs, at)
+                .map(|(block, next)| (block, Walk::Slabs(slabs, next))),
+            Walk::Ended => None,
+        };
+        let (block, walk) = next.unzip();
+        self.walk = walk.unwrap_or(Walk::Ended);
+        block
     }
 }
 
 impl FusedIterator for Blocks<'_> {}
+
+impl Heap {
+    /// The first block from `at` on, and where the next one starts.
+    fn fit_block(&self, engine: &FirstFit, from: Position) -> Option<(Block, Position)> {
+        let words = self.words();
+        let end = engine.end(&words);
+        Host(self).ensure_storage(end.0).ok()?;
+        let mut at = from;
+        while at < end {
+            let next = engine.next_start(&words, at, end);
+            let (granules, live) = match engine.block(&words, at, end) {
+                BlockState::Live(granules) => (granules, true),
+                BlockState::Free(granules) => (granules, false),
+                // The block was joined with another since the last step.
+                BlockState::Inside => {
+                    at = next;
+                    continue;
+                }
+            };
+            let bytes = self.shape.bytes(granules);
+            return Some((Block { handle: self.handle_of(at), bytes, live }, next));
+        }
+        None
+    }
+}

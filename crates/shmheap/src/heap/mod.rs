@@ -7,9 +7,12 @@
 //! | `open` | create, connect, destroy: how a heap comes to be found |
 //! | `connection` | who this process is to the others; what the engine asks of it |
 //! | `allocate` | objects: alloc, free, realloc, handles |
+//! | `scalable` | the same for the scalable policy: hands, room, storage |
+//! | `threads` | what each thread of this process has in hand |
 //! | `grow` | more room, from any process, unnoticed by the others |
 //! | `space` | the one unsafe file: the bytes of objects |
 //! | `inspect` | stats, audit, blocks, peers |
+//! | `survey` | stats, audit and blocks of the scalable policy |
 //! | `catalog` | all heaps of the machine |
 
 mod allocate;
@@ -20,23 +23,29 @@ mod inspect;
 mod open;
 mod options;
 mod report;
+mod scalable;
 mod shape;
 mod space;
+mod survey;
+mod threads;
 
 use crate::Handle;
 pub use catalog::{Listing, list, sweep_unfinished};
 use connection::{Connection, Host};
 pub use inspect::Blocks;
 pub use options::{Granule, HeapOptions, Policy};
-pub use report::{Block, Finding, Info, Peer, Report, Stats};
-use shape::Shape;
+pub use report::{Block, ClassStats, Finding, Info, OwnerStats, Peer, Report, Stats};
+use scalable::Verified;
+use shape::{Engine, Shape};
 use space::Space;
+use threads::Threads;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64};
 
 use crate::Result;
-use crate::first_fit::Session;
+use crate::first_fit::{FirstFit, Session};
 use crate::os::{Futex, Mapping};
 use crate::segment::words::Row;
 use crate::units::PeerSlot;
@@ -81,26 +90,33 @@ use crate::units::PeerSlot;
 pub struct Heap {
     label: String,
     shape: Shape,
-    mapping: Mapping,
+    mapping: Arc<Mapping>,
+    /// What the threads of this process have in hand.
+    threads: Threads,
     connection: Connection,
     /// Bytes of object space whose records this process knows to have storage; never more than the
     /// heap's length. The fast paths compare with it and nothing else.
     verified_len_bytes: AtomicU64,
     /// Thread records that this process knows to have storage.
     verified_threads: AtomicU16,
+    /// Blocks of states that this process knows to have storage.
+    verified_states: Verified,
 }
 
 impl Heap {
     /// The records of the heap.
     #[inline]
     fn words(&self) -> Row<'_, Futex> {
-        Row::new(self.mapping.words(self.shape.data_offset.word().0), Futex)
+        Row::new(self.mapping.words(self.shape.word_count), Futex)
     }
 
-    /// The right to change the heap.
+    /// The right to change the heap, under the first-fit policy.
     #[inline]
-    fn session(&self, me: PeerSlot) -> Result<Session<'_, Row<'_, Futex>>> {
-        let engine = &self.shape.engine;
+    fn session<'h>(
+        &'h self,
+        engine: &'h FirstFit,
+        me: PeerSlot,
+    ) -> Result<Session<'h, Row<'h, Futex>>> {
         engine.session(self.words(), me, &Host(self)).map_err(|fault| self.explain(fault, 0))
     }
 
@@ -126,6 +142,9 @@ impl fmt::Debug for Heap {
 
 impl Drop for Heap {
     fn drop(&mut self) {
+        if let Connection::Peer(membership) = &self.connection {
+            self.threads.end(membership.stay());
+        }
         // What cannot be given back is, when the slot's next holder is adopted or leaves.
         self.connection.leave(&self.words(), &|slot| drop(self.release_threads(slot)));
     }

@@ -8,16 +8,20 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64};
 
 use crate::error::NotAHeap;
 use crate::heap::connection::Connection;
-use crate::heap::shape::Shape;
+use crate::heap::scalable::Verified;
+use crate::heap::shape::{Engine, Shape};
+use crate::heap::threads::Threads;
 use crate::heap::{Heap, HeapOptions};
 use crate::os::{Access, Futex, Mapping, Object, ObjectPath, Unpublished, Witness, object, socket};
 use crate::peers::Membership;
 use crate::segment::format::{self, Identity, Refused};
 use crate::segment::words::{Row, Words};
+use crate::slab::UNIT_BYTES;
 use crate::units::WordIndex;
 use crate::{Error, Result};
 
@@ -57,16 +61,18 @@ impl Heap {
 
     /// Makes an empty object a heap, and this process its first peer.
     fn fill(object: &Object, shape: Shape, len_bytes: u64) -> Result<Self> {
-        let granules = shape.granules(len_bytes);
         // Of the thread records the first page; the others come when they are needed.
         object.reserve(0..shape.threads.storage(1).end)?;
-        for range in shape.layout.storage(0, granules) {
+        for range in shape.records_storage(0, len_bytes) {
             object.reserve(range)?;
         }
         object.reserve(shape.data_offset.0..shape.end_of_data(len_bytes))?;
-        let mapping = Mapping::new(object, shape.mapped_bytes())?;
-        let words = Row::new(mapping.words(shape.data_offset.word().0), Futex);
-        shape.engine.format(&words, granules);
+        let mapping = Mapping::aligned(object, shape.mapped_bytes(), shape.align_bytes())?;
+        let words = Row::new(mapping.words(shape.word_count), Futex);
+        match &shape.engine {
+            Engine::FirstFit { engine, .. } => engine.format(&words, shape.granules(len_bytes)),
+            Engine::Slabs(slabs) => slabs.format(&words, len_bytes / UNIT_BYTES),
+        }
         for (at, word) in (0..).zip(shape.identity.words()) {
             words.store(WordIndex(at), word);
         }
@@ -166,7 +172,7 @@ impl Heap {
 
     fn connect_to(object: &Object) -> Result<Self> {
         let (shape, len_bytes) = judge(object)?;
-        let mapping = Mapping::new(object, shape.mapped_bytes())?;
+        let mapping = Mapping::aligned(object, shape.mapped_bytes(), shape.align_bytes())?;
         Self::connected(object, shape, mapping, len_bytes)
     }
 
@@ -179,8 +185,10 @@ impl Heap {
         };
         let heap = Self {
             label: object.label().to_owned(),
+            verified_states: Verified::new(shape.state_block_count()),
             shape,
-            mapping,
+            mapping: Arc::new(mapping),
+            threads: Threads::new(),
             connection,
             verified_len_bytes: AtomicU64::new(len_bytes),
             verified_threads: AtomicU16::new(0),
@@ -245,7 +253,7 @@ pub(super) fn judge(object: &Object) -> Result<(Shape, u64)> {
         })?;
     let shape = Shape::of_identity(identity).map_err(refuse)?;
     if len_bytes == 0
-        || !len_bytes.is_multiple_of(shape.granule_bytes())
+        || !len_bytes.is_multiple_of(shape.unit_bytes())
         || len_bytes > identity.len_max_bytes
     {
         return Err(refuse(NotAHeap::BadHeader("length")));

@@ -10,8 +10,11 @@ use crate::{Error, Heap, Result};
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Policy {
-    /// Exact first fit: every object gets the lowest address that holds it.
+    /// Exact first fit: every object gets the lowest address that holds it. Operations take turns.
     FirstFit,
+    /// Size classes and slabs that threads own: as fast as `malloc`, on many cores at once. Killed
+    /// and stopped processes cost the others nothing.
+    Scalable,
 }
 
 /// The unit in which the first-fit policy places objects: every object starts at a multiple of it
@@ -77,14 +80,15 @@ pub struct HeapOptions {
 }
 
 impl HeapOptions {
-    /// A heap for `len_bytes` bytes of objects, rounded up to the granule. All of it is usable: the
-    /// heap's own records lie outside and are added to it.
+    /// A heap for `len_bytes` bytes of objects, rounded up to 64 KiB, or to the granule under
+    /// [`Policy::FirstFit`]. All of it is usable: the heap's own records lie outside and are added to
+    /// it.
     pub fn new(len_bytes: u64) -> Self {
         Self {
             len_bytes,
             max_len_bytes: None,
             granule: Granule::Sixteen,
-            policy: Policy::FirstFit,
+            policy: Policy::Scalable,
             mode: 0o600,
             group: None,
         }
@@ -97,13 +101,13 @@ impl HeapOptions {
         self
     }
 
-    /// Unit of placement. Default: [`Granule::Sixteen`].
+    /// Unit of placement under [`Policy::FirstFit`]. Default: [`Granule::Sixteen`].
     pub fn granule(mut self, granule: Granule) -> Self {
         self.granule = granule;
         self
     }
 
-    /// How objects are placed. Default: [`Policy::FirstFit`].
+    /// How objects are placed. Default: [`Policy::Scalable`].
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self

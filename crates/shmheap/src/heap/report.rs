@@ -36,7 +36,7 @@ impl Info {
 }
 
 /// How full a heap is. Exact when no process changes the heap meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Stats {
@@ -44,17 +44,23 @@ pub struct Stats {
     pub len_bytes: u64,
     /// Bytes for objects at the most.
     pub max_len_bytes: u64,
-    /// Bytes held by live objects, each rounded up to the granule.
+    /// Bytes held by live objects, each rounded up to the granule or to its size class.
     pub live_bytes: u64,
     /// Number of live objects.
     pub live_objects: u64,
     /// Bytes in free blocks.
     pub free_bytes: u64,
+    /// Bytes that no object can use: what is left of slabs behind their last object. With
+    /// `live_bytes` and `free_bytes` they make up the length.
+    pub tail_bytes: u64,
+    /// Of the free bytes, those whose memory was given back to the system until it is needed again.
+    pub trimmed_bytes: u64,
     /// The largest single free block in bytes: what an `alloc` can get without growth.
     pub largest_free_bytes: u64,
     /// Bytes of the heap's own records that storage is reserved for.
     pub metadata_bytes: u64,
-    /// Operations done under the heap's lock since it was made.
+    /// Operations done under the heap's lock since it was made; 0 under the scalable policy, which
+    /// has no lock.
     pub operations: u64,
     /// The slot of the peer that is inside an operation at this moment. One that stays there is
     /// stopped, and makes the others wait, or dead, and costs the next operation a recovery.
@@ -63,6 +69,43 @@ pub struct Stats {
     pub peers_alive: u32,
     /// Processes that died without disconnecting, not yet swept.
     pub peers_dead: u32,
+    /// Each size class that has slabs, smallest first; none under the first-fit policy.
+    pub classes: Vec<ClassStats>,
+    /// Each peer that owns slabs; none under the first-fit policy.
+    pub owners: Vec<OwnerStats>,
+}
+
+/// What a heap has of one size class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ClassStats {
+    /// Bytes of an object.
+    pub object_bytes: u64,
+    /// Slabs that threads own.
+    pub owned_slabs: u64,
+    /// Slabs that are nobody's, until somebody needs what is free in them.
+    pub shared_slabs: u64,
+    /// Live objects.
+    pub live_objects: u64,
+    /// Free objects in owned slabs: for their owners, who find what others have freed when they
+    /// have used up what they know of.
+    pub free_owned: u64,
+    /// Free objects in slabs that are nobody's: for everybody.
+    pub free_shared: u64,
+    /// Bytes of the slabs that no object can use.
+    pub tail_bytes: u64,
+}
+
+/// What a peer has in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct OwnerStats {
+    /// The peer's slot.
+    pub slot: u16,
+    /// Live objects in the slabs of its threads, whoever uses them.
+    pub live_objects: u64,
 }
 
 impl Stats {
@@ -86,7 +129,8 @@ pub struct Block {
     pub handle: Handle,
     /// Its size in bytes.
     pub bytes: u64,
-    /// Whether it is an object (`true`) or free.
+    /// Whether it is an object (`true`) or free. Under the scalable policy, free objects of slabs
+    /// are blocks of their own.
     pub live: bool,
 }
 
@@ -133,8 +177,11 @@ pub struct Report {
     pub live_objects: u64,
     /// Bytes in live objects.
     pub live_bytes: u64,
-    /// Bytes in free blocks. With `live_bytes` it makes up the whole length of a sound heap.
+    /// Bytes in free blocks.
     pub free_bytes: u64,
+    /// Bytes that no object can use. With `live_bytes` and `free_bytes` they make up the whole
+    /// length of a sound heap.
+    pub tail_bytes: u64,
 }
 
 impl Report {

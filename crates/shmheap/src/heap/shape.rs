@@ -3,6 +3,8 @@
 //! A header is believed only if the offsets it states are those that this library computes from
 //! its options: nothing read from a segment is used as an offset itself.
 
+use std::ops::Range;
+
 use crate::error::NotAHeap;
 use crate::first_fit::layout::{FAN_OUT, Layout, REGION_GRANULES, REGION_WORDS};
 use crate::first_fit::{FirstFit, HeaderWords, JOURNAL_WORDS};
@@ -12,11 +14,17 @@ use crate::peers::{
     ENTRY_WORDS, RECORD_WORDS, RECORDS, RecordTable, THREAD_WORDS, THREADS, ThreadTable,
 };
 use crate::segment::format::{self, Identity};
+use crate::segment::words::Words;
+use crate::slab::{self, CLASS_COUNT, Slabs, UNIT_BYTES};
 use crate::units::{Offset, PAGE_BYTES, WORD_BYTES, round_up};
 use crate::{Error, Result};
 
-/// The header's number of the policy.
+/// The header's number of each policy.
 const FIRST_FIT: u64 = 1;
+const SCALABLE: u64 = 2;
+
+/// Object space of the scalable policy starts at a multiple of the largest alignment of an object.
+const SLAB_ALIGN_BYTES: u64 = slab::ALIGN_BYTES_MAX;
 
 /// Changes with every constant that places something, so that a library with other constants
 /// refuses the segment instead of misreading it.
@@ -37,6 +45,9 @@ const LAYOUT: u64 = format::fingerprint(&[
     JOURNAL_WORDS,
     format::COUNTERS_AT.0,
     PAGE_BYTES,
+    UNIT_BYTES,
+    CLASS_COUNT as u64,
+    SLAB_ALIGN_BYTES,
 ]);
 
 /// The first byte behind the process records, where the thread records start.
@@ -47,6 +58,13 @@ const THREAD_TABLE: ThreadTable =
 /// The first byte behind the records that every heap has, where those of the policy start.
 pub(super) const END_OF_RECORDS: Offset = THREAD_TABLE.end();
 
+/// The engine of the heap's policy.
+#[derive(Debug)]
+pub(super) enum Engine {
+    FirstFit { engine: FirstFit, layout: Layout },
+    Slabs(Slabs),
+}
+
 /// Where everything in one segment lies; private to the process.
 #[derive(Debug)]
 pub(super) struct Shape {
@@ -56,8 +74,9 @@ pub(super) struct Shape {
     pub(super) data_offset: Offset,
     pub(super) records: RecordTable,
     pub(super) threads: ThreadTable,
-    pub(super) layout: Layout,
-    pub(super) engine: FirstFit,
+    pub(super) engine: Engine,
+    /// How many words of the segment's start are records.
+    pub(super) word_count: u64,
     /// `granule_bytes` is this power of two.
     granule_shift: u32,
 }
@@ -66,19 +85,22 @@ impl Shape {
     /// The shape of a new heap, and its length in bytes at the start.
     pub(super) fn of_options(options: &HeapOptions) -> Result<(Self, u64)> {
         let granule_bytes = options.granule.bytes();
-        let len_bytes = whole_granules("len", options.len_bytes, granule_bytes)?;
+        let (policy, unit_bytes) = match options.policy {
+            Policy::FirstFit => (FIRST_FIT, granule_bytes),
+            Policy::Scalable => (SCALABLE, UNIT_BYTES),
+        };
+        let len_bytes = whole_units("len", options.len_bytes, unit_bytes)?;
         let max_len_bytes = match options.max_len_bytes {
             None => len_bytes,
-            Some(bytes) => whole_granules("max_len", bytes, granule_bytes)?,
+            Some(bytes) => whole_units("max_len", bytes, unit_bytes)?,
         };
         if max_len_bytes < len_bytes {
             let why = "it is less than the length at the start";
             return Err(Error::InvalidOption { option: "max_len", value: max_len_bytes, why });
         }
-        let Policy::FirstFit = options.policy;
         let mut identity = Identity {
             layout: LAYOUT,
-            policy: FIRST_FIT,
+            policy,
             granule_bytes,
             len_max_bytes: max_len_bytes,
             data_offset: Offset(0),
@@ -107,30 +129,91 @@ impl Shape {
     fn new(identity: Identity) -> Option<Self> {
         let granule = Granule::from_bytes(identity.granule_bytes).ok()?;
         let (bytes, len_max) = (granule.bytes(), identity.len_max_bytes);
-        if identity.policy != FIRST_FIT
-            || !len_max.is_multiple_of(bytes)
-            || len_max > format::LEN_MAX_BYTES
-        {
+        if len_max > format::LEN_MAX_BYTES {
             return None;
         }
-        let layout = Layout::new(END_OF_RECORDS, len_max / bytes)?;
-        let header = HeaderWords {
-            lock: format::LOCK_AT,
-            journal: format::JOURNAL_AT,
-            counters: format::COUNTERS_AT,
-            length: format::LENGTH_AT,
+        let (policy, engine, data_offset) = match identity.policy {
+            FIRST_FIT if len_max.is_multiple_of(bytes) => {
+                let layout = Layout::new(END_OF_RECORDS, len_max / bytes)?;
+                let header = HeaderWords {
+                    lock: format::LOCK_AT,
+                    journal: format::JOURNAL_AT,
+                    counters: format::COUNTERS_AT,
+                    length: format::LENGTH_AT,
+                };
+                let data_offset = round_up(layout.end().0, PAGE_BYTES)?;
+                let engine = FirstFit::new(&layout, header, bytes);
+                (Policy::FirstFit, Engine::FirstFit { engine, layout }, data_offset)
+            }
+            SCALABLE if len_max.is_multiple_of(UNIT_BYTES) => {
+                let layout = slab::layout::Layout::new(END_OF_RECORDS, len_max / UNIT_BYTES)?;
+                let data_offset = round_up(layout.end().0, SLAB_ALIGN_BYTES)?;
+                let engine = Slabs::new(&layout, format::LENGTH_AT);
+                (Policy::Scalable, Engine::Slabs(engine), data_offset)
+            }
+            _ => return None,
+        };
+        let word_count = match &engine {
+            Engine::FirstFit { .. } => Offset(data_offset).word().0,
+            Engine::Slabs(slabs) => Offset(slabs.layout().states().start).word().0,
         };
         Some(Self {
             identity,
             granule,
-            policy: Policy::FirstFit,
-            data_offset: Offset(round_up(layout.end().0, PAGE_BYTES)?),
+            policy,
+            word_count,
+            data_offset: Offset(data_offset),
             records: RecordTable::new(format::RECORDS.word(), RECORDS),
             threads: THREAD_TABLE,
-            engine: FirstFit::new(&layout, header, bytes),
-            layout,
+            engine,
             granule_shift: bytes.trailing_zeros(),
         })
+    }
+
+    /// The byte ranges of the policy's records that must have storage before the heap goes from
+    /// `from_bytes` bytes of object space to `to_bytes`.
+    pub(super) fn records_storage(&self, from_bytes: u64, to_bytes: u64) -> Vec<Range<u64>> {
+        match &self.engine {
+            Engine::FirstFit { layout, .. } => {
+                layout.storage(self.granules(from_bytes), self.granules(to_bytes))
+            }
+            Engine::Slabs(slabs) => {
+                slabs.layout().storage(from_bytes / UNIT_BYTES, to_bytes / UNIT_BYTES)
+            }
+        }
+    }
+
+    /// How many blocks of states there are, which get storage one by one.
+    pub(super) fn state_block_count(&self) -> u64 {
+        match &self.engine {
+            Engine::FirstFit { .. } => 0,
+            Engine::Slabs(slabs) => slabs.layout().block_count(),
+        }
+    }
+
+    /// Bytes of object space now. Hostile lengths are cut to what the records are made for.
+    #[inline]
+    pub(super) fn len_bytes(&self, words: &impl Words) -> u64 {
+        match &self.engine {
+            Engine::FirstFit { engine, .. } => self.bytes(engine.end(words).0),
+            Engine::Slabs(slabs) => slabs.end(words).start().0,
+        }
+    }
+
+    /// What the length of the heap is a multiple of.
+    pub(super) fn unit_bytes(&self) -> u64 {
+        match self.policy {
+            Policy::FirstFit => self.granule_bytes(),
+            Policy::Scalable => UNIT_BYTES,
+        }
+    }
+
+    /// What the address of the segment must be a multiple of.
+    pub(super) fn align_bytes(&self) -> u64 {
+        match self.policy {
+            Policy::FirstFit => PAGE_BYTES,
+            Policy::Scalable => SLAB_ALIGN_BYTES,
+        }
     }
 
     #[inline]
@@ -161,10 +244,10 @@ impl Shape {
     }
 }
 
-fn whole_granules(option: &'static str, bytes: u64, granule_bytes: u64) -> Result<u64> {
+fn whole_units(option: &'static str, bytes: u64, unit_bytes: u64) -> Result<u64> {
     let refuse = |why| Err(Error::InvalidOption { option, value: bytes, why });
-    match round_up(bytes, granule_bytes) {
-        Some(0) => refuse("a heap has room for one granule at the least"),
+    match round_up(bytes, unit_bytes) {
+        Some(0) => refuse("a heap has room for one object at the least"),
         Some(rounded) if rounded <= format::LEN_MAX_BYTES => Ok(rounded),
         _ => refuse("no heap is larger than 64 TiB"),
     }

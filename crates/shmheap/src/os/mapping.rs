@@ -10,8 +10,9 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU8, AtomicU64};
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
@@ -19,7 +20,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 use super::descriptor::Access;
 use super::object::Object;
 use super::refused;
-use crate::units::WORD_BYTES;
+use crate::units::{PAGE_BYTES, WORD_BYTES};
 use crate::{Error, Result};
 
 /// A shared mapping of an object from its start; see the module's text.
@@ -39,26 +40,33 @@ impl Mapping {
     /// Maps the first `len_bytes` bytes of the object, which may be shorter, for what it was
     /// opened for. Storing to a mapping of a read-only object is a fault.
     pub(crate) fn new(object: &Object, len_bytes: u64) -> Result<Self> {
+        Self::aligned(object, len_bytes, PAGE_BYTES)
+    }
+
+    /// As [`new`](Self::new), at an address that is a multiple of `align_bytes`, a power of two.
+    pub(crate) fn aligned(object: &Object, len_bytes: u64, align_bytes: u64) -> Result<Self> {
         let too_large = || Error::AddressSpace { bytes: len_bytes };
         let len = isize::try_from(len_bytes).map_err(|_| too_large())?.unsigned_abs();
+        let failed = |errno| match errno {
+            Errno::NOMEM => too_large(),
+            errno => refused("mapping the object")(errno),
+        };
+        let room = Room::reserve(len, align_bytes as usize).map_err(failed)?;
         let protection = match object.access() {
             Access::ReadOnly => ProtFlags::READ,
             Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
         };
         // NORESERVE: behind the object's end nothing is promised, and nothing should be counted.
-        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+        let flags = MapFlags::SHARED | MapFlags::NORESERVE | room.flags();
         let mapped = object.with(|fd| {
-            // SAFETY: without MAP_FIXED the kernel chooses a range that nothing else uses.
-            unsafe { rustix::mm::mmap(ptr::null_mut(), len, protection, flags, fd, 0) }
+            // SAFETY: the kernel chooses a range that nothing else uses, or, with MAP_FIXED, the
+            // range is one that `room` has and gives up.
+            unsafe { rustix::mm::mmap(room.start(), len, protection, flags, fd, 0) }
         });
-        match mapped {
-            Ok(address) => match NonNull::new(address.cast()) {
-                Some(base) => Ok(Self { base, len_bytes: len }),
-                None => Err(refused("mapping the object")(Errno::FAULT)),
-            },
-            Err(Errno::NOMEM) => Err(too_large()),
-            Err(errno) => Err(refused("mapping the object")(errno)),
-        }
+        let base = NonNull::new(mapped.map_err(failed)?.cast());
+        let base = base.ok_or_else(|| failed(Errno::FAULT))?;
+        room.give_up(len);
+        Ok(Self { base, len_bytes: len })
     }
 
     /// Where the object starts in this process.
@@ -79,6 +87,77 @@ impl Mapping {
         // SAFETY: the range is mapped as long as `self` lives, its start is page-aligned, and words
         // may have any bits. Other processes change them, as `AtomicU64` allows.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast(), count) }
+    }
+
+    /// The bytes of a range, cut where the mapping ends; as for [`words`](Self::words). The caller
+    /// reaches no byte of them as a part of a word as well.
+    pub(crate) fn bytes(&self, range: Range<u64>) -> &[AtomicU8] {
+        let end = range.end.min(self.len_bytes());
+        let start = range.start.min(end);
+        // SAFETY: the range is mapped as long as `self` lives; bytes have no alignment and may have
+        // any bits. Other processes change them, as `AtomicU8` allows.
+        unsafe {
+            let first = self.base.as_ptr().add(start as usize);
+            std::slice::from_raw_parts(first.cast(), (end - start) as usize)
+        }
+    }
+}
+
+/// Address space to put an aligned mapping into; none where pages are aligned enough.
+struct Room {
+    range: Option<(*mut c_void, usize)>,
+    start: *mut c_void,
+}
+
+impl Room {
+    fn reserve(len: usize, align: usize) -> Result<Self, Errno> {
+        if align <= PAGE_BYTES as usize {
+            return Ok(Self { range: None, start: ptr::null_mut() });
+        }
+        let size = len.checked_add(align).ok_or(Errno::NOMEM)?;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: without MAP_FIXED the kernel chooses a range that nothing else uses.
+        let first = unsafe {
+            rustix::mm::mmap_anonymous(ptr::null_mut(), size, ProtFlags::empty(), flags)
+        }?;
+        let start = first.map_addr(|address| address.next_multiple_of(align));
+        Ok(Self { range: Some((first, size)), start })
+    }
+
+    fn start(&self) -> *mut c_void {
+        self.start
+    }
+
+    fn flags(&self) -> MapFlags {
+        if self.range.is_some() { MapFlags::FIXED } else { MapFlags::empty() }
+    }
+
+    /// Unmaps what lies before and behind the `len` bytes at `start`, which are another's now.
+    fn give_up(mut self, len: usize) {
+        if let Some((first, size)) = self.range.take() {
+            let before = self.start.addr() - first.addr();
+            // The object's last page is used in part, and mapped as a whole.
+            let used = len.next_multiple_of(PAGE_BYTES as usize);
+            unmap(first, before);
+            unmap(self.start.wrapping_byte_add(used), (size - before).saturating_sub(used));
+        }
+    }
+}
+
+/// A room that was not given up goes as a whole.
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some((first, size)) = self.range {
+            unmap(first, size);
+        }
+    }
+}
+
+/// Unmaps a part of a room that nothing was put into.
+fn unmap(start: *mut c_void, len: usize) {
+    if len > 0 {
+        // SAFETY: the range belongs to a room, nothing was put into it, and nobody knows it.
+        let _ = unsafe { rustix::mm::munmap(start, len) };
     }
 }
 

@@ -33,6 +33,15 @@ impl Object {
         done.map_err(|errno| self.not_reserved(&range, errno))
     }
 
+    /// Gives the storage of the range, whole pages, back to the system. It reads as zeros until it
+    /// is reserved again, and must not be touched before.
+    pub(crate) fn discard(&self, range: Range<u64>) -> Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let length = range.end - range.start;
+        let done = self.with(|fd| rustix::fs::fallocate(fd, flags, range.start, length));
+        done.map_err(refused("giving storage back"))
+    }
+
     /// Asks for the whole range at once: tmpfs gives all of it or nothing. It also starts over
     /// after a signal, so that a process with a fast timer needs smaller steps to get anywhere.
     fn allocate(&self, range: &Range<u64>) -> Result<(), Errno> {

@@ -16,6 +16,7 @@
 //! ```text
 //!   word 0   0 no place, 1 being taken or given up, 2 + slot
 //!   word 1   token of the proof of life, 0 if there is none
+//!   word 2   number of this stay, which no other has in the process or its children; 0 no place
 //! ```
 //!
 //! Locks are only ever taken through descriptions opened for that, which no other process has. The
@@ -27,6 +28,7 @@
 #![allow(unsafe_code)]
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -40,13 +42,17 @@ const NO_PLACE: u64 = 0;
 const CHANGING: u64 = 1;
 const FIRST_SLOT: u64 = 2;
 
+/// What a stay is numbered with. A child goes on from its parent's number, and finds none of its
+/// parent's stays in the page.
+static NEXT_STAY: AtomicU64 = AtomicU64::new(1);
+
 /// How long a thread sleeps at a time while another takes the place.
 const PATIENCE: Duration = Duration::from_millis(10);
 
 /// This process's place; see the module's text.
 #[derive(Debug)]
 pub(crate) struct Membership {
-    place: WipeOnFork,
+    place: Arc<WipeOnFork>,
     witness: Witness,
     table: RecordTable,
 }
@@ -54,7 +60,7 @@ pub(crate) struct Membership {
 impl Membership {
     /// No place yet: [`join`](Self::join) takes one.
     pub(crate) fn new(object: &Object, table: RecordTable) -> Result<Self> {
-        Ok(Self { place: WipeOnFork::new()?, witness: Witness::new(object)?, table })
+        Ok(Self { place: Arc::new(WipeOnFork::new()?), witness: Witness::new(object)?, table })
     }
 
     /// The slot of this process; `None` in a forked child that has no place of its own.
@@ -64,6 +70,18 @@ impl Membership {
         // slot may act under it, so it must see the record and the lock that belong to it.
         let state = self.place.word(0).load(Ordering::Acquire);
         state.checked_sub(FIRST_SLOT).map(|slot| PeerSlot(slot as u16))
+    }
+
+    /// The number of this stay: 0 while there is no place, also in a forked child, and another for
+    /// each place that this process or any child of it ever takes, in whichever heap.
+    #[inline]
+    pub(crate) fn stay(&self) -> u64 {
+        stay_of(&self.place)
+    }
+
+    /// The page that tells a thread at its end whether the stay goes on.
+    pub(crate) fn place(&self) -> Arc<WipeOnFork> {
+        Arc::clone(&self.place)
     }
 
     /// Takes a place unless this process has one. Any number of threads may call at once; one of
@@ -87,6 +105,9 @@ impl Membership {
             self.table.set_joined(words, slot, &Record::of_this_process());
             // Relaxed: published by the release in `finish`.
             self.place.word(1).store(proof.into_token().get(), Ordering::Relaxed);
+            // Release; its partner is the acquire in `stay_of`.
+            let stay = NEXT_STAY.fetch_add(1, Ordering::Relaxed);
+            self.place.word(2).store(stay, Ordering::Release);
             change.finish(FIRST_SLOT + u64::from(slot.0));
             return Ok(slot);
         }
@@ -98,6 +119,8 @@ impl Membership {
         let Some(slot) = self.slot() else { return };
         let state = FIRST_SLOT + u64::from(slot.0);
         let Some(_change) = PlaceChange::begin(&self.place, state) else { return };
+        // Relaxed: whoever leaves is alone with the place.
+        self.place.word(2).store(0, Ordering::Relaxed);
         self.table.set_free(words, slot);
         self.release_lock();
     }
@@ -142,6 +165,13 @@ impl Membership {
         ProofOfLife::acquire_first(self.witness.object(), candidates)?
             .ok_or(Error::TooManyPeers { limit: u32::from(self.table.count()) })
     }
+}
+
+/// The number of the stay that the page tells of.
+#[inline]
+pub(crate) fn stay_of(place: &WipeOnFork) -> u64 {
+    // Acquire; its partner is the release in `join`: who sees the number may act under the slot.
+    place.word(2).load(Ordering::Acquire)
 }
 
 impl Membership {

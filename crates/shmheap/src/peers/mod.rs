@@ -22,9 +22,9 @@ pub(crate) mod membership;
 pub(crate) mod record;
 pub(crate) mod threads;
 
-pub(crate) use membership::Membership;
+pub(crate) use membership::{Membership, stay_of};
 pub(crate) use record::{RECORD_WORDS, RECORDS, RecordTable};
-pub(crate) use threads::{ENTRY_WORDS, THREAD_WORDS, THREADS, ThreadTable};
+pub(crate) use threads::{ENTRY_WORDS, THREAD_WORDS, THREADS, ThreadRecord, ThreadTable};
 
 use crate::os::Witness;
 use crate::segment::words::Words;

@@ -18,6 +18,10 @@
 
 use std::ops::Add;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use super::words::Words;
+use crate::units::{LINE_WORDS, WordIndex};
 
 /// States that are looked at together: a cache line of them, a bit each in a word.
 pub(crate) const STATES_PER_LINE: u64 = 64;
@@ -140,6 +144,72 @@ impl States for StateRow<'_> {
         let first = usize::try_from(at.0).unwrap_or(usize::MAX);
         let line = self.0.get(first..).and_then(<[AtomicU8]>::first_chunk);
         line.map_or(u64::MAX, |line| !live_bits(line))
+    }
+}
+
+/// A row of words and a row of states, as one memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WithStates<W, S> {
+    words: W,
+    states: S,
+}
+
+impl<W, S> WithStates<W, S> {
+    #[inline]
+    pub(crate) fn new(words: W, states: S) -> Self {
+        Self { words, states }
+    }
+}
+
+impl<W: Words, S> Words for WithStates<W, S> {
+    #[inline]
+    fn load(&self, at: WordIndex) -> u64 {
+        self.words.load(at)
+    }
+
+    #[inline]
+    fn load_line(&self, at: WordIndex) -> [u64; LINE_WORDS] {
+        self.words.load_line(at)
+    }
+
+    #[inline]
+    fn store(&self, at: WordIndex, value: u64) {
+        self.words.store(at, value);
+    }
+
+    #[inline]
+    fn compare_exchange(&self, at: WordIndex, current: u64, new: u64) -> Result<u64, u64> {
+        self.words.compare_exchange(at, current, new)
+    }
+
+    fn wait(&self, at: WordIndex, expected: u64, timeout: Duration) {
+        self.words.wait(at, expected, timeout);
+    }
+
+    fn wake(&self, at: WordIndex) {
+        self.words.wake(at);
+    }
+}
+
+impl<W, S: States> States for WithStates<W, S> {
+    #[inline]
+    fn load_state(&self, at: StateIndex) -> State {
+        self.states.load_state(at)
+    }
+
+    #[inline]
+    fn store_state(&self, at: StateIndex, state: State) {
+        self.states.store_state(at, state);
+    }
+
+    #[inline]
+    fn exchange_state(&self, at: StateIndex, current: State, new: State) -> bool {
+        self.states.exchange_state(at, current, new)
+    }
+
+    #[inline]
+    fn free_states(&self, at: StateIndex) -> u64 {
+        self.states.free_states(at)
     }
 }
 

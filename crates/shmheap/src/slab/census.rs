@@ -13,11 +13,13 @@
 //! | `beyond` | no state behind the last object of a slab says live |
 //! | `hint` | a free unit, and a slab that is nobody's with a free object, are hinted at |
 
+use std::collections::BTreeSet;
+
 use super::Slabs;
-use super::class::{CLASS_COUNT, Class, KIND_COUNT};
+use super::class::{CLASS_COUNT, Class};
 use super::hints::Hint;
 use super::layout::StateBlock;
-use super::unit::{Place, UNIT_BYTES, UNIT_SHIFT, Unit, UnitWord, Use};
+use super::unit::{UNIT_BYTES, UNIT_SHIFT, Unit, Use};
 use crate::segment::fault::Fault;
 use crate::segment::states::{STATES_PER_LINE, States};
 use crate::segment::words::Words;
@@ -44,6 +46,16 @@ pub(crate) struct ClassCensus {
     pub(crate) free_shared: u64,
 }
 
+impl ClassCensus {
+    pub(crate) fn slabs(self) -> u64 {
+        self.owned_slabs + self.shared_slabs
+    }
+
+    fn free(self) -> u64 {
+        self.free_owned + self.free_shared
+    }
+}
+
 /// What a heap holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Census {
@@ -57,8 +69,11 @@ pub(crate) struct Census {
     pub(crate) hole_units: u64,
     /// Units that are being claimed or freed.
     pub(crate) moving_units: u64,
-    /// The longest run of free units.
+    /// Runs of free units, and the units of the longest.
+    pub(crate) free_runs: u64,
     pub(crate) longest_free_units: u64,
+    /// Bytes of states that have storage on behalf of slabs.
+    pub(crate) state_bytes: u64,
     /// A peer that is not alive has units.
     pub(crate) is_recovery_pending: bool,
     pub(crate) flaws: Vec<Flaw>,
@@ -72,21 +87,26 @@ impl Census {
     }
 
     pub(crate) fn live_bytes(&self) -> u64 {
-        let small: u64 = self.of_classes().map(|(class, of)| of.live * bytes_of(class)).sum();
+        let small: u64 = self.of_classes().map(|(class, of)| of.live * class.object_bytes()).sum();
         small + self.large_units * UNIT_BYTES
     }
 
     /// Bytes in free objects and free units.
     pub(crate) fn free_bytes(&self) -> u64 {
-        let free = |of: ClassCensus| of.free_owned + of.free_shared;
-        let small: u64 = self.of_classes().map(|(class, of)| free(of) * bytes_of(class)).sum();
+        let small: u64 =
+            self.of_classes().map(|(class, of)| of.free() * class.object_bytes()).sum();
         small + self.free_units * UNIT_BYTES
     }
 
     /// Bytes behind the last objects of slabs.
     pub(crate) fn tail_bytes(&self) -> u64 {
-        let slabs = |of: ClassCensus| of.owned_slabs + of.shared_slabs;
-        self.of_classes().map(|(class, of)| slabs(of) * class.geometry().tail_bytes()).sum()
+        self.of_classes().map(|(class, of)| of.slabs() * class.tail_bytes()).sum()
+    }
+
+    /// Objects of slabs, live and free, large objects, and runs of free units.
+    pub(crate) fn blocks(&self) -> u64 {
+        let small: u64 = self.classes.iter().map(|of| of.live + of.free()).sum();
+        small + self.large_objects + self.free_runs
     }
 
     pub(crate) fn of_classes(&self) -> impl Iterator<Item = (Class, ClassCensus)> {
@@ -100,10 +120,6 @@ impl Census {
             self.more_flaws = true;
         }
     }
-}
-
-fn bytes_of(class: Class) -> u64 {
-    class.geometry().object_bytes
 }
 
 /// What the census asks about the world.
@@ -142,7 +158,9 @@ impl Slabs {
             free_units: 0,
             hole_units: 0,
             moving_units: 0,
+            free_runs: 0,
             longest_free_units: 0,
+            state_bytes: 0,
             is_recovery_pending: false,
             flaws: vec![],
             more_flaws: false,
@@ -151,9 +169,20 @@ impl Slabs {
         self.census_length(words, &mut census);
         let mut unit = Unit(0);
         let mut free_run = 0;
+        let mut blocks = BTreeSet::new();
         while unit < end {
+            if let Some(Use::Slab { class, .. }) = self.load(words, unit).get()
+                && let Some(class) = Class::from_number(class)
+            {
+                let block = self.layout.block(class.geometry(), unit);
+                if blocks.insert(block.0) {
+                    let bytes = self.layout.block_bytes(block);
+                    census.state_bytes += bytes.end - bytes.start;
+                }
+            }
             let units = self.census_run(words, registry, unit, end, &mut census);
             let is_free = matches!(self.load(words, unit).get(), Some(Use::Free | Use::Hole));
+            census.free_runs += u64::from(is_free && free_run == 0);
             free_run = if is_free { free_run + units } else { 0 };
             census.longest_free_units = census.longest_free_units.max(free_run);
             unit = unit + units;

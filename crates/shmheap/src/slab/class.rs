@@ -164,6 +164,26 @@ impl Class {
             .map(|number| Self(number as u8))
     }
 
+    /// Whether objects of the class are aligned to `align_bytes`.
+    pub(crate) fn keeps(self, align_bytes: u64) -> bool {
+        self.geometry().object_bytes.is_multiple_of(align_bytes)
+    }
+
+    /// Units of a slab.
+    pub(crate) fn units(self) -> u64 {
+        self.geometry().units
+    }
+
+    /// Bytes of an object.
+    pub(crate) fn object_bytes(self) -> u64 {
+        self.geometry().object_bytes
+    }
+
+    /// Bytes of a slab that no object uses.
+    pub(crate) fn tail_bytes(self) -> u64 {
+        self.geometry().tail_bytes()
+    }
+
     /// The class of that number, as it stands in a unit's word.
     pub(crate) fn from_number(number: u64) -> Option<Self> {
         (number < CLASS_COUNT as u64).then_some(Self(number as u8))

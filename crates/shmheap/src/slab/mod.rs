@@ -29,6 +29,7 @@
 //! | `large` | objects of whole units |
 //! | `adopt` | what becomes of a dead peer's units; hints recomputed |
 //! | `resolve` | from an address to an object |
+//! | `blocks` | a walk through all blocks |
 //! | `census` | what a heap holds, and whether that makes sense |
 //!
 //! Killed between any two stores, a process leaves every unit either as it was, or marked with its
@@ -38,6 +39,7 @@
 
 mod adopt;
 mod allocate;
+mod blocks;
 mod cache;
 mod census;
 mod class;
@@ -49,9 +51,11 @@ mod resolve;
 mod runs;
 mod unit;
 
+pub(crate) use blocks::Block;
 pub(crate) use cache::Cache;
-pub(crate) use census::{Census, ClassCensus, Flaw};
-pub(crate) use class::{CLASS_COUNT, Class, KIND_COUNT, SMALL_BYTES_MAX};
+pub(crate) use census::{Census, PeerStanding, Registry};
+pub(crate) use class::{CLASS_COUNT, Class};
+pub(crate) use large::ALIGN_BYTES_MAX;
 pub(crate) use resolve::Object;
 pub(crate) use unit::{Place, UNIT_BYTES, Unit};
 
@@ -87,6 +91,11 @@ pub(crate) struct Actor {
     pub(crate) peer: PeerSlot,
     /// A word of the thread's own, where it notes what must be looked at again if it dies.
     pub(crate) note: WordIndex,
+}
+
+impl Actor {
+    /// For work that changes nothing.
+    pub(crate) const NOBODY: Self = Self { peer: PeerSlot(u16::MAX), note: WordIndex(u64::MAX) };
 }
 
 /// How hard an allocation looks for room.
@@ -168,6 +177,15 @@ impl Slabs {
         Unit((words.load(self.length) >> UNIT_SHIFT).min(self.layout.units_max))
     }
 
+    /// How many units right before `end` are free, at most `most`.
+    pub(crate) fn free_units_before(&self, words: &impl Words, end: Unit, most: u64) -> u64 {
+        let is_free = |&distance: &u64| {
+            let word = self.load(words, Unit(end.0 - distance));
+            matches!(word.get(), Some(unit::Use::Free | unit::Use::Hole))
+        };
+        (1..=most.min(end.0)).take_while(is_free).count() as u64
+    }
+
     #[inline]
     fn word_of(&self, unit: Unit) -> WordIndex {
         self.layout.units + unit.0
@@ -180,6 +198,25 @@ impl Slabs {
             return UnitWord(u64::MAX);
         }
         UnitWord(words.load(self.word_of(unit)))
+    }
+
+    /// Lengthens object space to `len_bytes`; the caller has reserved storage for it. Nothing to do
+    /// if another process has done it.
+    pub(crate) fn grow(&self, words: &impl Words, len_bytes: u64) {
+        let mut length = words.load(self.length);
+        loop {
+            let (end, new_end) = (self.end(words), Unit(len_bytes >> UNIT_SHIFT));
+            if new_end <= end || new_end.0 > self.layout.units_max {
+                return;
+            }
+            // Before anybody may use them: killed here, the hints are early, not missing.
+            self.hints.set_free(words, end, new_end.0 - end.0);
+            match words.compare_exchange(self.length, length, new_end.start().0) {
+                Ok(_) => return,
+                Err(found) if found == length => return,
+                Err(found) => length = found,
+            }
+        }
     }
 
     /// A thread of a peer, to work here.
@@ -219,26 +256,6 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     /// The end of object space.
     pub(crate) fn end(&self) -> Unit {
         self.engine.end(&self.words)
-    }
-
-    /// Lengthens object space to `new_end`; the caller has reserved storage for it. Nothing to do
-    /// if another process has done it.
-    pub(crate) fn grow(&self, new_end: Unit) {
-        let mut length = self.words.load(self.engine.length);
-        loop {
-            let end = self.end();
-            if new_end <= end || new_end.0 > self.engine.layout.units_max {
-                return;
-            }
-            // Before anybody may use them: killed here, the hints are early, not missing.
-            self.engine.hints.set_free(&self.words, end, new_end.0 - end.0);
-            let new_length = new_end.0 << UNIT_SHIFT;
-            match self.words.compare_exchange(self.engine.length, length, new_length) {
-                Ok(_) => return,
-                Err(found) if found == length => return,
-                Err(found) => length = found,
-            }
-        }
     }
 }
 

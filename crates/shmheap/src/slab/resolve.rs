@@ -40,6 +40,14 @@ impl Object {
         }
     }
 
+    /// Its size class, if it has one.
+    pub(crate) fn class(self) -> Option<Class> {
+        match self {
+            Self::Small { class, .. } => Some(class),
+            Self::Large { .. } => None,
+        }
+    }
+
     /// Which life of its place this is, in 16 bits, for its handle.
     pub(crate) fn generation(self) -> u64 {
         match self {

@@ -11,13 +11,14 @@ use proptest::prelude::*;
 use shmheap::{Error, Granule, Handle, Heap, HeapOptions, NotLive, Policy};
 
 use crate::support::bytes::{alloc, displaced, free, free_handle, layout, realloc};
+use crate::support::first_fit;
 use crate::support::random::{Random, seed};
 use crate::support::{HeapName, assert_empty, assert_whole, bytes};
 
 const LEN_BYTES: u64 = 64 << 10;
 
 fn heap() -> Heap {
-    HeapOptions::new(LEN_BYTES).create_memfd().unwrap()
+    first_fit(LEN_BYTES).create_memfd().unwrap()
 }
 
 const fn assert_send_and_sync<T: Send + Sync>() {}
@@ -39,7 +40,7 @@ fn an_object_of_size_0_is_an_object() {
 #[test]
 fn alignments_go_up_to_a_page() {
     for granule in [Granule::Eight, Granule::Sixteen] {
-        let heap = HeapOptions::new(1 << 20).granule(granule).create_memfd().unwrap();
+        let heap = first_fit(1 << 20).granule(granule).create_memfd().unwrap();
         assert!(heap.base().addr().get().is_multiple_of(4096));
         let mut objects = vec![];
         for align in (0..=12).map(|bits| 1 << bits) {
@@ -103,7 +104,7 @@ fn zeroed_objects_are_zero_in_dirty_memory() {
 fn objects_lie_at_the_lowest_address_that_holds_them() {
     for granule in [Granule::Eight, Granule::Sixteen] {
         let unit = granule.bytes() as isize;
-        let heap = HeapOptions::new(LEN_BYTES).granule(granule).create_memfd().unwrap();
+        let heap = first_fit(LEN_BYTES).granule(granule).create_memfd().unwrap();
         let [a, b, c] = [1, 2, 3].map(|_| alloc(&heap, 1).unwrap());
         assert_eq!([a, b, c], [0, 1, 2].map(|index| displaced(heap.base(), index * unit)));
         free(&heap, a).unwrap();
@@ -254,7 +255,7 @@ fn objects_of_another_heap_are_foreign() {
 #[test]
 fn a_heap_tells_what_it_is() {
     let name = HeapName::new();
-    let heap = HeapOptions::new(1000).max_len(99_999).create(&name).unwrap();
+    let heap = first_fit(1000).max_len(99_999).create(&name).unwrap();
     let info = heap.info();
     assert_eq!((info.len_bytes, info.max_len_bytes), (1008, 100_000));
     assert_eq!((info.granule(), info.policy), (Granule::Sixteen, Policy::FirstFit));
@@ -278,19 +279,19 @@ fn options_that_no_heap_can_have_are_refused() {
         assert!(named, "{option}: {error}");
         assert_eq!(error.errno(), libc::EINVAL);
     };
-    refused(HeapOptions::new(0), "len");
-    refused(HeapOptions::new(u64::MAX), "len");
-    refused(HeapOptions::new((1 << 46) + 1), "len");
-    refused(HeapOptions::new(4096).max_len(4000), "max_len");
-    refused(HeapOptions::new(4096).max_len(u64::MAX), "max_len");
-    refused(HeapOptions::new(4096).mode(0o7777), "mode");
+    refused(first_fit(0), "len");
+    refused(first_fit(u64::MAX), "len");
+    refused(first_fit((1 << 46) + 1), "len");
+    refused(first_fit(4096).max_len(4000), "max_len");
+    refused(first_fit(4096).max_len(u64::MAX), "max_len");
+    refused(first_fit(4096).mode(0o7777), "mode");
     assert!(matches!(Granule::from_bytes(32), Err(Error::InvalidOption { .. })));
 }
 
 #[test]
 fn the_smallest_heap_holds_one_object() {
     for granule in [Granule::Eight, Granule::Sixteen] {
-        let heap = HeapOptions::new(1).granule(granule).create_memfd().unwrap();
+        let heap = first_fit(1).granule(granule).create_memfd().unwrap();
         let object = alloc(&heap, granule.bytes()).unwrap();
         assert!(matches!(alloc(&heap, 1), Err(Error::Full { .. })));
         free(&heap, object).unwrap();
@@ -300,7 +301,7 @@ fn the_smallest_heap_holds_one_object() {
 
 #[test]
 fn threads_share_a_heap() {
-    let heap = HeapOptions::new(LEN_BYTES).max_len(64 << 20).create_memfd().unwrap();
+    let heap = first_fit(LEN_BYTES).max_len(64 << 20).create_memfd().unwrap();
     let seed = seed();
     std::thread::scope(|scope| {
         for thread in 0..8 {
@@ -329,7 +330,7 @@ fn threads_share_a_heap() {
 
 #[test]
 fn errors_say_what_to_do() {
-    let heap = HeapOptions::new(160).create_memfd().unwrap();
+    let heap = first_fit(160).create_memfd().unwrap();
     let object = alloc(&heap, 1).unwrap();
     let handle = heap.handle(object).unwrap();
     free(&heap, object).unwrap();
@@ -406,7 +407,7 @@ proptest! {
     fn any_row_of_operations_keeps_content_and_count(
         steps in proptest::collection::vec(step(), 1..200),
     ) {
-        let heap = HeapOptions::new(16 << 10).create_memfd().unwrap();
+        let heap = first_fit(16 << 10).create_memfd().unwrap();
         let mut held: Vec<(NonNull<u8>, u64, u64)> = vec![];
         for (stamp, step) in (0..).zip(steps) {
             match step {

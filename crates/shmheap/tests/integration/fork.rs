@@ -5,8 +5,9 @@
 
 use std::sync::atomic::Ordering;
 
-use shmheap::{Heap, HeapOptions};
+use shmheap::Heap;
 
+use crate::support::first_fit;
 use crate::support::process::{Fork, Role, Worker, set_word, wait_for_word};
 use crate::support::random::Random;
 use crate::support::{HeapName, assert_empty, assert_whole, bytes};
@@ -43,7 +44,7 @@ fn work(heap: &Heap, seed: u64) {
 }
 
 fn small_growing_heap() -> Heap {
-    HeapOptions::new(4096).max_len(16 << 20).create_memfd().unwrap()
+    first_fit(4096).max_len(16 << 20).create_memfd().unwrap()
 }
 
 #[test]
@@ -75,7 +76,7 @@ fn a_child_is_a_peer_of_its_own() {
         return;
     }
     let name = HeapName::new();
-    let heap = Heap::create(&name, 1 << 16).unwrap();
+    let heap = first_fit(1 << 16).create(&name).unwrap();
     let (_, row) = bytes::alloc_words(&heap, 2);
     let mut child = Fork::start(|| {
         let object = bytes::alloc(&heap, 1).unwrap();
@@ -107,7 +108,7 @@ fn a_child_that_drops_the_heap_does_not_disturb_its_parent() {
     }
     for child_uses_it in [false, true] {
         let name = HeapName::new();
-        let mut heap = Some(Heap::create(&name, 1 << 16).unwrap());
+        let mut heap = Some(first_fit(1 << 16).create(&name).unwrap());
         let object = bytes::alloc(heap.as_ref().unwrap(), 100).unwrap();
         Fork::start(|| {
             let heap = heap.take().unwrap();
@@ -136,8 +137,8 @@ fn a_parent_that_leaves_does_not_disturb_its_child() {
         return;
     }
     let name = HeapName::new();
-    let heap = Heap::create(&name, 1 << 16).unwrap();
-    let board = Heap::create(HeapName::new(), 1 << 12).unwrap();
+    let heap = first_fit(1 << 16).create(&name).unwrap();
+    let board = first_fit(1 << 12).create(HeapName::new()).unwrap();
     let (_, row) = bytes::alloc_words(&board, 1);
     let mut heap = Some(heap);
     let child = Fork::start(|| {

@@ -9,8 +9,9 @@ use std::path::Path;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use shmheap::{Error, Handle, Heap, HeapOptions};
+use shmheap::{Error, Handle, Heap};
 
+use crate::support::first_fit;
 use crate::support::process::{Fork, Role, Worker, leave_mount_namespace, set_word, wait_for_word};
 use crate::support::random::{Random, seed};
 use crate::support::{HeapName, assert_empty, assert_whole, bytes};
@@ -20,7 +21,7 @@ const MIB: u64 = 1 << 20;
 #[test]
 fn processes_grow_a_heap_under_each_other() {
     let name = HeapName::new();
-    let heap = HeapOptions::new(64 << 10).max_len(64 * MIB).create(&name).unwrap();
+    let heap = first_fit(64 << 10).max_len(64 * MIB).create(&name).unwrap();
     let mut workers: Vec<_> = (0..4_u64)
         .map(|n| Worker::start("growth::grower", &[name.as_str(), &n.to_string()]))
         .collect();
@@ -83,7 +84,7 @@ fn grower() {
 #[test]
 fn growth_on_request_and_its_end() {
     let name = HeapName::new();
-    let heap = HeapOptions::new(64 << 10).max_len(MIB).create(&name).unwrap();
+    let heap = first_fit(64 << 10).max_len(MIB).create(&name).unwrap();
     let peer = Heap::connect(&name).unwrap();
     assert_eq!(heap.grow(100_000).unwrap(), 100_000);
     assert_eq!(heap.grow(50_000).unwrap(), 100_000, "a heap never shrinks");
@@ -106,7 +107,7 @@ fn growth_on_request_and_its_end() {
 #[test]
 fn a_full_heap_says_so_and_goes_on() {
     let name = HeapName::new();
-    let heap = HeapOptions::new(64 << 10).max_len(256 << 10).create(&name).unwrap();
+    let heap = first_fit(64 << 10).max_len(256 << 10).create(&name).unwrap();
     let mut objects = vec![];
     let error = loop {
         match bytes::alloc(&heap, 1000) {
@@ -133,7 +134,7 @@ fn a_full_heap_says_so_and_goes_on() {
 #[test]
 fn an_aligned_object_makes_the_heap_grow_enough() {
     for lead in [0, 16, 4080, 4096] {
-        let heap = HeapOptions::new(8192).max_len(MIB).create_memfd().unwrap();
+        let heap = first_fit(8192).max_len(MIB).create_memfd().unwrap();
         let filler = (lead > 0).then(|| bytes::alloc(&heap, lead).unwrap());
         let object = heap.alloc(bytes::layout(100_000, 4096)).unwrap();
         bytes::stamp(object, 100_000, 1);
@@ -153,10 +154,10 @@ fn a_killed_grower_costs_the_others_nothing() {
         return;
     };
     let mut random = Random::new(role.number(0));
-    let board = Heap::create(HeapName::new(), 4096).unwrap();
+    let board = first_fit(4096).create(HeapName::new()).unwrap();
     let (_, row) = bytes::alloc_words(&board, 1);
     for round in 1..=150 {
-        let heap = HeapOptions::new(4096).max_len(1024 * MIB).create_memfd().unwrap();
+        let heap = first_fit(4096).max_len(1024 * MIB).create_memfd().unwrap();
         let mut grower = Fork::start(|| {
             set_word(&row[0], round);
             for step in 1..200_000 {
@@ -188,11 +189,11 @@ fn a_full_file_system_is_an_error_and_never_a_signal() {
         return;
     }
     let at = |name: &str| directory.path().join(name);
-    let error = HeapOptions::new(2 * MIB).create_file(at("large")).unwrap_err();
+    let error = first_fit(2 * MIB).create_file(at("large")).unwrap_err();
     assert!(matches!(error, Error::NoSpace { .. }), "{error}");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
 
-    let heap = HeapOptions::new(64 << 10).max_len(64 * MIB).create_file(at("heap")).unwrap();
+    let heap = first_fit(64 << 10).max_len(64 * MIB).create_file(at("heap")).unwrap();
     let peer = Heap::connect_file(at("heap")).unwrap();
     let mut objects = vec![];
     let error = loop {
@@ -231,7 +232,7 @@ fn a_false_length_on_a_full_file_system_is_no_signal() {
         return;
     }
     let path = directory.path().join("heap");
-    let heap = HeapOptions::new(64 << 10).max_len(64 * MIB).create_file(&path).unwrap();
+    let heap = first_fit(64 << 10).max_len(64 * MIB).create_file(&path).unwrap();
     let observer = Heap::connect_file_read_only(&path).unwrap();
     while bytes::alloc(&heap, 10_000).is_ok() {}
     std::fs::write(directory.path().join("filler"), vec![0; 1 << 20]).unwrap_err();
@@ -266,7 +267,7 @@ fn address_space_that_ends_is_an_error() {
         return Worker::start(path, &[]).finish();
     }
     let name = HeapName::new();
-    let large = HeapOptions::new(4096).max_len(8 << 30);
+    let large = first_fit(4096).max_len(8 << 30);
     let heap = large.create(&name).unwrap();
     let limit = Rlimit { current: Some(12 << 30), maximum: None };
     setrlimit(Resource::As, limit).unwrap();

@@ -18,8 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use shmheap::{Error, Handle, Heap, HeapOptions, NotAHeap};
+use shmheap::{Error, Handle, Heap, NotAHeap};
 
+use crate::support::first_fit;
 use crate::support::process::{Role, Worker};
 use crate::support::random::{Random, seed, setting};
 use crate::support::{HeapName, bytes};
@@ -65,7 +66,7 @@ fn foreign_objects_are_refused_and_never_removed() {
         assert_not_a_heap(&name, why);
         let error = Heap::destroy(&name).unwrap_err();
         assert!(matches!(error, Error::NotAHeap { .. }), "{error}");
-        let error = Heap::create(&name, LEN_BYTES).unwrap_err();
+        let error = first_fit(LEN_BYTES).create(&name).unwrap_err();
         assert!(matches!(error, Error::AlreadyExists { .. }), "{error}");
         assert_eq!(fs::read(name.path()).unwrap(), content, "left alone");
     }
@@ -84,11 +85,11 @@ fn what_is_no_file_is_refused_without_waiting() {
         make(&name.path());
         assert_not_a_heap(&name, NotAHeap::NotAFile);
         assert!(matches!(Heap::destroy(&name), Err(Error::NotAHeap { .. })));
-        assert!(matches!(Heap::create(&name, LEN_BYTES), Err(Error::AlreadyExists { .. })));
+        assert!(matches!(first_fit(LEN_BYTES).create(&name), Err(Error::AlreadyExists { .. })));
         assert!(fs::symlink_metadata(name.path()).is_ok(), "left alone");
     }
     let (link, target) = (HeapName::new(), HeapName::new());
-    Heap::create(&target, LEN_BYTES).unwrap();
+    first_fit(LEN_BYTES).create(&target).unwrap();
     std::os::unix::fs::symlink(target.path(), link.path()).unwrap();
     assert_not_a_heap(&link, NotAHeap::NotAFile);
 }
@@ -96,7 +97,7 @@ fn what_is_no_file_is_refused_without_waiting() {
 /// A heap that nobody is connected to, and its file.
 fn abandoned_heap() -> (HeapName, File) {
     let name = HeapName::new();
-    let heap = HeapOptions::new(LEN_BYTES).max_len(4 * LEN_BYTES).create(&name).unwrap();
+    let heap = first_fit(LEN_BYTES).max_len(4 * LEN_BYTES).create(&name).unwrap();
     bytes::alloc(&heap, 100).unwrap();
     let file = File::options().read(true).write(true).open(name.path()).unwrap();
     (name, file)
@@ -213,7 +214,7 @@ fn without_permission_there_is_an_error_that_says_so() {
     }
     let (name, _file) = abandoned_heap();
     let readable = HeapName::new();
-    let _heap = HeapOptions::new(LEN_BYTES).mode(0o644).create(&readable).unwrap();
+    let _heap = first_fit(LEN_BYTES).mode(0o644).create(&readable).unwrap();
     // The other user must be able to start the program.
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
@@ -247,10 +248,10 @@ fn somebody_else() {
         assert_eq!(error.errno(), libc::EACCES);
         assert!(error.to_string().contains("belongs to user 0"), "{error}");
     }
-    assert!(matches!(Heap::create(name, LEN_BYTES), Err(Error::AlreadyExists { .. })));
+    assert!(matches!(first_fit(LEN_BYTES).create(name), Err(Error::AlreadyExists { .. })));
     let heap = Heap::connect_read_only(readable).unwrap();
     assert_eq!((heap.stats().peers_alive, heap.check().is_sound()), (1, true));
-    let error = HeapOptions::new(LEN_BYTES).create_file("/proc/heap").unwrap_err();
+    let error = first_fit(LEN_BYTES).create_file("/proc/heap").unwrap_err();
     assert!(!matches!(error, Error::AlreadyExists { .. }), "{error}");
 }
 
@@ -271,7 +272,7 @@ fn overwritten_records_give_errors_only() {
     let mutations = setting("SHMHEAP_MUTATIONS", 200_000);
     let mut random = Random::new(seed);
     let name = HeapName::new();
-    let heap = HeapOptions::new(LEN_BYTES).max_len(4 * LEN_BYTES).create(&name).unwrap();
+    let heap = first_fit(LEN_BYTES).max_len(4 * LEN_BYTES).create(&name).unwrap();
     for size in (1..200).map(|n| n * 7 % 500 + 1) {
         bytes::alloc(&heap, size).unwrap();
     }
@@ -289,7 +290,7 @@ fn overwritten_records_give_errors_only() {
 #[track_caller]
 fn survives(name: &HeapName, mutations: u64, file: &File, random: &mut Random) {
     let heartbeat = HeapName::new();
-    let beats = Heap::create(&heartbeat, 4096).unwrap();
+    let beats = first_fit(4096).create(&heartbeat).unwrap();
     let (handle, row) = bytes::alloc_words(&beats, 2);
     let seed = random.next().to_string();
     let arguments = [name.as_str(), heartbeat.as_str(), &handle.to_string(), &seed];

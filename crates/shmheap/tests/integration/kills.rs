@@ -21,8 +21,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::thread::Timespec;
-use shmheap::{Error, Handle, Heap, HeapOptions};
+use shmheap::{Error, Handle, Heap};
 
+use crate::support::first_fit;
 use crate::support::process::{Fork, Role, Worker, set_word, wait_for_word};
 use crate::support::random::{Random, seed, setting};
 use crate::support::{HeapName, assert_empty, assert_whole, bytes};
@@ -108,7 +109,7 @@ fn a_storm_of_kills_costs_the_survivors_nothing() {
 fn conductor() {
     let Some(mut role) = Role::of("kills::conductor") else { return };
     let name = role.argument(0).to_owned();
-    let heap = HeapOptions::new(LEN_BYTES).max_len(MAX_LEN_BYTES).create(&name).unwrap();
+    let heap = first_fit(LEN_BYTES).max_len(MAX_LEN_BYTES).create(&name).unwrap();
     let made: Vec<_> = (0..WORKERS).map(|_| bytes::alloc_words(&heap, Table::WORDS)).collect();
     let mut storm = Storm {
         heap: &heap,

@@ -13,8 +13,9 @@ use std::sync::atomic::Ordering;
 
 use rustix::fs::Mode;
 use rustix::process::umask;
-use shmheap::{Error, Handle, Heap, HeapOptions};
+use shmheap::{Error, Handle, Heap};
 
+use crate::support::first_fit;
 use crate::support::process::{
     Fork, Role, Worker, close_all_descriptors, count_in_word, set_word, wait_for_word,
 };
@@ -28,8 +29,8 @@ fn a_heap_stands_until_it_is_destroyed() {
     let name = HeapName::new();
     assert!(matches!(Heap::connect(&name), Err(Error::NotFound { .. })));
     assert!(matches!(Heap::destroy(&name), Err(Error::NotFound { .. })));
-    let heap = Heap::create(&name, LEN_BYTES).unwrap();
-    let error = Heap::create(&name, LEN_BYTES).unwrap_err();
+    let heap = first_fit(LEN_BYTES).create(&name).unwrap();
+    let error = first_fit(LEN_BYTES).create(&name).unwrap_err();
     assert!(matches!(error, Error::AlreadyExists { .. }), "{error}");
     assert_eq!(error.errno(), libc::EEXIST);
     let object = bytes::alloc(&heap, 100).unwrap();
@@ -53,7 +54,7 @@ fn a_heap_stands_until_it_is_destroyed() {
 #[test]
 fn an_observer_sees_all_and_changes_nothing() {
     let name = HeapName::new();
-    let heap = Heap::create(&name, LEN_BYTES).unwrap();
+    let heap = first_fit(LEN_BYTES).create(&name).unwrap();
     let object = bytes::alloc(&heap, 100).unwrap();
     bytes::stamp(object, 100, 1);
     let handle = heap.handle(object).unwrap();
@@ -87,11 +88,11 @@ fn an_observer_sees_all_and_changes_nothing() {
 fn names_follow_the_rules_of_shm_open() {
     let longest = format!("/shmheap-test-{}-{}", std::process::id(), "x".repeat(254));
     let longest = &longest[..255];
-    Heap::create(longest, 4096).unwrap();
+    first_fit(4096).create(longest).unwrap();
     Heap::connect(longest).unwrap();
     Heap::destroy(longest).unwrap();
     let name = HeapName::new();
-    Heap::create(&name, 4096).unwrap();
+    first_fit(4096).create(&name).unwrap();
     Heap::connect(&name.as_str()[1..]).expect("the slash may be missing");
     Heap::connect(format!("/{}", name.as_str())).expect("or be there twice");
 
@@ -99,7 +100,7 @@ fn names_follow_the_rules_of_shm_open() {
     let huge = "x".repeat(1 << 20);
     for bad in ["", "/", "//", "/a/b", "a/b", ".", "/..", "/a\0b", "/a/", &too_long, &huge] {
         let results = [
-            Heap::create(bad, 4096),
+            first_fit(4096).create(bad),
             Heap::connect(bad),
             Heap::destroy(bad).map(|()| unreachable!()),
         ];
@@ -110,7 +111,7 @@ fn names_follow_the_rules_of_shm_open() {
     }
     let missing_directory = Heap::connect_file("/no/such/directory/heap").unwrap_err();
     assert!(matches!(missing_directory, Error::NotFound { .. }), "{missing_directory}");
-    assert!(HeapOptions::new(4096).create_file("/no/such/directory/heap").is_err());
+    assert!(first_fit(4096).create_file("/no/such/directory/heap").is_err());
 }
 
 #[test]
@@ -124,7 +125,7 @@ fn mode_and_group_are_exact_whatever_the_umask() {
     for mask in [0o000, 0o022, 0o077, 0o777] {
         umask(Mode::from_raw_mode(mask));
         for mode in [None, Some(0o660), Some(0o644), Some(0o400), Some(0o000), Some(0o777)] {
-            let options = HeapOptions::new(4096);
+            let options = first_fit(4096);
             let options = mode.map_or(options.clone(), |mode| options.mode(mode));
             let name = HeapName::new();
             options.create(&name).unwrap();
@@ -142,7 +143,7 @@ fn mode_and_group_are_exact_whatever_the_umask() {
 #[test]
 fn a_group_is_set_or_refused() {
     let name = HeapName::new();
-    match HeapOptions::new(4096).group(12_345).mode(0o640).create(&name) {
+    match first_fit(4096).group(12_345).mode(0o640).create(&name) {
         Ok(_) => assert_eq!(fs::metadata(name.path()).unwrap().gid(), 12_345),
         Err(error) => {
             assert!(matches!(error, Error::PermissionDenied { .. }), "{error}");
@@ -155,7 +156,7 @@ fn a_group_is_set_or_refused() {
 fn a_heap_in_a_file_persists() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("heap");
-    let heap = HeapOptions::new(4096).max_len(LEN_BYTES).create_file(&file).unwrap();
+    let heap = first_fit(4096).max_len(LEN_BYTES).create_file(&file).unwrap();
     let object = bytes::alloc(&heap, 10_000).unwrap();
     bytes::stamp(object, 10_000, 1);
     let handle = heap.handle(object).unwrap();
@@ -179,7 +180,7 @@ fn a_heap_in_a_file_persists() {
 #[test]
 fn a_memfd_goes_over_a_socket() {
     let mut worker = Worker::start("lifecycle::receiver", &[]);
-    let heap = HeapOptions::new(LEN_BYTES).create_memfd().unwrap();
+    let heap = first_fit(LEN_BYTES).create_memfd().unwrap();
     heap.send_to(worker.socket()).unwrap();
     let handle: Handle = worker.hear().parse().unwrap();
     let object = heap.resolve(handle).unwrap();
@@ -206,7 +207,7 @@ fn receiver() {
 #[test]
 fn a_descriptor_gives_what_it_was_opened_for() {
     let name = HeapName::new();
-    let heap = Heap::create(&name, LEN_BYTES).unwrap();
+    let heap = first_fit(LEN_BYTES).create(&name).unwrap();
     let read_only = Heap::connect_fd(fs::File::open(name.path()).unwrap().into()).unwrap();
     assert!(read_only.is_read_only());
     let writable = Heap::connect_fd(heap.to_fd().unwrap()).unwrap();
@@ -224,7 +225,7 @@ fn a_descriptor_gives_what_it_was_opened_for() {
 fn two_heaps_and_one_heap_twice_in_a_process() {
     let (a, b) = (HeapName::new(), HeapName::new());
     let (first, other) =
-        (Heap::create(&a, LEN_BYTES).unwrap(), Heap::create(&b, LEN_BYTES).unwrap());
+        (first_fit(LEN_BYTES).create(&a).unwrap(), first_fit(LEN_BYTES).create(&b).unwrap());
     let second = Heap::connect(&a).unwrap();
     assert_ne!(first.base(), second.base());
     let object = bytes::alloc(&first, 10).unwrap();
@@ -244,11 +245,11 @@ fn two_heaps_and_one_heap_twice_in_a_process() {
 #[test]
 fn destroyed_while_in_use() {
     let name = HeapName::new();
-    let heap = HeapOptions::new(4096).max_len(LEN_BYTES).create(&name).unwrap();
+    let heap = first_fit(4096).max_len(LEN_BYTES).create(&name).unwrap();
     let mut worker = Worker::start("lifecycle::left_behind", &[name.as_str()]);
     assert_eq!(worker.hear(), "connected");
     Heap::destroy(&name).unwrap();
-    let successor = Heap::create(&name, LEN_BYTES).unwrap();
+    let successor = first_fit(LEN_BYTES).create(&name).unwrap();
     worker.say("go on");
     let handle: Handle = worker.hear().parse().unwrap();
     assert!(bytes::is_stamped(&heap, heap.resolve(handle).unwrap(), 20_000, 1));
@@ -278,7 +279,7 @@ fn closing_every_descriptor_costs_nothing() {
         return Worker::start(path, &[]).finish();
     }
     let name = HeapName::new();
-    let created = HeapOptions::new(4096).max_len(LEN_BYTES * 16).create(&name).unwrap();
+    let created = first_fit(4096).max_len(LEN_BYTES * 16).create(&name).unwrap();
     let connected = Heap::connect(&name).unwrap();
     close_all_descriptors();
     for (which, heap) in [("connected", &connected), ("created", &created)] {
@@ -300,7 +301,7 @@ fn many_race_to_create_a_name() {
     if Role::of(path).is_none() {
         return Worker::start(path, &[]).finish();
     }
-    let board = Heap::create(HeapName::new(), 4096).unwrap();
+    let board = first_fit(4096).create(HeapName::new()).unwrap();
     let (_, row) = bytes::alloc_words(&board, 3);
     let [round, created, finished] = row else { unreachable!() };
     let name = HeapName::new();
@@ -309,7 +310,7 @@ fn many_race_to_create_a_name() {
             Fork::start(|| {
                 for number in 1..=RACES {
                     wait_for_word(round, number, || {});
-                    let heap = match HeapOptions::new(LEN_BYTES).create(&name) {
+                    let heap = match first_fit(LEN_BYTES).create(&name) {
                         Ok(heap) => {
                             created.fetch_add(1, Ordering::SeqCst);
                             heap
@@ -345,13 +346,13 @@ fn a_creator_killed_on_the_way_leaves_a_whole_heap_or_nothing() {
         return Worker::start(path, &[&seed().to_string()]).finish();
     };
     let mut random = Random::new(role.number(0));
-    let board = Heap::create(HeapName::new(), 4096).unwrap();
+    let board = first_fit(4096).create(HeapName::new()).unwrap();
     let (_, row) = bytes::alloc_words(&board, 2);
     let [begun, created] = row else { unreachable!() };
     let (mut whole, mut nothing) = (0, 0);
     for round in 1..=100 {
         let name = HeapName::new();
-        let options = HeapOptions::new(16 << 20);
+        let options = first_fit(16 << 20);
         let mut creator = Fork::start(|| {
             set_word(begun, round);
             let _heap = options.create(&name).unwrap();

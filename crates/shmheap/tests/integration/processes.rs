@@ -10,8 +10,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use shmheap::{Handle, Heap, HeapOptions};
+use shmheap::{Handle, Heap};
 
+use crate::support::first_fit;
 use crate::support::process::{Role, Worker, wait_until};
 use crate::support::random::{Random, seed, setting};
 use crate::support::{HeapName, assert_empty, bytes};
@@ -56,7 +57,7 @@ fn eight_processes_share_a_heap() {
     let seed = seed();
     let rounds = setting("SHMHEAP_ROUNDS", 20_000);
     let name = HeapName::new();
-    let heap = HeapOptions::new(64 << 10).max_len(256 << 20).create(&name).unwrap();
+    let heap = first_fit(64 << 10).max_len(256 << 20).create(&name).unwrap();
     let (handle, row) = bytes::alloc_words(&heap, Board::WORDS);
     let board = Board(row);
     let workers: Vec<_> = (0..WORKERS)

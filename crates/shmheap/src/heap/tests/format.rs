@@ -95,8 +95,9 @@ fn format_document_describes_the_layout() {
             array(words);
         }
         assert_eq!(Layout::new(END_OF_RECORDS, granules).unwrap().end().0, at);
-        let options =
-            HeapOptions::new(len_bytes).granule(crate::Granule::from_bytes(granule_bytes).unwrap());
+        let options = HeapOptions::new(len_bytes)
+            .policy(crate::Policy::FirstFit)
+            .granule(crate::Granule::from_bytes(granule_bytes).unwrap());
         let (shape, _) = Shape::of_options(&options).unwrap();
         assert_eq!(shape.data_offset.0, at.next_multiple_of(4096));
     }

@@ -7,7 +7,20 @@ use std::sync::atomic::Ordering;
 use crate::os::testing::{
     NameGuard, close_all_descriptors, exit_status, fork, in_own_process, tmpfs_of_own,
 };
-use crate::{Heap, HeapOptions};
+use crate::{Heap, HeapOptions, Policy};
+
+/// A heap whose engine is the first fit.
+fn first_fit(len_bytes: u64) -> HeapOptions {
+    HeapOptions::new(len_bytes).policy(Policy::FirstFit)
+}
+
+/// Where the records of a first-fit heap lie.
+fn layout(heap: &Heap) -> &crate::first_fit::layout::Layout {
+    match &heap.shape.engine {
+        crate::heap::Engine::FirstFit { layout, .. } => layout,
+        crate::heap::Engine::Slabs(_) => panic!("a heap of slabs"),
+    }
+}
 
 fn bytes(count: usize) -> Layout {
     Layout::from_size_align(count, 1).unwrap()
@@ -21,7 +34,7 @@ fn a_full_system_is_an_error_at_growth() {
         let Some(_mount) = tmpfs_of_own(directory.path(), "size=8m") else { return };
         let path = directory.path().join("heap");
         let child = fork(|| {
-            let heap = HeapOptions::new(256 << 10).max_len(64 << 20).create_file(&path).unwrap();
+            let heap = first_fit(256 << 10).max_len(64 << 20).create_file(&path).unwrap();
             let filler = std::fs::File::create(directory.path().join("filler")).unwrap();
             let mut size = 8 << 20;
             while size >= 4096 {
@@ -43,10 +56,10 @@ fn a_full_system_is_an_error_at_growth() {
 #[test]
 fn a_search_index_that_says_too_little_does_not_hang() {
     in_own_process(module_path!(), "a_search_index_that_says_too_little_does_not_hang", || {
-        let heap = HeapOptions::new(60 << 10).create_memfd().unwrap();
+        let heap = first_fit(60 << 10).create_memfd().unwrap();
         // The last array is the single word of the root, on a line of its own.
-        let top = crate::units::WordIndex(heap.shape.layout.end().word().0 - 8);
-        heap.mapping.words(u64::MAX)[top.0 as usize].store(0, Ordering::Relaxed);
+        let top = crate::units::WordIndex(layout(&heap).end().word().0 - 8);
+        heap.mapping.words(heap.shape.word_count)[top.0 as usize].store(0, Ordering::Relaxed);
         // SAFETY: plain system call: ends this process if it hangs.
         unsafe { libc::alarm(5) };
         println!("{:?}", heap.alloc(bytes(100)));
@@ -61,7 +74,7 @@ fn creators_outlive_close_range_as_others_do() {
             let guard = NameGuard::new();
             let name = guard.at().path().file_name().unwrap().to_owned();
             let child = fork(|| {
-                let made = HeapOptions::new(1 << 16).max_len(1 << 20).create(&name).unwrap();
+                let made = first_fit(1 << 16).max_len(1 << 20).create(&name).unwrap();
                 let other = Heap::connect(&name).unwrap();
                 close_all_descriptors();
                 let grown = if creator { made.grow(1 << 20) } else { other.grow(1 << 20) };
@@ -76,7 +89,7 @@ fn creators_outlive_close_range_as_others_do() {
 /// An iterator that promises to be fused.
 #[test]
 fn blocks_end_for_good() {
-    let heap = HeapOptions::new(1 << 12).max_len(1 << 16).create_memfd().unwrap();
+    let heap = first_fit(1 << 12).max_len(1 << 16).create_memfd().unwrap();
     heap.alloc(bytes(1 << 12)).unwrap();
     let mut blocks = heap.blocks();
     assert_eq!(blocks.by_ref().count(), 1);
@@ -118,7 +131,7 @@ fn hostile_round(seed: u64) {
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % bound
     };
-    let heap = HeapOptions::new(60_000).max_len(300_000).create_memfd().unwrap();
+    let heap = first_fit(60_000).max_len(300_000).create_memfd().unwrap();
     let mut live = vec![];
     for number in 0..300 {
         let object = heap.alloc(bytes(1 + below(200) as usize)).unwrap();
@@ -134,11 +147,8 @@ fn hostile_round(seed: u64) {
         let at = match below(5) {
             0 => 16 + below(48),
             _ => {
-                heap.shape.layout.storage(0, 1)[0].start / 8
-                    + below(
-                        heap.shape.layout.end().word().0
-                            - heap.shape.layout.storage(0, 1)[0].start / 8,
-                    )
+                layout(&heap).storage(0, 1)[0].start / 8
+                    + below(layout(&heap).end().word().0 - layout(&heap).storage(0, 1)[0].start / 8)
             }
         };
         if at == 24 {

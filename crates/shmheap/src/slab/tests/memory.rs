@@ -9,9 +9,10 @@ use std::time::Duration;
 use crate::segment::fault::Fault;
 use crate::segment::states::{State, StateIndex, StateRow, States};
 use crate::segment::words::Words;
-use crate::slab::census::{PeerStanding, Registry};
 use crate::slab::layout::{Layout, StateBlock};
-use crate::slab::{Actor, Cache, Census, Place, Slabs, Surroundings, Unit, Worker};
+use crate::slab::{
+    Actor, Cache, Census, PeerStanding, Place, Registry, Slabs, Surroundings, Unit, Worker,
+};
 use crate::units::{LINE_WORDS, Offset, PeerSlot, WordIndex};
 
 /// The peers of the tests; the one that has been killed, if one has.

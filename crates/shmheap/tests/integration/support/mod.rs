@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use shmheap::{Heap, Stats};
+use shmheap::{Heap, HeapOptions, Policy, Stats};
 
 /// A name in POSIX shared memory that nothing else uses, gone with the test, however that ends.
 #[derive(Debug)]
@@ -78,4 +78,9 @@ pub(crate) fn assert_empty(heap: &Heap) {
     let blocks: Vec<_> = heap.blocks().collect();
     assert_eq!(stats.live_objects, 0, "{blocks:?}");
     assert_eq!((blocks.len(), stats.free_bytes), (1, stats.len_bytes), "{blocks:?}");
+}
+
+/// A heap to be made whose objects are placed by first fit.
+pub(crate) fn first_fit(len_bytes: u64) -> HeapOptions {
+    HeapOptions::new(len_bytes).policy(Policy::FirstFit)
 }

@@ -1,0 +1,317 @@
+//! What each thread of this process has in hand, and how it gets to it in a few loads.
+//!
+//! ```text
+//!   thread-local            heap                        segment
+//!   HOT: stay, hand ------> list of hands               thread record: owner, note
+//!   HELD: Arc, Arc, ..      hand: cache, actor -------> slabs
+//! ```
+//!
+//! A *hand* is a thread's part in one stay of this process in one heap: its slabs, and its record
+//! in the segment. The thread finds the one it used last by the number of the stay, which the page
+//! that forked children find empty holds: one comparison tells that it is the right heap, that the
+//! process has not left it, and that it is not a child of the process whose hand this is.
+//!
+//! | state | the hand | is reached by |
+//! |---|---|---|
+//! | vacant | has nothing | whoever takes it up |
+//! | active | has slabs | its thread alone |
+//! | ending | gives them back | the thread that ends, or the one that drops the heap |
+//!
+//! Hands stay in the heap's list until the heap is dropped, for later threads to take up. In a
+//! forked child the parent's hands are never touched, nor freed: they may have been in the middle
+//! of a change when the child was made.
+//!
+//! # Unsafe code
+//!
+//! A hand is reached through a pointer in the thread-local, and by one party at a time as the table
+//! says; the list of hands is made of pointers.
+#![allow(unsafe_code)]
+
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::fmt;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering};
+
+use crate::Result;
+use crate::heap::scalable::Records;
+use crate::os::{Futex, Mapping, WipeOnFork};
+use crate::peers::{ThreadRecord, ThreadTable, stay_of};
+use crate::segment::states::StateRow;
+use crate::segment::words::Row;
+use crate::slab::{Actor, Cache, Slabs};
+
+const VACANT: u8 = 0;
+const ACTIVE: u8 = 1;
+const ENDING: u8 = 2;
+
+/// What a thread works with.
+#[derive(Debug)]
+pub(super) struct Hand {
+    pub(super) cache: Cache,
+    pub(super) actor: Actor,
+    /// What is needed to give the slabs back when the heap is out of reach.
+    way_back: Option<WayBack>,
+}
+
+/// What a thread needs at its end, when it has no heap at hand.
+#[derive(Debug)]
+pub(super) struct WayBack {
+    pub(super) slabs: Slabs,
+    pub(super) mapping: Arc<Mapping>,
+    pub(super) place: Arc<WipeOnFork>,
+    pub(super) table: ThreadTable,
+    pub(super) record: ThreadRecord,
+}
+
+impl Hand {
+    pub(super) fn new(actor: Actor, way_back: WayBack) -> Self {
+        Self { cache: Cache::new(), actor, way_back: Some(way_back) }
+    }
+
+    /// Gives the slabs and the record back.
+    fn end(&mut self) {
+        let Some(way_back) = self.way_back.take() else { return };
+        let WayBack { slabs, mapping, table, record, .. } = way_back;
+        let states = slabs.layout().states();
+        let words = Row::new(mapping.words(states.start / 8), Futex);
+        let records = Records::new(words, StateRow(mapping.bytes(states)));
+        // The records of its own slabs have storage, or it would not have them.
+        slabs.worker(records, &super::scalable::Ensured, self.actor).let_all_go(&mut self.cache);
+        table.release(&words, record);
+    }
+}
+
+/// A hand, and who may reach it.
+struct Seat {
+    state: AtomicU8,
+    /// The number of the stay that the hand is for, while it is not vacant.
+    stay: AtomicU64,
+    hand: UnsafeCell<Option<Hand>>,
+}
+
+// SAFETY: the hand is reached by one thread at a time, as the module's table says, and all it has
+// may move between threads.
+unsafe impl Send for Seat {}
+// SAFETY: as above.
+unsafe impl Sync for Seat {}
+
+impl Seat {
+    /// Ends the hand if it is active; waits if another thread is ending it.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the hand's thread, or no thread works in the heap any more; and this process
+    /// is the one whose stay the hand is for.
+    unsafe fn end(&self) {
+        // Acquire; its partner is the release below: what an earlier end did is seen.
+        let begun =
+            self.state.compare_exchange(ACTIVE, ENDING, Ordering::Acquire, Ordering::Acquire);
+        if begun.is_ok() {
+            // SAFETY: the exchange made this thread the only one to reach the hand, now that its
+            // own thread does not; the caller sees to that.
+            let hand = unsafe { (*self.hand.get()).take() };
+            if let Some(mut hand) = hand {
+                hand.end();
+            }
+            // Release; its partners are the acquires of whoever waits, or takes the seat.
+            self.state.store(VACANT, Ordering::Release);
+        }
+        // Acquire; its partner is the release above.
+        while self.state.load(Ordering::Acquire) == ENDING {
+            std::thread::yield_now();
+        }
+    }
+}
+
+struct Node {
+    seat: Arc<Seat>,
+    next: *const Node,
+}
+
+/// The hands of one heap's threads; see the module's text.
+pub(super) struct Threads {
+    newest: AtomicPtr<Node>,
+}
+
+impl fmt::Debug for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Threads").finish_non_exhaustive()
+    }
+}
+
+/// The hand that this thread used last.
+#[derive(Clone, Copy)]
+struct Hot {
+    stay: u64,
+    seat: *const Seat,
+}
+
+thread_local! {
+    static HOT: Cell<Hot> = const { Cell::new(Hot { stay: 0, seat: ptr::null() }) };
+    static HELD: Held = const { Held(RefCell::new(Vec::new())) };
+}
+
+/// The seats that this thread has taken.
+struct Held(RefCell<Vec<Arc<Seat>>>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HOT.set(Hot { stay: 0, seat: ptr::null() });
+        for seat in self.0.take() {
+            end_of_thread(&seat);
+        }
+    }
+}
+
+/// Ends a hand of this thread, which ends; unless this process is a child of the one it is for.
+fn end_of_thread(seat: &Seat) {
+    // Acquire; its partner is the release in `Seat::end`.
+    if seat.state.load(Ordering::Acquire) != ACTIVE {
+        return;
+    }
+    // SAFETY: the hand is active, and this is its thread, or a child's copy of it.
+    let hand = unsafe { &*seat.hand.get() };
+    let place = hand.as_ref().and_then(|hand| Some(Arc::clone(&hand.way_back.as_ref()?.place)));
+    // Relaxed: this thread has stored the number itself.
+    let stay = seat.stay.load(Ordering::Relaxed);
+    if place.is_some_and(|place| stay_of(&place) == stay) {
+        // SAFETY: this is the hand's thread, in the process whose stay it is for.
+        unsafe { seat.end() };
+    }
+}
+
+impl Threads {
+    pub(super) fn new() -> Self {
+        Self { newest: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// This thread's hand for the stay, if it used it last.
+    #[inline]
+    #[allow(clippy::mut_from_ref, reason = "the hand is the thread's, not the list's")]
+    pub(super) fn hot(&self, stay: u64) -> Option<&mut Hand> {
+        let hot = HOT.get();
+        if hot.stay != stay || stay == 0 {
+            return None;
+        }
+        // SAFETY: the number is that of a hand of this thread, which `HELD` or the heap's list keeps
+        // as long as `self` lives: a heap and its stay go together. It is active, so nobody else
+        // reaches it; this thread does once at a time, as nothing that works with a hand asks for
+        // one.
+        unsafe { (*(*hot.seat).hand.get()).as_mut() }
+    }
+
+    /// This thread's hand for the stay: one that it has, or a new one.
+    #[cold]
+    #[allow(clippy::mut_from_ref, reason = "as in `hot`")]
+    pub(super) fn take(&self, stay: u64, make: impl FnOnce() -> Result<Hand>) -> Result<&mut Hand> {
+        // Relaxed: this thread has stored the numbers of its seats itself.
+        let is_for_stay = |seat: &&Arc<Seat>| {
+            seat.stay.load(Ordering::Relaxed) == stay
+                && seat.state.load(Ordering::Relaxed) == ACTIVE
+        };
+        let held = HELD.try_with(|held| held.0.borrow().iter().find(is_for_stay).map(Arc::clone));
+        let seat = match held.ok().flatten() {
+            Some(seat) => seat,
+            None => self.sit_down(stay, make()?),
+        };
+        HOT.set(Hot { stay, seat: Arc::as_ptr(&seat) });
+        // SAFETY: as in `hot`.
+        let hand = unsafe { (*seat.hand.get()).as_mut() };
+        hand.ok_or(crate::Error::Damaged { what: "a thread's own records" })
+    }
+
+    /// Puts a new hand on a vacant seat, or on a new one.
+    fn sit_down(&self, stay: u64, hand: Hand) -> Arc<Seat> {
+        let vacant = self.nodes().find(|node| {
+            // Acquire; its partner is the release in `Seat::end`.
+            let taken = node.seat.state.compare_exchange(
+                VACANT,
+                ENDING,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
+            taken.is_ok()
+        });
+        let seat = match vacant {
+            Some(node) => Arc::clone(&node.seat),
+            None => self.add(),
+        };
+        // Relaxed: only this thread reads the number while the hand is active.
+        seat.stay.store(stay, Ordering::Relaxed);
+        // SAFETY: the exchange, or that it is new and ending, keeps everybody else from the seat.
+        unsafe { *seat.hand.get() = Some(hand) };
+        // Release; its partner is the acquire in `Seat::end`, should another thread end it.
+        seat.state.store(ACTIVE, Ordering::Release);
+        // A thread that is ending already has no list any more: the heap ends the hand then.
+        let _ = HELD.try_with(|held| {
+            let mut held = held.0.borrow_mut();
+            // Relaxed: a seat that is vacant for a moment, or for good, is not this thread's.
+            held.retain(|seat| seat.state.load(Ordering::Relaxed) == ACTIVE);
+            held.push(Arc::clone(&seat));
+        });
+        seat
+    }
+
+    fn add(&self) -> Arc<Seat> {
+        let seat = Arc::new(Seat {
+            state: AtomicU8::new(ENDING),
+            stay: AtomicU64::new(0),
+            hand: UnsafeCell::new(None),
+        });
+        let node = Box::into_raw(Box::new(Node { seat: Arc::clone(&seat), next: ptr::null() }));
+        // Relaxed: the exchange below is what counts.
+        let mut newest = self.newest.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: the node is not in the list yet, so nobody else has it.
+            unsafe { (*node).next = newest };
+            // Release; its partner is the acquire in `nodes`.
+            let added =
+                self.newest.compare_exchange(newest, node, Ordering::Release, Ordering::Relaxed);
+            match added {
+                Ok(_) => return seat,
+                Err(found) => newest = found,
+            }
+        }
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = &Node> {
+        let follow = |node: *const Node| {
+            // SAFETY: nodes are whole when they come into the list, never change in it, and stay
+            // as long as `self`.
+            unsafe { node.as_ref() }
+        };
+        // Acquire; its partner is the release in `add`.
+        let newest = follow(self.newest.load(Ordering::Acquire));
+        std::iter::successors(newest, move |node| follow(node.next))
+    }
+
+    /// Ends every hand of the stay. No thread works in the heap any more.
+    pub(super) fn end(&mut self, stay: u64) {
+        for node in self.nodes() {
+            // Relaxed: of this stay or not, the number was stored before this thread had the heap
+            // to itself; and a hand that another thread is ending is waited for below.
+            if stay != 0 && node.seat.stay.load(Ordering::Relaxed) == stay {
+                // SAFETY: `&mut self` tells that no thread works in the heap; a stay that is not 0
+                // is this process's.
+                unsafe { node.seat.end() };
+            }
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        let mut node = *self.newest.get_mut();
+        while !node.is_null() {
+            // SAFETY: `add` made the node of a box, and nobody else has the list any more.
+            let Node { seat, next } = *unsafe { Box::from_raw(node) };
+            node = next.cast_mut();
+            // Relaxed: the heap is this thread's alone.
+            if seat.state.load(Ordering::Relaxed) != VACANT {
+                // A parent's hand, copied in the middle of whatever its thread was doing.
+                std::mem::forget(seat);
+            }
+        }
+    }
+}

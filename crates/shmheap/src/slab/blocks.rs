@@ -1,0 +1,101 @@
+//! A walk through all blocks in order of address: objects of slabs one by one, large objects, and
+//! runs of free units.
+//!
+//! The heap may change meanwhile. Each step looks at the records anew and leads further up, so the
+//! walk ends in any case.
+
+use super::class::Class;
+use super::resolve::small_generation;
+use super::unit::{Place, UNIT_BYTES, Unit, UnitWord, Use};
+use super::{Surroundings, Worker};
+use crate::segment::states::States;
+use crate::segment::words::Words;
+
+/// One block, and where the walk goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) place: Place,
+    pub(crate) bytes: u64,
+    pub(crate) generation: u64,
+    pub(crate) live: bool,
+    pub(crate) next: Place,
+}
+
+impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
+    /// The first block from `from` on.
+    pub(crate) fn block_from(&self, from: Place) -> Option<Block> {
+        let end = self.end();
+        self.surroundings.ensure_units(end.0).ok()?;
+        let mut at = from;
+        while Unit::of(at) < end {
+            let (head, word) = self.engine.head_of(&self.words, Unit::of(at));
+            let next_unit = Unit::of(at) + 1;
+            let found = match word.get() {
+                Some(Use::Slab { class, .. }) => match Class::from_number(class) {
+                    Some(class) => self.object_from(head, word, class, at),
+                    None => Err(next_unit.start()),
+                },
+                Some(Use::Large { units }) if head.start() == at => {
+                    Ok(large(head, word, units.clamp(1, end.0 - head.0)))
+                }
+                Some(Use::Free | Use::Hole) => Ok(self.free_run(Unit::of(at), end)),
+                _ => Err(next_unit.start()),
+            };
+            match found {
+                Ok(block) => return Some(block),
+                Err(next) => at = next.max(Place(at.0 + 1)),
+            }
+        }
+        None
+    }
+
+    /// The first object of the slab from `at` on, or where the slab ends.
+    fn object_from(
+        &self,
+        unit: Unit,
+        word: UnitWord,
+        class: Class,
+        at: Place,
+    ) -> Result<Block, Place> {
+        let (geometry, start) = (class.geometry(), unit.start());
+        let index = at.0.saturating_sub(start.0).div_ceil(geometry.object_bytes);
+        let slab_end = (unit + geometry.units).start();
+        if index >= geometry.capacity {
+            return Err(slab_end);
+        }
+        let state = match self.state_of(unit, class, index) {
+            Ok(state_at) => self.words.load_state(state_at),
+            Err(_) => return Err(slab_end),
+        };
+        let place = Place(start.0 + index * geometry.object_bytes);
+        let is_last = index + 1 == geometry.capacity;
+        let bytes = geometry.object_bytes;
+        let next = if is_last { slab_end } else { Place(place.0 + bytes) };
+        let generation = small_generation(word, state);
+        Ok(Block { place, bytes, generation, live: state.is_live(), next })
+    }
+
+    fn free_run(&self, start: Unit, end: Unit) -> Block {
+        let is_free =
+            |&unit: &u64| matches!(self.load(Unit(unit)).get(), Some(Use::Free | Use::Hole));
+        let units = 1 + (start.0 + 1..end.0).take_while(is_free).count() as u64;
+        let next = (start + units).start();
+        Block {
+            place: start.start(),
+            bytes: units * UNIT_BYTES,
+            generation: self.load(start).generation(),
+            live: false,
+            next,
+        }
+    }
+}
+
+fn large(unit: Unit, word: UnitWord, units: u64) -> Block {
+    Block {
+        place: unit.start(),
+        bytes: units * UNIT_BYTES,
+        generation: word.generation(),
+        live: true,
+        next: (unit + units).start(),
+    }
+}
