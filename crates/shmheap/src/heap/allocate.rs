@@ -20,27 +20,30 @@ use crate::{Error, Result};
 const PLACE_TRIES: u32 = 100;
 
 impl Heap {
-    /// Allocates an object: the lowest free address that holds it.
+    /// Allocates an object.
     ///
-    /// Its bytes are what was there before. A size of 0 gives an object of one granule. The heap
-    /// grows by itself, up to its `max_len`, if no free block is large enough.
+    /// Its bytes are what was there before. A size of 0 gives the smallest object. The heap grows
+    /// by itself, up to its `max_len`, if it has no room.
     ///
-    /// Cost: near constant in the number of objects and holes. With an alignment above the granule,
-    /// holes that are large enough but lie badly are passed over one by one.
+    /// | policy | place | cost |
+    /// |---|---|---|
+    /// | [`Scalable`](crate::Policy::Scalable) | in a slab of its size class; above 512 KiB the lowest run of 64-KiB units | a few stores, no lock and no system call; now and then a new slab |
+    /// | [`FirstFit`](crate::Policy::FirstFit) | the lowest free address that holds it | the heap's lock; near constant in the number of objects and holes. With an alignment above the granule, holes that are large enough but lie badly are passed over one by one |
     ///
     /// Killed inside: the others undo the allocation. Killed after it, the object stays.
     ///
     /// # Errors
     ///
     /// [`Error::Full`] if the heap has no room and may not grow, [`Error::NoSpace`] if the system
-    /// has none, [`Error::InvalidLayout`] for an alignment above 4096 bytes, [`Error::ReadOnly`].
+    /// has none, [`Error::InvalidLayout`] for an alignment above 2 MiB, under first fit above 4096
+    /// bytes, [`Error::TooManyThreads`], [`Error::ReadOnly`].
     ///
     /// ```
     /// use std::alloc::Layout;
-    /// # let heap = shmheap::HeapOptions::new(1 << 16).create_memfd()?;
+    /// # let heap = shmheap::HeapOptions::new(1 << 20).create_memfd()?;
     /// let page = heap.alloc(Layout::from_size_align(5000, 4096).unwrap())?;
     /// assert_eq!(page.addr().get() % 4096, 0);
-    /// assert_eq!(heap.usable_size(page)?, 5008, "rounded up to the granule of 16");
+    /// assert!(heap.usable_size(page)? >= 5000);
     /// # Ok::<(), shmheap::Error>(())
     /// ```
     #[inline]
