@@ -1,0 +1,128 @@
+//! shmheap and its peers, side by side: one harness, one set of workloads, one table.
+//!
+//! ```text
+//!   conductor (this process)                  crew (fresh processes, one set for each figure)
+//!   for round, experiment, peer:
+//!     create the heap, spawn -------- job --> connect, fill, warm up
+//!                                             meet at the board, then measure together
+//!     collect <--------------------- tally -- span of time, operations, histograms
+//!   medians, ratios, targets -> table, JSON
+//! ```
+//!
+//! Rules that make the figures comparable:
+//!
+//! - Every figure comes from processes that did nothing before: no peer pays for what another left.
+//! - Peers take turns within a round, in another order each round, so that a noisy minute meets
+//!   them all. A ratio is the median over the rounds of the ratio within a round.
+//! - One operation is one alloc and one free. The first eight bytes of every object are written.
+//! - The peer `bump` does next to nothing: its figure is what the harness itself costs.
+//! - A peer that cannot do a workload has a row that says why. One that should have and failed has,
+//!   too, and the run ends with an error.
+//!
+//! | module | gives |
+//! |---|---|
+//! | `options` | the command line |
+//! | `measure`, `ticks` | spans of time, medians and spreads; the cheapest clock |
+//! | `board`, `ring` | what the workers of a crew share: a meeting point, two queues |
+//! | `peer` | the allocators, behind one small trait |
+//! | `post` | objects from one worker to the other, exactly once |
+//! | `workload` | what the workers do |
+//! | `crew` | processes and threads: from a job to the tallies of its workers |
+//! | `plan` | the experiments, their tables and the targets |
+//! | `report` | medians, verdicts, the printed table and the JSON |
+//! | `machine` | what the figures were taken on |
+//!
+//! A new peer is a file in `peer` and a line in `plan::peers`.
+
+mod options;
+
+mod measure;
+mod ticks;
+
+mod ring;
+
+mod board;
+
+mod peer;
+
+mod post;
+
+mod workload;
+
+mod crew;
+
+mod plan;
+
+mod machine;
+mod report;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+
+use options::Options;
+use plan::Experiment;
+use report::Report;
+
+/// The whole program: of the conductor, and of the workers that it starts.
+#[must_use]
+pub fn main() -> ExitCode {
+    run(Options::parse)
+}
+
+/// The same in a few seconds, whatever the command line says: every peer does every workload once.
+#[must_use]
+pub fn smoke_test() -> ExitCode {
+    run(|| Options::parse_from(["smoke", "--smoke", "--rounds", "1"]))
+}
+
+#[allow(clippy::print_stderr, reason = "a program's last word")]
+fn run(options: impl FnOnce() -> Options) -> ExitCode {
+    let outcome = match crew::job_of_this_process() {
+        Some(job) => job.and_then(|job| crew::work(&job, &plan::peers())),
+        None => conduct(&options()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn conduct(options: &Options) -> Result<()> {
+    // Whoever is interrupted still removes his heap.
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&interrupted);
+    ctrlc::set_handler(move || interrupted.store(true, Ordering::Relaxed))?;
+    let experiments: Vec<Experiment> =
+        plan::experiments().into_iter().filter(|one| one.is_wanted(options)).collect();
+    let peers = plan::peers();
+    let mut report = Report::new(options, &peers, &experiments);
+    for round in 0..options.rounds() {
+        for (at, experiment) in experiments.iter().enumerate() {
+            report::progress(round, options.rounds(), experiment.name);
+            for turn in 0..peers.len() {
+                let number = (round + turn) % peers.len();
+                if report.expects(at, number) {
+                    let outcome = experiment.run(peers[number].as_ref(), options.effort());
+                    ensure!(!seen.load(Ordering::Relaxed), "interrupted");
+                    report.add(at, number, outcome);
+                }
+            }
+        }
+    }
+    report::progress_done();
+    let failures = report.failures();
+    if !options.smoke || failures.is_err() {
+        report.print()?;
+    }
+    if let Some(path) = options.json.as_deref() {
+        report.write_json(path)?;
+    }
+    failures
+}

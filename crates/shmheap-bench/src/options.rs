@@ -1,0 +1,84 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+
+/// shmheap and its peers under the same workloads.
+#[derive(Parser, Debug)]
+#[command(name = "cargo bench -p shmheap-bench --")]
+pub(crate) struct Options {
+    /// Take short measurements: plausible figures in under a minute
+    #[arg(long)]
+    quick: bool,
+    /// Run only these workloads, as in W1,W3
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub(crate) only: Vec<String>,
+    /// Rounds, whose median is reported [default: 7, with --quick 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
+    /// Also write everything that was measured to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Take no time: find out whether everything works, and no figures
+    #[arg(long, hide = true)]
+    pub(crate) smoke: bool,
+    /// What `cargo bench` tells every bench
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// How much is done for one figure.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Effort {
+    measured_ms: u64,
+    /// How often, on average, every live object is replaced before anything is measured.
+    pub(crate) warm_up_turns: usize,
+    /// How often a heap is made, or connected to, for the median of it.
+    pub(crate) starts: usize,
+}
+
+impl Effort {
+    const QUICK: Self = Self { measured_ms: 100, warm_up_turns: 1, starts: 40 };
+    const SMOKE: Self = Self { measured_ms: 5, warm_up_turns: 0, starts: 3 };
+    const FULL: Self = Self { measured_ms: 500, warm_up_turns: 3, starts: 200 };
+
+    pub(crate) fn measured(self) -> Duration {
+        Duration::from_millis(self.measured_ms)
+    }
+}
+
+impl Options {
+    pub(crate) fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(if self.quick { 3 } else { 7 }).into()
+    }
+
+    pub(crate) fn effort(&self) -> Effort {
+        match (self.smoke, self.quick) {
+            (true, _) => Effort::SMOKE,
+            (_, true) => Effort::QUICK,
+            _ => Effort::FULL,
+        }
+    }
+
+    pub(crate) fn wants(&self, workload: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name.eq_ignore_ascii_case(workload))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_chooses_workloads() {
+        let parse = |line: &str| Options::try_parse_from(line.split(' ')).unwrap();
+        let some = parse("bench --bench --only w1,W3 --rounds 2");
+        assert!(some.wants("W1") && some.wants("W3") && !some.wants("W2"));
+        assert_eq!(some.rounds(), 2);
+        assert!(parse("bench --quick").wants("W9"));
+        assert!(Options::try_parse_from(["bench", "--rounds", "0"]).is_err());
+    }
+}

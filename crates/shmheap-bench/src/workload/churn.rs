@@ -1,0 +1,99 @@
+//! Churn: a number of live objects, of which a random one is replaced, again and again.
+//!
+//! The memory that the peer holds is looked at after the warm-up, a fixed number of replacements:
+//! a fast peer does more in the measured time, and would be compared at another age.
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::random::{Random, Sizes};
+use super::{Seat, Tally, replace, touch};
+use crate::measure::repeat_for;
+use crate::peer::{Footprint, Object, Worker};
+
+/// How many objects, and of which sizes.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Churn {
+    pub(crate) live: usize,
+    pub(crate) least_bytes: u32,
+    pub(crate) most_bytes: u32,
+}
+
+/// The live objects of one worker.
+pub(super) struct Herd<'w, W> {
+    pub(super) worker: &'w W,
+    pub(super) places: Vec<Option<Object<W>>>,
+    pub(super) sizes: Sizes,
+    pub(super) random: Random,
+}
+
+impl Churn {
+    pub(super) fn run<W: Worker>(self, worker: &W, seat: Seat<'_>) -> Result<Tally> {
+        let mut herd = Herd::new(self, worker, seat.number);
+        let footprint = herd.warm_up(seat.effort.warm_up_turns)?;
+        seat.all_ready();
+        let span = repeat_for(seat.effort.measured(), || herd.replace_one());
+        Ok(Tally { footprint, ..Tally::from(span) })
+    }
+}
+
+impl<'w, W: Worker> Herd<'w, W> {
+    pub(super) fn new(churn: Churn, worker: &'w W, number: usize) -> Self {
+        let mut places: Vec<_> = (0..churn.live).map(|_| None).collect();
+        touch(&mut places, || None);
+        let sizes = Sizes::log_uniform(churn.least_bytes, churn.most_bytes);
+        Self { worker, places, sizes, random: Random::of_worker(number) }
+    }
+
+    #[inline]
+    pub(super) fn replace_one(&mut self) {
+        let bits = self.random.next();
+        let place = Random::below(bits, self.places.len());
+        replace(self.worker, &mut self.places[place], self.sizes.pick(bits));
+    }
+
+    /// Fills all places and replaces each `turns` times on average. Returns how many bytes the peer
+    /// holds for each byte asked for.
+    pub(super) fn warm_up(&mut self, turns: usize) -> Result<Option<f64>> {
+        let count = self.places.len();
+        let mut bytes_of = vec![0; count];
+        touch(&mut bytes_of, || 0_usize);
+        let before_bytes = resident_bytes()?;
+        for step in 0..count * (turns + 1) {
+            let bits = self.random.next();
+            let place = if step < count { step } else { Random::below(bits, count) };
+            bytes_of[place] = self.sizes.pick(bits);
+            replace(self.worker, &mut self.places[place], bytes_of[place]);
+        }
+        let held_bytes = match self.worker.footprint() {
+            Footprint::Stated(bytes) => bytes,
+            Footprint::Resident => resident_bytes()?.saturating_sub(before_bytes),
+            Footprint::Meaningless => return Ok(None),
+        };
+        let live_bytes: usize = bytes_of.iter().sum();
+        Ok(Some(held_bytes as f64 / live_bytes as f64))
+    }
+}
+
+/// What this process has in memory. Unlike `statm`, this is exact.
+fn resident_bytes() -> Result<u64> {
+    let path = "/proc/self/smaps_rollup";
+    let text = std::fs::read_to_string(path).with_context(|| path.to_owned())?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    Ok(kib.with_context(|| format!("{path} states no Rss"))? << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_found() {
+        let before_bytes = resident_bytes().unwrap();
+        let mut table = vec![0_u8; 8 << 20];
+        touch(&mut table, || 1);
+        let grown_bytes = resident_bytes().unwrap() - before_bytes;
+        assert!((7 << 20..64 << 20).contains(&grown_bytes), "{grown_bytes}");
+    }
+}
