@@ -21,6 +21,7 @@ use crate::workload::{Churn, Merged, RECEIVER, Tally, Work};
 /// All peers, in the order of the tables' rows.
 pub(crate) fn peers() -> Vec<Box<dyn AnyPeer>> {
     vec![
+        Box::new(Shmheap::new("shmheap scalable", Policy::Scalable)),
         Box::new(Shmheap::new("shmheap first fit", Policy::FirstFit)),
         Box::new(Mimalloc),
         Box::new(Malloc),
