@@ -103,7 +103,7 @@ impl Heap {
         self.threads.take(membership.stay(), || {
             let table = self.shape.threads;
             let record = table.claim(&self.words(), peer, &|count| self.reserve_threads(count))?;
-            let actor = Actor { peer, note: table.note_word(record) };
+            let actor = Actor { peer, notes: table.first_note(record) };
             let way_back = WayBack {
                 slabs: slabs.clone(),
                 mapping: std::sync::Arc::clone(&self.mapping),
@@ -329,10 +329,10 @@ impl Heap {
     pub(super) fn slab_adopt(&self, slabs: &Slabs, dead: PeerSlot) -> Result<()> {
         let table = self.shape.threads;
         let records = table.of_peer(self.words(), dead, &|count| self.reserve_threads(count))?;
-        let notes: Vec<_> = records.map(|record| table.note_word(record)).collect();
-        let note = notes.first().copied().unwrap_or(Actor::NOBODY.note);
+        let notes: Vec<_> = records.flat_map(|record| table.notes(record)).collect();
+        let first = notes.first().copied().unwrap_or(Actor::NOBODY.notes);
         let storage = Storage(self);
-        let worker = self.worker(slabs, &storage, Actor { peer: dead, note });
+        let worker = self.worker(slabs, &storage, Actor { peer: dead, notes: first });
         worker.adopt(notes).map_err(|fault| self.explain(fault, 0))
     }
 

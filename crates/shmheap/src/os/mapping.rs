@@ -70,17 +70,20 @@ impl Mapping {
     }
 
     /// Where the object starts in this process.
+    #[inline]
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
 
     /// How much of the address space is taken.
+    #[inline]
     pub(crate) fn len_bytes(&self) -> u64 {
         self.len_bytes as u64
     }
 
     /// The first `count` words; fewer if the mapping ends before. Of them, those behind the
     /// object's end must not be touched yet, and none of a read-only mapping be stored to.
+    #[inline]
     pub(crate) fn words(&self, count: u64) -> &[AtomicU64] {
         let available = self.len_bytes() / WORD_BYTES;
         let count = usize::try_from(count.min(available)).unwrap_or(0);
@@ -91,6 +94,7 @@ impl Mapping {
 
     /// The bytes of a range, cut where the mapping ends; as for [`words`](Self::words). The caller
     /// reaches no byte of them as a part of a word as well.
+    #[inline]
     pub(crate) fn bytes(&self, range: Range<u64>) -> &[AtomicU8] {
         let end = range.end.min(self.len_bytes());
         let start = range.start.min(end);

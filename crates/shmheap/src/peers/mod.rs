@@ -24,7 +24,7 @@ pub(crate) mod threads;
 
 pub(crate) use membership::{Membership, stay_of};
 pub(crate) use record::{RECORD_WORDS, RECORDS, RecordTable};
-pub(crate) use threads::{ENTRY_WORDS, THREAD_WORDS, THREADS, ThreadRecord, ThreadTable};
+pub(crate) use threads::{ENTRY_WORDS, NOTES, THREAD_WORDS, THREADS, ThreadRecord, ThreadTable};
 
 use crate::os::Witness;
 use crate::segment::words::Words;

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   word  0        slot of the process that has the record, plus 1; 0: nobody
-//!         1        note of the policy's engine
-//!         2 .. 16  seven entries of the ledger, two words each
+//!         1 .. 8   seven notes of the policy's engine
+//!         8 .. 24  eight entries of the ledger, two words each
 //! ```
 //!
 //! A record belongs to a process, and within it to whatever thread the process lends it to. It is
@@ -28,16 +28,18 @@ use crate::{Error, Result};
 
 /// Records of a table.
 pub(crate) const THREADS: u16 = 4096;
-/// Words of a record: two cache lines, so that records do not share any.
-pub(crate) const THREAD_WORDS: u64 = 16;
+/// Words of a record: three cache lines, so that records do not share any.
+pub(crate) const THREAD_WORDS: u64 = 24;
+/// Notes of a record.
+pub(crate) const NOTES: u64 = 7;
 /// Entries of the ledger in a record.
-pub(crate) const ENTRIES: u8 = 7;
+pub(crate) const ENTRIES: u8 = 8;
 /// Words of an entry.
 pub(crate) const ENTRY_WORDS: u64 = 2;
 
 const OWNER: u64 = 0;
-const NOTE: u64 = 1;
-const FIRST_ENTRY: u64 = 2;
+const FIRST_NOTE: u64 = 1;
+const FIRST_ENTRY: u64 = FIRST_NOTE + NOTES;
 const _: () = assert!(FIRST_ENTRY + ENTRIES as u64 * ENTRY_WORDS == THREAD_WORDS);
 
 /// Where the next search for a free record begins: threads that come at once start apart.
@@ -150,7 +152,9 @@ impl ThreadTable {
 
     /// Gives a record back, by its owner or who adopts for it; its entries are free by then.
     pub(crate) fn release(&self, words: &impl Words, record: ThreadRecord) {
-        words.store(self.note_word(record), 0);
+        for note in self.notes(record) {
+            words.store(note, 0);
+        }
         words.store(self.word(record, OWNER), 0);
     }
 
@@ -189,9 +193,15 @@ impl ThreadTable {
         Ok(owner.and_then(|slot| u16::try_from(slot).ok()).map(PeerSlot))
     }
 
-    /// The engine's word of a record.
-    pub(crate) fn note_word(&self, record: ThreadRecord) -> WordIndex {
-        self.word(record, NOTE)
+    /// The first of the engine's words of a record; the others follow.
+    pub(crate) fn first_note(&self, record: ThreadRecord) -> WordIndex {
+        self.word(record, FIRST_NOTE)
+    }
+
+    /// The engine's words of a record.
+    pub(crate) fn notes(&self, record: ThreadRecord) -> impl Iterator<Item = WordIndex> + use<> {
+        let first = self.first_note(record);
+        (0..NOTES).map(move |number| first + number)
     }
 
     /// The record of that number, if the table has it.

@@ -74,12 +74,10 @@ pub(crate) trait States {
     /// Sets the state. Release; its partner is `load_state`.
     fn store_state(&self, at: StateIndex, state: State);
 
-    /// Sets the state to `new` if it is `current`; whether it did. Sequentially consistent.
-    fn exchange_state(&self, at: StateIndex, current: State, new: State) -> bool;
-
     /// Which of the states from `at` on, a multiple of 64, are free: bit i is state `at + i`.
     ///
-    /// Each is as a sequentially consistent load of its own, in no particular order.
+    /// Each is as an acquire load of its own, in no particular order; none is earlier than an
+    /// operation on a word that comes before.
     fn free_states(&self, at: StateIndex) -> u64;
 }
 
@@ -92,11 +90,6 @@ impl<S: States> States for &S {
     #[inline]
     fn store_state(&self, at: StateIndex, state: State) {
         (**self).store_state(at, state);
-    }
-
-    #[inline]
-    fn exchange_state(&self, at: StateIndex, current: State, new: State) -> bool {
-        (**self).exchange_state(at, current, new)
     }
 
     #[inline]
@@ -129,14 +122,6 @@ impl States for StateRow<'_> {
             // Release; its partner is `load_state`.
             byte.store(state.0, Ordering::Release);
         }
-    }
-
-    #[inline]
-    fn exchange_state(&self, at: StateIndex, current: State, new: State) -> bool {
-        let Some(byte) = self.get(at) else { return false };
-        // SeqCst; its partners are the exchange of the unit's word that releases the slab, and the
-        // look at the states after that: one of two sees the other.
-        byte.compare_exchange(current.0, new.0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     #[inline]
@@ -182,6 +167,10 @@ impl<W: Words, S> Words for WithStates<W, S> {
         self.words.compare_exchange(at, current, new)
     }
 
+    fn fence(&self) {
+        self.words.fence();
+    }
+
     fn wait(&self, at: WordIndex, expected: u64, timeout: Duration) {
         self.words.wait(at, expected, timeout);
     }
@@ -203,11 +192,6 @@ impl<W, S: States> States for WithStates<W, S> {
     }
 
     #[inline]
-    fn exchange_state(&self, at: StateIndex, current: State, new: State) -> bool {
-        self.states.exchange_state(at, current, new)
-    }
-
-    #[inline]
     fn free_states(&self, at: StateIndex) -> u64 {
         self.states.free_states(at)
     }
@@ -224,8 +208,8 @@ fn live_bits(line: &[AtomicU8; STATES_PER_LINE as usize]) -> u64 {
     (0..line.len() / BYTES).fold(0, |bits, number| {
         let states: __m128i;
         // SAFETY: the sixteen bytes lie in `line`. To the abstract machine the instruction is
-        // sixteen loads of a byte: the processor reads no byte of them in parts, loads are not
-        // reordered with loads, and none overtakes a locked instruction before it.
+        // sixteen acquire loads of a byte: the processor reads no byte in parts, and does not let a
+        // load be overtaken by what comes behind it.
         unsafe {
             asm!(
                 "movdqu {states}, xmmword ptr [{from}]",
@@ -244,8 +228,8 @@ fn live_bits(line: &[AtomicU8; STATES_PER_LINE as usize]) -> u64 {
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 fn live_bits(line: &[AtomicU8; STATES_PER_LINE as usize]) -> u64 {
     line.iter().enumerate().fold(0, |bits, (number, byte)| {
-        // SeqCst; its partner is `exchange_state`.
-        bits | u64::from(byte.load(Ordering::SeqCst) & 1) << number
+        // Acquire; its partner is `store_state`.
+        bits | u64::from(byte.load(Ordering::Acquire) & 1) << number
     })
 }
 
@@ -272,7 +256,6 @@ mod tests {
         let row = StateRow(&memory);
         for at in [64, 1 << 20, u64::MAX].map(StateIndex) {
             row.store_state(at, State(1));
-            assert!(!row.exchange_state(at, State(0), State(1)));
             assert!(!row.load_state(at).is_live());
             assert_eq!(row.free_states(at), u64::MAX);
         }

@@ -15,7 +15,7 @@
 //! each change one word and then look at the other's, one of them sees the other.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use crate::os::Parking;
@@ -35,6 +35,13 @@ pub(crate) trait Words {
 
     /// Sets the word to `new` if it is `current`; else, and outside the row, tells what it is.
     fn compare_exchange(&self, at: WordIndex, current: u64, new: u64) -> Result<u64, u64>;
+
+    /// A sequentially consistent fence: of what this thread has stored before and loads after it,
+    /// and another peer does the other way round, one sees the other's store.
+    fn fence(&self) {
+        // SeqCst; its partner is the fence, or the exchange, of the other peer.
+        fence(Ordering::SeqCst);
+    }
 
     /// Sleeps until [`wake`](Self::wake) is called for the word, the time is over, or for no
     /// reason; not at all if the low half of the word is not that of `expected`.
@@ -63,6 +70,10 @@ impl<W: Words> Words for &W {
     #[inline]
     fn compare_exchange(&self, at: WordIndex, current: u64, new: u64) -> Result<u64, u64> {
         (**self).compare_exchange(at, current, new)
+    }
+
+    fn fence(&self) {
+        (**self).fence();
     }
 
     fn wait(&self, at: WordIndex, expected: u64, timeout: Duration) {

@@ -76,6 +76,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     #[cold]
     fn next_slab(&self, cache: &mut Cache, class: Class, effort: Effort) -> Result<bool, Fault> {
         let enough = class.geometry().capacity.div_ceil(ENOUGH_SHARE);
+        self.catch_up(cache);
         if let Some(used_up) = cache.close(class) {
             if self.scan(cache, used_up) >= enough {
                 cache.open_slab(class, used_up);
@@ -151,9 +152,11 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         }
         let released = word.with(Use::Slab { owner: None, class: class.number() as u64 });
         self.noted(Note::Slab(unit), || {
-            // Between whoever frees an object, then looks whose the slab is, and this, which makes
-            // it nobody's, then looks for free objects, one sees the other.
             if self.exchange(unit, word, released) {
+                // Its partner is the fence in `catch_up`: of whoever frees an object, then looks
+                // whose the slab is, and this, which makes it nobody's, then looks for free objects,
+                // one sees the other.
+                self.words.fence();
                 self.hint_shared(unit, class);
             }
         });
@@ -190,7 +193,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         let mut looks = if effort == Effort::Usual { LOOKS_MAX } else { u32::MAX };
         for (from, to) in [(cursor, end), (Unit(0), cursor)] {
             let mut at = from;
-            while let Some(unit) = self.engine.hints.next_set(&self.words, Hint::Shared, at, to) {
+            while let Some(unit) = self.engine.hints.next_shared(&self.words, at, to) {
                 if self.try_claim_shared(cache, class, unit)? {
                     return Ok(true);
                 }
@@ -236,8 +239,11 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     }
 
     pub(super) fn clear_stale_shared(&self, unit: Unit) {
-        self.engine.hints.clear_stale(&self.words, Hint::Shared, unit, || {
-            matches!(self.load(unit).get(), Some(Use::Slab { owner: None, .. }))
+        // Noted, for whoever is killed between clearing it and looking again.
+        self.noted(Note::Slab(unit), || {
+            self.engine.hints.clear_stale(&self.words, Hint::Shared, unit, || {
+                matches!(self.load(unit).get(), Some(Use::Slab { owner: None, .. }))
+            });
         });
     }
 

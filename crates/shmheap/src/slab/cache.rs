@@ -16,6 +16,7 @@
 //! A thread has one slab *open* for each class, and a few *resting* ones, whose free objects are
 //! too few to open them yet.
 
+use super::free::PENDING_MAX;
 use super::class::{CAPACITY_MAX, CLASS_COUNT, Class, Geometry};
 use super::unit::{Place, Unit};
 use crate::segment::states::{STATES_PER_LINE, StateIndex, States};
@@ -77,9 +78,63 @@ impl Resting {
     }
 }
 
+/// Slabs that the thread has freed in, and has still to look whose they are.
+#[derive(Debug)]
+pub(super) struct Pending {
+    units: [Unit; PENDING_MAX],
+    count: usize,
+    /// Frees since it looked last.
+    pub(super) frees: u32,
+}
+
+impl Pending {
+    const NONE: Self = Self { units: [Unit(0); PENDING_MAX], count: 0, frees: 0 };
+
+    #[inline]
+    pub(super) fn last(&self) -> Option<Unit> {
+        self.units[..self.count.min(PENDING_MAX)].last().copied()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.count == PENDING_MAX
+    }
+
+    /// Adds a slab, unless it is there; its number if it is new. There must be room.
+    pub(super) fn add(&mut self, unit: Unit) -> Option<usize> {
+        let number = self.count;
+        if self.units[..number].contains(&unit) {
+            return None;
+        }
+        *self.units.get_mut(number)? = unit;
+        self.count += 1;
+        Some(number)
+    }
+
+    /// Takes all slabs out.
+    pub(super) fn take(&mut self) -> PendingUnits {
+        let Self { units, count, .. } = std::mem::replace(self, Self::NONE);
+        PendingUnits { units, count }
+    }
+}
+
+/// What [`Pending`] held.
+pub(super) struct PendingUnits {
+    units: [Unit; PENDING_MAX],
+    count: usize,
+}
+
+impl std::ops::Deref for PendingUnits {
+    type Target = [Unit];
+
+    fn deref(&self) -> &[Unit] {
+        &self.units[..self.count]
+    }
+}
+
 /// What one thread has in hand; see the module's text.
 #[derive(Debug)]
 pub(crate) struct Cache {
+    pending: Pending,
     open: [Open; OPEN_COUNT],
     resting: [Resting; CLASS_COUNT],
     slabs: Vec<Option<Box<Owned>>>,
@@ -154,12 +209,18 @@ impl Cache {
         };
         let resting = Resting { numbers: [SlabNumber(0); RESTING_MAX], count: 0 };
         Self {
+            pending: Pending::NONE,
             open: [open; OPEN_COUNT],
             resting: [resting; CLASS_COUNT],
             slabs: vec![],
             vacant: vec![],
             of_unit: vec![],
         }
+    }
+
+    #[inline]
+    pub(super) fn pending(&mut self) -> &mut Pending {
+        &mut self.pending
     }
 
     #[inline]

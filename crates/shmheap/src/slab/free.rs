@@ -1,16 +1,21 @@
-//! Small objects freed: by the thread that owns the slab with one store, by anybody else with one
-//! compare-and-exchange.
+//! Small objects freed: with one store of the state, by whoever it is.
 //!
 //! ```text
-//!   owner        state: live -> free      the object is in hand again
-//!   others       note the slab
-//!                state: live -> free      the owner will find it when it looks
-//!                whose is the slab?       nobody's: hint at it, for whoever needs it
-//!                clear the note
+//!   in a slab of the thread's own      state: live -> free     in hand again
+//!   in any other                       note the slab, unless it is noted
+//!                                      state: live -> free     found by its owner's next look
+//!   after some frees, or slabs         fence
+//!                                      for each noted slab: nobody's?  hint at it, clear the note
 //! ```
 //!
-//! Killed before the state changes, the object was not freed; after it, it was, and whoever adopts
-//! the note looks at the slab again. Of two that free the same object, one is told.
+//! Only who has an object frees it, so nobody else changes its state meanwhile, and a plain store
+//! is enough. What must not be lost is the hint at a slab that is nobody's. Whose the slab is, is
+//! looked at behind a fence; the fence is dear, since it waits for all stores before it, and so is
+//! put off until it serves many frees. In the meantime the notes tell whoever adopts this thread's
+//! affairs which slabs to look at, and a sweep finds what is free in any case.
+//!
+//! Killed before the state changes, the object was not freed; after it, it was. Of two that free
+//! the same object one after the other, the second is told.
 
 use super::cache::{Cache, SlabNumber};
 use super::class::Class;
@@ -22,6 +27,12 @@ use crate::error::NotLive;
 use crate::segment::fault::Fault;
 use crate::segment::states::{StateIndex, States};
 use crate::segment::words::Words;
+use crate::units::WordIndex;
+
+/// Slabs that a thread puts off looking at, at the most: it has a note for each.
+pub(super) const PENDING_MAX: usize = 6;
+/// Frees after which it looks in any case.
+const FREES_PUT_OFF_MAX: u32 = 256;
 
 impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     /// Frees the object at `place`.
@@ -33,13 +44,13 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     pub(crate) fn free(&self, cache: &mut Cache, place: Place) -> Result<(), Fault> {
         match cache.number_of(Unit::of(place)) {
             Some(number) => self.free_owned(cache, number, place),
-            None => self.free_shared(place),
+            None => self.free_elsewhere(cache, place),
         }
     }
 
     #[inline]
     fn free_owned(&self, cache: &mut Cache, number: SlabNumber, place: Place) -> Result<(), Fault> {
-        let Some(owned) = cache.slab(number) else { return self.free_shared(place) };
+        let Some(owned) = cache.slab(number) else { return self.free_elsewhere(cache, place) };
         let within = place.0.wrapping_sub(owned.unit.start().0);
         let index = owned.geometry.index_of(within).ok_or(Fault::NotLive(NotLive::NoObject))?;
         let at = owned.row + index;
@@ -65,34 +76,57 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     }
 
     /// Frees an object whose slab is not this thread's, or which has units of its own.
-    #[inline(never)]
-    pub(crate) fn free_shared(&self, place: Place) -> Result<(), Fault> {
+    fn free_elsewhere(&self, cache: &mut Cache, place: Place) -> Result<(), Fault> {
         match self.live_object(place)? {
-            Object::Small { unit, class, state_at, state, .. } => {
-                self.noted(Note::Slab(unit), || {
-                    // It was live a moment ago: another has freed it just now.
-                    if !self.words.exchange_state(state_at, state, state.next()) {
-                        return Err(Fault::NotLive(NotLive::Freed));
-                    }
-                    self.freed_in(unit, class);
-                    Ok(())
-                })
+            Object::Small { unit, state_at, state, .. } => {
+                self.put_off(cache, unit);
+                self.words.store_state(state_at, state.next());
+                Ok(())
             }
             Object::Large { unit, units, .. } => self.free_large(unit, units),
         }
     }
 
-    /// Hints at a slab in which an object was just freed, if it is nobody's.
+    /// Notes that the slab must be looked at when the thread comes to it.
     #[inline]
-    fn freed_in(&self, unit: Unit, class: Class) {
-        let nobodys = Use::Slab { owner: None, class: class.number() as u64 };
-        if self.load(unit).get() == Some(nobodys) {
-            self.engine.hints.set(&self.words, Hint::Shared, unit);
+    fn put_off(&self, cache: &mut Cache, unit: Unit) {
+        let pending = cache.pending();
+        pending.frees += 1;
+        if pending.last() == Some(unit) && pending.frees < FREES_PUT_OFF_MAX {
+            return;
+        }
+        if pending.frees >= FREES_PUT_OFF_MAX || pending.is_full() {
+            self.catch_up(cache);
+        }
+        let pending = cache.pending();
+        if let Some(number) = pending.add(unit) {
+            self.words.store(self.pending_note(number), Note::Slab(unit).word());
+        }
+    }
+
+    fn pending_note(&self, number: usize) -> WordIndex {
+        self.actor.notes + 1 + number as u64
+    }
+
+    /// Looks at the slabs that others own, or nobody, and this thread has freed in.
+    pub(crate) fn catch_up(&self, cache: &mut Cache) {
+        let units = cache.pending().take();
+        if units.is_empty() {
+            return;
+        }
+        // Between the frees before and the look at the slabs' owners after: see `release`.
+        self.words.fence();
+        for (number, unit) in units.iter().enumerate() {
+            if matches!(self.load(*unit).get(), Some(Use::Slab { owner: None, .. })) {
+                self.engine.hints.set(&self.words, Hint::Shared, *unit);
+            }
+            self.words.store(self.pending_note(number), 0);
         }
     }
 
     /// Lets every slab of the thread go, as when it ends.
     pub(crate) fn let_all_go(&self, cache: &mut Cache) {
+        self.catch_up(cache);
         for mut owned in cache.drain() {
             owned.scan(&self.words);
             self.let_go_of(owned.unit, owned.class, owned.is_all_free());

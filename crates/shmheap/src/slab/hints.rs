@@ -10,8 +10,8 @@
 //! found costs a look. A bit that is missing hides memory, so there is a rule for each direction:
 //!
 //! - *set* after the truth has changed, by whoever changed it;
-//! - *clear* only as the claimant, after the claim, or by [`Hints::clear_stale`]: clear first, then
-//!   look at the truth once more, and set again if it says so.
+//! - *clear* only as the claimant, after the claim, or as stale: note it, clear, then look at the
+//!   truth once more, and set again if it says so.
 //!
 //! Each is a change of one word followed by a look at another. All of them are sequentially
 //! consistent, so of a setter and a clearer that meet, one sees what the other did.
@@ -28,6 +28,17 @@ pub(super) enum Hint {
     Free,
     /// The unit may be the head of a slab that is nobody's and has a free object.
     Shared,
+}
+
+/// What a search for a free unit comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NextFree {
+    /// This unit may be free.
+    Unit(Unit),
+    /// None is hinted at.
+    None,
+    /// The summary tells of a group, from this unit on, that hints at none.
+    Stale(Unit),
 }
 
 /// The hints of one heap.
@@ -100,29 +111,50 @@ impl Hints {
         }
     }
 
-    /// The first unit from `from` on and before `end` whose bit is set.
-    pub(super) fn next_set(
-        &self,
-        words: &impl Words,
-        hint: Hint,
-        from: Unit,
-        end: Unit,
-    ) -> Option<Unit> {
+    /// The first unit from `from` on and before `end` that is hinted at as shared.
+    pub(super) fn next_shared(&self, words: &impl Words, from: Unit, end: Unit) -> Option<Unit> {
         let mut at = from;
         while at < end {
-            let group = at.0 / GROUP_UNITS;
-            let bits = words.load(self.word(hint, group)) & (u64::MAX << (at.0 % GROUP_UNITS));
-            if bits != 0 {
-                let found = Unit(group * GROUP_UNITS + u64::from(bits.trailing_zeros()));
+            if let Some(found) = self.next_in_group(words, Hint::Shared, at) {
                 return (found < end).then_some(found);
             }
-            let next = match hint {
-                Hint::Free => self.next_group(words, group + 1, end),
-                Hint::Shared => group + 1,
-            };
-            at = Unit(next * GROUP_UNITS);
+            at = Unit((at.0 / GROUP_UNITS + 1) * GROUP_UNITS);
         }
         None
+    }
+
+    /// The first unit from `from` on and before `end` that is hinted at as free.
+    pub(super) fn next_free(&self, words: &impl Words, from: Unit, end: Unit) -> NextFree {
+        let mut at = from;
+        while at < end {
+            if let Some(found) = self.next_in_group(words, Hint::Free, at) {
+                return if found < end { NextFree::Unit(found) } else { NextFree::None };
+            }
+            let Some(next) = self.next_group(words, at.0 / GROUP_UNITS + 1, end) else {
+                return NextFree::None;
+            };
+            at = Unit(next * GROUP_UNITS);
+            if words.load(self.word(Hint::Free, next)) == 0 {
+                return NextFree::Stale(at);
+            }
+        }
+        NextFree::None
+    }
+
+    fn next_in_group(&self, words: &impl Words, hint: Hint, at: Unit) -> Option<Unit> {
+        let group = at.0 / GROUP_UNITS;
+        let bits = words.load(self.word(hint, group)) & (u64::MAX << (at.0 % GROUP_UNITS));
+        (bits != 0).then(|| Unit(group * GROUP_UNITS + u64::from(bits.trailing_zeros())))
+    }
+
+    /// Clears the summary's bit of the group that starts at a unit, unless it turns out right.
+    pub(super) fn clear_stale_group(&self, words: &impl Words, start: Unit) {
+        let group = start.0 / GROUP_UNITS;
+        let at = self.summary + group / GROUP_UNITS;
+        clear_bits(words, at, bit(group));
+        if words.load(self.word(Hint::Free, group)) != 0 {
+            set_bits(words, at, bit(group));
+        }
     }
 
     /// The first unit from `from` on and before `end` that has no free bit, or `end`.
@@ -141,30 +173,20 @@ impl Hints {
         end
     }
 
-    /// The first group from `from` on that has a free bit according to the summary, or one behind
-    /// `end`. A summary bit that leads to nothing is cleared on the way.
-    fn next_group(&self, words: &impl Words, from: u64, end: Unit) -> u64 {
+    /// The first group from `from` on and before `end` that the summary tells of.
+    fn next_group(&self, words: &impl Words, from: u64, end: Unit) -> Option<u64> {
         let groups = end.0.div_ceil(GROUP_UNITS);
         let mut group = from;
         while group < groups {
             let at = self.summary + group / GROUP_UNITS;
             let bits = words.load(at) & (u64::MAX << (group % GROUP_UNITS));
-            if bits == 0 {
-                group = (group / GROUP_UNITS + 1) * GROUP_UNITS;
-                continue;
+            if bits != 0 {
+                let found = group / GROUP_UNITS * GROUP_UNITS + u64::from(bits.trailing_zeros());
+                return (found < groups).then_some(found);
             }
-            group = group / GROUP_UNITS * GROUP_UNITS + u64::from(bits.trailing_zeros());
-            if words.load(self.word(Hint::Free, group)) != 0 {
-                return group;
-            }
-            clear_bits(words, at, bit(group));
-            if words.load(self.word(Hint::Free, group)) != 0 {
-                set_bits(words, at, bit(group));
-                return group;
-            }
-            group += 1;
+            group = (group / GROUP_UNITS + 1) * GROUP_UNITS;
         }
-        groups
+        None
     }
 }
 

@@ -89,13 +89,15 @@ pub(crate) trait Surroundings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Actor {
     pub(crate) peer: PeerSlot,
-    /// A word of the thread's own, where it notes what must be looked at again if it dies.
-    pub(crate) note: WordIndex,
+    /// The first of the thread's own words, where it notes what must be looked at again if it
+    /// dies: one for what it is doing, and [`PENDING_MAX`](free::PENDING_MAX) for what it has put
+    /// off.
+    pub(crate) notes: WordIndex,
 }
 
 impl Actor {
     /// For work that changes nothing.
-    pub(crate) const NOBODY: Self = Self { peer: PeerSlot(u16::MAX), note: WordIndex(u64::MAX) };
+    pub(crate) const NOBODY: Self = Self { peer: PeerSlot(u16::MAX), notes: WordIndex(u64::MAX) };
 }
 
 /// How hard an allocation looks for room.
@@ -247,9 +249,9 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     /// Runs `step` with a note that tells whoever adopts this thread's affairs to look there again.
     #[inline]
     fn noted<T>(&self, note: Note, step: impl FnOnce() -> T) -> T {
-        self.words.store(self.actor.note, note.word());
+        self.words.store(self.actor.notes, note.word());
         let result = step();
-        self.words.store(self.actor.note, 0);
+        self.words.store(self.actor.notes, 0);
         result
     }
 

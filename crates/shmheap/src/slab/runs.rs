@@ -11,7 +11,8 @@
 //! head as long as any of them belongs to it; and since each *rest* word names its distance, one
 //! that has been freed and claimed again is not taken for a part of the old run.
 
-use super::hints::Hint;
+use super::hints::{Hint, NextFree};
+use super::layout::GROUP_UNITS;
 use super::unit::{Unit, Use};
 use super::{Note, Surroundings, Worker};
 use crate::segment::fault::Fault;
@@ -48,7 +49,17 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         let hints = &self.engine.hints;
         let mut at = from;
         loop {
-            let free = hints.next_set(&self.words, Hint::Free, at, end)?;
+            let free = match hints.next_free(&self.words, at, end) {
+                NextFree::Unit(free) => free,
+                NextFree::None => return None,
+                NextFree::Stale(group_start) => {
+                    self.noted(Note::Run(group_start, GROUP_UNITS), || {
+                        hints.clear_stale_group(&self.words, group_start);
+                    });
+                    at = group_start + GROUP_UNITS;
+                    continue;
+                }
+            };
             let start = Unit(free.0.next_multiple_of(align_units));
             let run_end = Unit(start.0.checked_add(units)?);
             if run_end > end {
@@ -88,8 +99,11 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     }
 
     fn clear_stale_free(&self, unit: Unit) {
-        self.engine.hints.clear_stale(&self.words, Hint::Free, unit, || {
-            matches!(self.load(unit).get(), Some(Use::Free | Use::Hole))
+        // Noted, for whoever is killed between clearing it and looking again.
+        self.noted(Note::Run(unit, 1), || {
+            self.engine.hints.clear_stale(&self.words, Hint::Free, unit, || {
+                matches!(self.load(unit).get(), Some(Use::Free | Use::Hole))
+            });
         });
     }
 

@@ -64,7 +64,7 @@ pub(super) fn heap(units: u64, units_max: u64) -> (Slabs, Memory) {
 
 /// The peer's only thread.
 pub(super) fn actor(peer: PeerSlot) -> Actor {
-    Actor { peer, note: NOTES + 8 * u64::from(peer.0) }
+    Actor { peer, notes: NOTES + 8 * u64::from(peer.0) }
 }
 
 /// The peer at work.
@@ -83,7 +83,7 @@ pub(super) fn census(engine: &Slabs, memory: &Memory) -> Census {
 
 /// What the dead one left is adopted.
 pub(super) fn adopt(engine: &Slabs, memory: &Memory) {
-    at_work(engine, memory, DEAD).adopt([actor(DEAD).note]).unwrap();
+    at_work(engine, memory, DEAD).adopt((0..7).map(|note| actor(DEAD).notes + note)).unwrap();
 }
 
 impl Memory {
@@ -173,14 +173,6 @@ impl States for Memory {
     fn store_state(&self, at: StateIndex, state: State) {
         self.note(Store::State(at, state.0));
         StateRow(&self.states).store_state(at, state);
-    }
-
-    fn exchange_state(&self, at: StateIndex, current: State, new: State) -> bool {
-        let done = StateRow(&self.states).exchange_state(at, current, new);
-        if done {
-            self.note(Store::State(at, new.0));
-        }
-        done
     }
 
     fn free_states(&self, at: StateIndex) -> u64 {
