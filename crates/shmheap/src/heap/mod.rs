@@ -91,6 +91,8 @@ pub struct Heap {
     label: String,
     shape: Shape,
     mapping: Arc<Mapping>,
+    /// Object space in the mapping.
+    space: Space,
     /// What the threads of this process have in hand.
     threads: Threads,
     connection: Connection,
@@ -123,7 +125,7 @@ impl Heap {
     /// The bytes of the objects.
     #[inline]
     fn space(&self) -> Space {
-        Space::new(self.mapping.base(), self.shape.data_offset, self.shape.granule_bytes())
+        self.space
     }
 
     /// Whether this connection can look but not change: see

@@ -16,7 +16,7 @@ use crate::heap::connection::Connection;
 use crate::heap::scalable::Verified;
 use crate::heap::shape::{Engine, Shape};
 use crate::heap::threads::Threads;
-use crate::heap::{Heap, HeapOptions};
+use crate::heap::{Heap, HeapOptions, Space};
 use crate::os::{Access, Futex, Mapping, Object, ObjectPath, Unpublished, Witness, object, socket};
 use crate::peers::Membership;
 use crate::segment::format::{self, Identity, Refused};
@@ -67,7 +67,7 @@ impl Heap {
             object.reserve(range)?;
         }
         object.reserve(shape.data_offset.0..shape.end_of_data(len_bytes))?;
-        let mapping = Mapping::aligned(object, shape.mapped_bytes(), shape.align_bytes())?;
+        let mapping = map(object, &shape)?;
         let words = Row::new(mapping.words(shape.word_count), Futex);
         match &shape.engine {
             Engine::FirstFit { engine, .. } => engine.format(&words, shape.granules(len_bytes)),
@@ -172,7 +172,7 @@ impl Heap {
 
     fn connect_to(object: &Object) -> Result<Self> {
         let (shape, len_bytes) = judge(object)?;
-        let mapping = Mapping::aligned(object, shape.mapped_bytes(), shape.align_bytes())?;
+        let mapping = map(object, &shape)?;
         Self::connected(object, shape, mapping, len_bytes)
     }
 
@@ -186,6 +186,7 @@ impl Heap {
         let heap = Self {
             label: object.label().to_owned(),
             verified_states: Verified::new(shape.state_block_count()),
+            space: Space::new(mapping.base(), shape.data_offset, shape.granule_bytes()),
             shape,
             mapping: Arc::new(mapping),
             threads: Threads::new(),
@@ -220,6 +221,12 @@ impl Heap {
 
     /// Disconnects, as dropping does; for those who like to see it.
     pub fn disconnect(self) {}
+}
+
+/// Maps the segment for the largest that it may become.
+fn map(object: &Object, shape: &Shape) -> Result<Mapping> {
+    let mapping = Mapping::aligned(object, shape.mapped_bytes(), shape.align_bytes())?;
+    Ok(mapping.with_states(shape.states()))
 }
 
 fn destroy_at(at: &ObjectPath) -> Result<()> {

@@ -23,11 +23,11 @@ use crate::heap::{Handle, Heap};
 use crate::os::Futex;
 use crate::segment::fault::Fault;
 use crate::segment::states::{StateRow, WithStates};
-use crate::segment::words::Row;
+use crate::segment::words::{Row, Words};
 use crate::slab::layout::StateBlock;
 use crate::slab::{
-    ALIGN_BYTES_MAX, Actor, Census, Class, Effort, Object, PeerStanding, Place, Registry, Slabs,
-    Surroundings, UNIT_BYTES, Unit, Worker,
+    self, ALIGN_BYTES_MAX, Actor, Census, Class, Effort, Freed, Object, PeerStanding, Place,
+    Registry, Slabs, Surroundings, UNIT_BYTES, Unit, Worker,
 };
 use crate::units::PeerSlot;
 use crate::{Error, Result};
@@ -66,18 +66,17 @@ impl Request {
 
 impl Heap {
     #[inline]
-    fn records(&self, slabs: &Slabs) -> Records<'_> {
-        Records::new(self.words(), StateRow(self.mapping.bytes(slabs.layout().states())))
+    fn records(&self) -> Records<'_> {
+        Records::new(self.words(), StateRow(self.mapping.states()))
     }
 
     #[inline]
     fn worker<'h>(
         &'h self,
         slabs: &'h Slabs,
-        host: &'h Storage<'h>,
         actor: Actor,
     ) -> Worker<'h, Records<'h>, Storage<'h>> {
-        slabs.worker(self.records(slabs), host, actor)
+        slabs.worker(self.records(), Storage(self), actor)
     }
 
     /// What this thread works with.
@@ -118,17 +117,14 @@ impl Heap {
     #[inline]
     pub(super) fn slab_alloc(&self, slabs: &Slabs, layout: Layout) -> Result<NonNull<u8>> {
         let hand = self.hand(slabs, "allocate")?;
-        let (size_bytes, align_bytes) = (layout.size() as u64, layout.align() as u64);
-        let class = Class::of(size_bytes, align_bytes);
+        let class = Class::of(layout.size() as u64, layout.align() as u64);
         if let Some(class) = class {
-            let storage = Storage(self);
-            let worker = self.worker(slabs, &storage, hand.actor);
-            let placed = worker.alloc_small(&mut hand.cache, class, Effort::Usual, |_, _| {});
-            if let Ok(Some(place)) = placed {
+            let states = StateRow(self.mapping.states());
+            if let Some(place) = hand.cache.alloc(&states, class, |_, _| {}) {
                 return Ok(self.space().at(place.0));
             }
         }
-        self.slab_alloc_slowly(slabs, hand, Request { size_bytes, align_bytes, class })
+        self.slab_alloc_slowly(slabs, hand, layout)
     }
 
     #[cold]
@@ -136,9 +132,11 @@ impl Heap {
         &self,
         slabs: &Slabs,
         hand: &mut Hand,
-        request: Request,
+        layout: Layout,
     ) -> Result<NonNull<u8>> {
-        let Request { size_bytes, align_bytes, .. } = request;
+        let (size_bytes, align_bytes) = (layout.size() as u64, layout.align() as u64);
+        let class = Class::of(size_bytes, align_bytes);
+        let request = Request { size_bytes, align_bytes, class };
         if align_bytes > ALIGN_BYTES_MAX {
             let why = "alignments go up to 2 MiB";
             return Err(Error::InvalidLayout { size_bytes, align_bytes, why });
@@ -175,8 +173,7 @@ impl Heap {
         request: Request,
         effort: Effort,
     ) -> Result<Option<Place>> {
-        let storage = Storage(self);
-        let worker = self.worker(slabs, &storage, hand.actor);
+        let worker = self.worker(slabs, hand.actor);
         let placed = match request.class {
             Some(class) => worker.alloc_small(&mut hand.cache, class, effort, |_, _| {}),
             None => worker.alloc_large(request.size_bytes, request.align_bytes, |_, _| {}),
@@ -189,8 +186,7 @@ impl Heap {
         if let Connection::Peer(membership) = &self.connection {
             membership.sweep(&self.words(), &|slot| self.adopt(slot));
         }
-        let storage = Storage(self);
-        let swept = self.worker(slabs, &storage, actor).sweep();
+        let swept = self.worker(slabs, actor).sweep();
         swept.map_err(|fault| self.explain(fault, 0))
     }
 
@@ -213,8 +209,7 @@ impl Heap {
 
     /// The last that can be done for an object in a heap that may not grow.
     fn place_in_full(&self, slabs: &Slabs, hand: &mut Hand, request: Request) -> Result<Place> {
-        let storage = Storage(self);
-        self.worker(slabs, &storage, hand.actor).let_all_go(&mut hand.cache);
+        self.worker(slabs, hand.actor).let_all_go(&mut hand.cache);
         self.recover_room(slabs, hand.actor)?;
         if let Some(place) = self.try_place(slabs, hand, request, Effort::Thorough)? {
             return Ok(place);
@@ -235,10 +230,25 @@ impl Heap {
     #[inline]
     pub(super) fn slab_free(&self, slabs: &Slabs, object: NonNull<u8>) -> Result<()> {
         let hand = self.hand(slabs, "free")?;
-        let place = self.place_of(object)?;
-        let storage = Storage(self);
-        let freed = self.worker(slabs, &storage, hand.actor).free(&mut hand.cache, place);
-        freed.map_err(|fault| self.explain(fault, object.addr().get()))
+        // An address outside the heap leads to a place that no heap has.
+        let place = Place(self.space().displacement(object));
+        match hand.cache.free(&StateRow(self.mapping.states()), place) {
+            Freed::Done => Ok(()),
+            freed => self.finish_free(slabs, hand, place, freed),
+        }
+    }
+
+    #[inline(never)]
+    fn finish_free(
+        &self,
+        slabs: &Slabs,
+        hand: &mut Hand,
+        place: Place,
+        freed: Freed,
+    ) -> Result<()> {
+        let worker = self.worker(slabs, hand.actor);
+        let finished = worker.finish_free(&mut hand.cache, place, freed);
+        finished.map_err(|fault| self.explain(fault, self.space().at(place.0).addr().get()))
     }
 
     /// The place of an address that may be in object space.
@@ -252,17 +262,13 @@ impl Heap {
     }
 
     /// Whom reading takes for the actor: nothing is written, so no note is needed.
-    pub(super) fn reader<'h>(
-        &'h self,
-        slabs: &'h Slabs,
-        storage: &'h Storage<'h>,
-    ) -> Worker<'h, Records<'h>, Storage<'h>> {
-        self.worker(slabs, storage, Actor::NOBODY)
+    pub(super) fn reader<'h>(&'h self, slabs: &'h Slabs) -> Worker<'h, Records<'h>, Storage<'h>> {
+        self.worker(slabs, Actor::NOBODY)
     }
 
     #[inline]
     fn live_object(&self, slabs: &Slabs, place: Place) -> Result<Object, Fault> {
-        self.reader(slabs, &Storage(self)).live_object(place)
+        self.reader(slabs).live_object(place)
     }
 
     pub(super) fn slab_usable_size(&self, slabs: &Slabs, object: NonNull<u8>) -> Result<usize> {
@@ -281,8 +287,7 @@ impl Heap {
         let place = self.place_of(object)?;
         let explain = |fault| self.explain(fault, object.addr().get());
         let (size_bytes, align_bytes) = (layout.size() as u64, layout.align() as u64);
-        let storage = Storage(self);
-        let worker = self.worker(slabs, &storage, hand.actor);
+        let worker = self.worker(slabs, hand.actor);
         let found = worker.live_object(place).map_err(explain)?;
         let is_aligned = place.0.is_multiple_of(align_bytes);
         match found {
@@ -331,16 +336,14 @@ impl Heap {
         let records = table.of_peer(self.words(), dead, &|count| self.reserve_threads(count))?;
         let notes: Vec<_> = records.flat_map(|record| table.notes(record)).collect();
         let first = notes.first().copied().unwrap_or(Actor::NOBODY.notes);
-        let storage = Storage(self);
-        let worker = self.worker(slabs, &storage, Actor { peer: dead, notes: first });
+        let worker = self.worker(slabs, Actor { peer: dead, notes: first });
         worker.adopt(notes).map_err(|fault| self.explain(fault, 0))
     }
 
     /// Gives back to the system what memory the heap does not use: returns how many bytes.
     pub(super) fn slab_trim(&self, slabs: &Slabs) -> Result<u64> {
         let hand = self.hand(slabs, "trim")?;
-        let storage = Storage(self);
-        let worker = self.worker(slabs, &storage, hand.actor);
+        let worker = self.worker(slabs, hand.actor);
         worker.let_all_go(&mut hand.cache);
         self.recover_room(slabs, hand.actor)?;
         let trimmed = worker.trim().map_err(|fault| self.explain(fault, 0))?;
@@ -351,7 +354,7 @@ impl Heap {
     pub(super) fn census(&self, slabs: &Slabs, flaws_max: usize) -> Census {
         let end = slabs.end(&self.words());
         let end = if Storage(self).ensure_units(end.0).is_ok() { end } else { Unit(0) };
-        slabs.census(&self.records(slabs), &Storage(self), end, flaws_max)
+        slabs.census(&self.records(), &Storage(self), end, flaws_max)
     }
 
     /// The length of object space that this process knows to have records with storage.
@@ -372,7 +375,7 @@ impl Heap {
 }
 
 /// What the engine asks of the process that runs it, answered for a heap.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Storage<'h>(pub(super) &'h Heap);
 
 impl Storage<'_> {
@@ -427,6 +430,17 @@ impl Registry for Storage<'_> {
         } else {
             PeerStanding::Unknown
         }
+    }
+
+    fn noted(&self) -> Vec<Unit> {
+        let (heap, table) = (self.0, self.0.shape.threads);
+        let used = table.used(&heap.words());
+        if !heap.is_read_only() && heap.reserve_threads(used).is_err() {
+            return vec![];
+        }
+        let records = (0..u64::from(used)).filter_map(|number| table.record(number));
+        let notes = records.flat_map(|record| table.notes(record));
+        notes.filter_map(|note| slab::noted_slab(heap.words().load(note))).collect()
     }
 
     fn ensure_states(&self, block: StateBlock) -> Result<(), Fault> {

@@ -183,6 +183,14 @@ impl Shape {
         }
     }
 
+    /// Which bytes of the segment are states of objects.
+    pub(super) fn states(&self) -> Range<u64> {
+        match &self.engine {
+            Engine::FirstFit { .. } => 0..0,
+            Engine::Slabs(slabs) => slabs.layout().states(),
+        }
+    }
+
     /// How many blocks of states there are, which get storage one by one.
     pub(super) fn state_block_count(&self) -> u64 {
         match &self.engine {

@@ -20,8 +20,12 @@ pub(super) struct Space {
     granule_bytes: u64,
 }
 
+// SAFETY: an address by itself; using it is argued where it is used.
+unsafe impl Send for Space {}
+// SAFETY: as above.
+unsafe impl Sync for Space {}
+
 impl Space {
-    #[inline]
     pub(super) fn new(segment: NonNull<u8>, data_offset: Offset, granule_bytes: u64) -> Self {
         Self { base: displaced(segment, data_offset.0), granule_bytes }
     }
@@ -48,6 +52,12 @@ impl Space {
     pub(super) fn offset_of(&self, address: NonNull<u8>) -> Option<u64> {
         let bytes = address.addr().get().checked_sub(self.base.addr().get())?;
         Some(bytes as u64)
+    }
+
+    /// As [`offset_of`](Self::offset_of), and a number that no heap has for what lies before it.
+    #[inline]
+    pub(super) fn displacement(&self, address: NonNull<u8>) -> u64 {
+        address.addr().get().wrapping_sub(self.base.addr().get()) as u64
     }
 
     /// Fills `bytes` bytes from `object` on with zeros.

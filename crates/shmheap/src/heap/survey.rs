@@ -2,7 +2,6 @@
 
 use crate::heap::connection::Connection;
 use crate::heap::inspect::AUDIT_TRIES;
-use crate::heap::scalable::Storage;
 use crate::heap::{Block, ClassStats, Finding, Heap, OwnerStats, Report, Stats};
 use crate::slab::{self, Census, Place, Slabs, UNIT_BYTES};
 
@@ -57,8 +56,7 @@ impl Heap {
 
     /// The first block from `from` on, and where the next one starts.
     pub(super) fn slab_block(&self, slabs: &Slabs, from: Place) -> Option<(Block, Place)> {
-        let storage = Storage(self);
-        let found = self.reader(slabs, &storage).block_from(from)?;
+        let found = self.reader(slabs).block_from(from)?;
         let slab::Block { place, bytes, generation, live, next } = found;
         Some((Block { handle: self.handle_at(place, generation), bytes, live }, next))
     }

@@ -73,11 +73,10 @@ impl Hand {
     fn end(&mut self) {
         let Some(way_back) = self.way_back.take() else { return };
         let WayBack { slabs, mapping, table, record, .. } = way_back;
-        let states = slabs.layout().states();
-        let words = Row::new(mapping.words(states.start / 8), Futex);
-        let records = Records::new(words, StateRow(mapping.bytes(states)));
+        let words = Row::new(mapping.words(slabs.layout().states().start / 8), Futex);
+        let records = Records::new(words, StateRow(mapping.states()));
         // The records of its own slabs have storage, or it would not have them.
-        slabs.worker(records, &super::scalable::Ensured, self.actor).let_all_go(&mut self.cache);
+        slabs.worker(records, super::scalable::Ensured, self.actor).let_all_go(&mut self.cache);
         table.release(&words, record);
     }
 }

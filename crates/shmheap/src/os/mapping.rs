@@ -28,6 +28,8 @@ use crate::{Error, Result};
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     len_bytes: usize,
+    /// The bytes that are states of objects, reached one by one: a part of the mapping.
+    states: (NonNull<u8>, usize),
 }
 
 // SAFETY: a mapping belongs to the process, not to a thread, and unmapping works from any. The
@@ -66,7 +68,17 @@ impl Mapping {
         let base = NonNull::new(mapped.map_err(failed)?.cast());
         let base = base.ok_or_else(|| failed(Errno::FAULT))?;
         room.give_up(len);
-        Ok(Self { base, len_bytes: len })
+        Ok(Self { base, len_bytes: len, states: (base, 0) })
+    }
+
+    /// The same mapping, a range of whose bytes are states; cut where the mapping ends.
+    pub(crate) fn with_states(mut self, range: Range<u64>) -> Self {
+        let end = range.end.min(self.len_bytes());
+        let start = range.start.min(end);
+        // SAFETY: `start` is at most the length of the mapping.
+        let first = unsafe { self.base.add(start as usize) };
+        self.states = (first, (end - start) as usize);
+        self
     }
 
     /// Where the object starts in this process.
@@ -92,18 +104,13 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast(), count) }
     }
 
-    /// The bytes of a range, cut where the mapping ends; as for [`words`](Self::words). The caller
-    /// reaches no byte of them as a part of a word as well.
+    /// The states of objects; as for [`words`](Self::words). The caller reaches no byte of them as
+    /// a part of a word as well.
     #[inline]
-    pub(crate) fn bytes(&self, range: Range<u64>) -> &[AtomicU8] {
-        let end = range.end.min(self.len_bytes());
-        let start = range.start.min(end);
-        // SAFETY: the range is mapped as long as `self` lives; bytes have no alignment and may have
-        // any bits. Other processes change them, as `AtomicU8` allows.
-        unsafe {
-            let first = self.base.as_ptr().add(start as usize);
-            std::slice::from_raw_parts(first.cast(), (end - start) as usize)
-        }
+    pub(crate) fn states(&self) -> &[AtomicU8] {
+        // SAFETY: the range lies in the mapping, which stands as long as `self` lives; bytes have no
+        // alignment and may have any bits. Other processes change them, as `AtomicU8` allows.
+        unsafe { std::slice::from_raw_parts(self.states.0.as_ptr().cast(), self.states.1) }
     }
 }
 

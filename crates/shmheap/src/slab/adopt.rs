@@ -86,7 +86,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         let units = match self.load(head).get() {
             Some(Use::Large { units } | Use::Freeing { units, .. }) => units,
             Some(Use::Slab { class, .. }) => {
-                Class::from_number(class).map_or(0, |class| class.geometry().units)
+                Class::from_number(class).map_or(0, |class| class.units())
             }
             // Another's claim of the same head will never reach a unit that is not free; a claim
             // of the dead itself came before the unit in this walk, and is gone.

@@ -22,9 +22,9 @@ use crate::segment::states::{State, States};
 use crate::segment::words::Words;
 
 /// An eighth of a slab's objects are enough to open it again.
-const ENOUGH_SHARE: u64 = 8;
+const ENOUGH_SHARE: u32 = 8;
 /// Less than this share, and the next slab is a new one: others' slabs are not worth the search.
-const POOR_SHARE: u64 = 32;
+const POOR_SHARE: u32 = 32;
 /// How many slabs of others a usual search looks at.
 const LOOKS_MAX: u32 = 256;
 /// A thread may have one resting slab of a class for so many units of the heap.
@@ -34,7 +34,6 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     /// Allocates an object of the class; `None` if there is no room without growth.
     ///
     /// `announce` is called with the object and its state before it lives.
-    #[inline]
     pub(crate) fn alloc_small(
         &self,
         cache: &mut Cache,
@@ -43,25 +42,13 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         announce: impl Fn(Place, State),
     ) -> Result<Option<Place>, Fault> {
         loop {
-            let open = cache.open(class);
-            if open.free == 0 {
-                if cache.draw(class) || self.next_slab(cache, class, effort)? {
-                    continue;
-                }
+            if let Some(place) = cache.alloc(&self.words, class, &announce) {
+                return Ok(Some(place));
+            }
+            let has_more = cache.open_slab(class).free_count > 0;
+            if !has_more && !self.next_slab(cache, class, effort)? {
                 return Ok(None);
             }
-            let bit = u64::from(open.free.trailing_zeros());
-            open.free &= open.free - 1;
-            let at = open.states + bit;
-            let place = Place(open.first.0 + bit * open.object_bytes);
-            let state = self.words.load_state(at);
-            if state.is_live() {
-                // A broken process has written there: the object is not ours to give.
-                continue;
-            }
-            announce(place, state);
-            self.words.store_state(at, state.next());
-            return Ok(Some(place));
         }
     }
 
@@ -73,13 +60,12 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     }
 
     /// Opens another slab of the class; whether there was one.
-    #[cold]
     fn next_slab(&self, cache: &mut Cache, class: Class, effort: Effort) -> Result<bool, Fault> {
         let enough = class.geometry().capacity.div_ceil(ENOUGH_SHARE);
         self.catch_up(cache);
         if let Some(used_up) = cache.close(class) {
-            if self.scan(cache, used_up) >= enough {
-                cache.open_slab(class, used_up);
+            if cache.slab(used_up).scan(&self.words) >= enough {
+                cache.set_open(class, used_up);
                 return Ok(true);
             }
             self.rest(cache, class, used_up);
@@ -92,7 +78,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
             return Ok(true);
         }
         if let Some(number) = self.make_slab(cache, class)? {
-            cache.open_slab(class, number);
+            cache.set_open(class, number);
             return Ok(true);
         }
         // No unit is free. What was too little above is better than nothing.
@@ -100,28 +86,23 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
             || (is_poor && self.claim_shared(cache, class, effort)?))
     }
 
-    /// Looks at the states of a slab none of whose objects are drawn; tells how many are free.
-    pub(super) fn scan(&self, cache: &mut Cache, number: SlabNumber) -> u64 {
-        cache.slab(number).map_or(0, |owned| owned.scan(&self.words))
-    }
-
     /// Opens a resting slab that has enough free objects, by what the thread knows or, for the one
     /// that others have had the most time to free in, by its states.
-    fn open_resting(&self, cache: &mut Cache, class: Class, enough: u64) -> bool {
+    fn open_resting(&self, cache: &mut Cache, class: Class, enough: u32) -> bool {
         let found = cache.best_resting(class, enough).or_else(|| {
             let oldest = cache.oldest_resting(class)?;
-            (self.scan(cache, oldest) >= enough).then_some(oldest)
+            (cache.slab(oldest).scan(&self.words) >= enough).then_some(oldest)
         });
         if let Some(number) = found {
             cache.rouse(class, number);
-            cache.open_slab(class, number);
+            cache.set_open(class, number);
         }
         found.is_some()
     }
 
     /// Lets a used-up slab rest; the oldest resting one makes room for it.
     fn rest(&self, cache: &mut Cache, class: Class, number: SlabNumber) {
-        let share = self.end().0 / UNITS_PER_RESTING / class.geometry().units;
+        let share = self.end().0 / UNITS_PER_RESTING / class.units();
         let limit = usize::try_from(share).unwrap_or(RESTING_MAX);
         if let Some(oldest) = cache.rest(class, number, limit) {
             self.let_go(cache, oldest);
@@ -130,9 +111,8 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
 
     /// Gives a slab to nobody, or its units back if nothing in it lives.
     pub(super) fn let_go(&self, cache: &mut Cache, number: SlabNumber) {
-        if let Some(owned) = cache.remove(number) {
-            self.let_go_of(owned.unit, owned.class, owned.is_all_free());
-        }
+        let (unit, class, is_all_free) = cache.remove(number);
+        self.let_go_of(unit, class, is_all_free);
     }
 
     pub(super) fn let_go_of(&self, unit: Unit, class: Class, is_all_free: bool) {
@@ -173,7 +153,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
 
     /// Gives the units of a slab back, none of whose objects lives.
     pub(super) fn retire(&self, unit: Unit, class: Class) {
-        let (word, units) = (self.load(unit), class.geometry().units);
+        let (word, units) = (self.load(unit), class.units());
         let freeing = word.with(Use::Freeing { peer: self.actor.peer, units });
         if word.get() == Some(self.own(class)) && self.exchange(unit, word, freeing) {
             self.dismantle(unit, units);
@@ -231,7 +211,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
             return Ok(false);
         }
         let number = cache.add(owned);
-        cache.open_slab(class, number);
+        cache.set_open(class, number);
         let open = cache.open(class);
         open.is_poor = free_count < geometry.capacity / POOR_SHARE;
         open.cursor = unit + 1;
@@ -250,7 +230,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     /// A new slab in the lowest free units.
     fn make_slab(&self, cache: &mut Cache, class: Class) -> Result<Option<SlabNumber>, Fault> {
         let geometry = class.geometry();
-        let Some(claimed) = self.claim_run(geometry.units, 1)? else { return Ok(None) };
+        let Some(claimed) = self.claim_run(class.units(), 1)? else { return Ok(None) };
         let unit = claimed.start;
         if let Err(fault) =
             self.surroundings.ensure_states(self.engine.layout.block(geometry, unit))

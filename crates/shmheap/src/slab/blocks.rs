@@ -57,19 +57,19 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         class: Class,
         at: Place,
     ) -> Result<Block, Place> {
-        let (geometry, start) = (class.geometry(), unit.start());
-        let index = at.0.saturating_sub(start.0).div_ceil(geometry.object_bytes);
-        let slab_end = (unit + geometry.units).start();
-        if index >= geometry.capacity {
+        let start = unit.start();
+        let index = at.0.saturating_sub(start.0).div_ceil(class.object_bytes());
+        let slab_end = (unit + class.units()).start();
+        if index >= class.capacity() {
             return Err(slab_end);
         }
         let state = match self.state_of(unit, class, index) {
             Ok(state_at) => self.words.load_state(state_at),
             Err(_) => return Err(slab_end),
         };
-        let place = Place(start.0 + index * geometry.object_bytes);
-        let is_last = index + 1 == geometry.capacity;
-        let bytes = geometry.object_bytes;
+        let place = Place(start.0 + index * class.object_bytes());
+        let is_last = index + 1 == class.capacity();
+        let bytes = class.object_bytes();
         let next = if is_last { slab_end } else { Place(place.0 + bytes) };
         let generation = small_generation(word, state);
         Ok(Block { place, bytes, generation, live: state.is_live(), next })

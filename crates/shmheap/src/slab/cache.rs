@@ -1,12 +1,14 @@
 //! What a thread has in hand: its slabs, and which of their objects it may give out.
 //!
 //! ```text
-//!   Open, one for each class                Owned, one for each slab of the thread
-//!   +------------------------+             +------------------------------------------+
-//!   | free objects: one word |<- a word --<| free objects: up to 64 words, and a      |
-//!   | of bits of one slab    |  at a time  | summary of them         free <- put      |
-//!   +------------------------+             +------------------------------------------+
-//!      alloc: lowest bit                      free: set a bit
+//!   open, for each class        Owned, for each slab of the thread
+//!   +-----------------+         +-----------------------------------------+
+//!   | number of a slab|-------->| summary: which words have a bit         |
+//!   +-----------------+         | free: a bit for each object, 64 a word  |
+//!   of_unit, for each unit      |   alloc: the lowest bit, cleared        |
+//!   +-----------------+         |   free:  the object's bit, set          |
+//!   | number of a slab|-------->|                                         |
+//!   +-----------------+         +-----------------------------------------+
 //! ```
 //!
 //! All of it is private memory of one thread of one process, which nobody else can damage. It says
@@ -14,12 +16,14 @@
 //! belongs to a slab whose unit's word names this process. When the process dies it is simply gone.
 //!
 //! A thread has one slab *open* for each class, and a few *resting* ones, whose free objects are
-//! too few to open them yet.
+//! too few to open them yet. Slab number 0 is none: it has no free object and no unit.
 
-use super::free::PENDING_MAX;
 use super::class::{CAPACITY_MAX, CLASS_COUNT, Class, Geometry};
+use super::free::PENDING_MAX;
 use super::unit::{Place, Unit};
-use crate::segment::states::{STATES_PER_LINE, StateIndex, States};
+use crate::error::NotLive;
+use crate::segment::states::{STATES_PER_LINE, State, StateIndex, States};
+use crate::units::LINE_BYTES;
 
 /// Words of free bits that the smallest class needs.
 const FREE_WORDS: usize = (CAPACITY_MAX / STATES_PER_LINE) as usize;
@@ -30,35 +34,33 @@ const OPEN_COUNT: usize = CLASS_COUNT.next_power_of_two();
 
 /// The number of an owned slab in its thread's cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SlabNumber(u32);
+pub(crate) struct SlabNumber(u32);
 
-/// A slab of this thread.
+/// The number of the slab that there is none of.
+const NONE: SlabNumber = SlabNumber(0);
+
+/// A slab of this thread: what every operation needs in the first cache line, and the bit that it
+/// changes in another.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Owned {
-    pub(super) unit: Unit,
-    pub(super) class: Class,
-    pub(super) geometry: Geometry,
+    start: Place,
     /// The first object's state.
-    pub(super) row: StateIndex,
-    /// Free objects, those in the class's `Open` not among them.
-    pub(super) free_count: u64,
+    row: StateIndex,
+    geometry: Geometry,
     /// Bit w: word w of `free` is not 0.
     summary: u64,
+    pub(super) free_count: u32,
+    class: Class,
     free: [u64; FREE_WORDS],
 }
 
-/// Free objects of the open slab: those of one word of its states.
+const _: () = assert!(std::mem::offset_of!(Owned, free) <= LINE_BYTES as usize);
+
+/// Where the next objects of a class come from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Open {
-    /// Bit i: object i of the word is free.
-    pub(super) free: u64,
-    /// The word's first object.
-    pub(super) first: Place,
-    /// The word's first state.
-    pub(super) states: StateIndex,
-    pub(super) object_bytes: u64,
-    /// The slab, unless there is none.
-    pub(super) slab: Option<SlabNumber>,
+    number: SlabNumber,
     /// Whether the last slab of others had next to nothing free, so that a new one is better.
     pub(super) is_poor: bool,
     /// Where the last slab of others was found.
@@ -76,6 +78,19 @@ impl Resting {
     fn slabs(&self) -> &[SlabNumber] {
         &self.numbers[..self.count]
     }
+}
+
+/// What became of an object to be freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freed {
+    /// It is in hand again.
+    Done,
+    /// It is, and nothing in its slab lives any more.
+    AllFree(SlabNumber),
+    /// It does not lie in a slab of this thread.
+    Elsewhere,
+    /// It is no live object.
+    NotLive(NotLive),
 }
 
 /// Slabs that the thread has freed in, and has still to look whose they are.
@@ -137,22 +152,22 @@ pub(crate) struct Cache {
     pending: Pending,
     open: [Open; OPEN_COUNT],
     resting: [Resting; CLASS_COUNT],
-    slabs: Vec<Option<Box<Owned>>>,
+    slabs: Vec<Box<Owned>>,
     vacant: Vec<SlabNumber>,
-    /// For each unit the number of the slab in it plus one, 0 if it is none of this thread's.
-    of_unit: Vec<u32>,
+    /// For each unit the number of this thread's slab in it.
+    of_unit: Vec<SlabNumber>,
 }
 
 impl Owned {
     /// A slab with nothing known to be free: [`scan`](Self::scan) finds out.
     pub(super) fn new(unit: Unit, class: Class, row: StateIndex) -> Self {
-        let geometry = *class.geometry();
-        Self { unit, class, geometry, row, free_count: 0, summary: 0, free: [0; FREE_WORDS] }
+        let (start, geometry) = (unit.start(), *class.geometry());
+        Self { start, row, geometry, summary: 0, free_count: 0, class, free: [0; FREE_WORDS] }
     }
 
     /// Adds a free object; tells how many there are.
     #[inline]
-    pub(super) fn put(&mut self, index: u64) -> u64 {
+    pub(super) fn put(&mut self, index: u64) -> u32 {
         let word = (index / STATES_PER_LINE) as usize % FREE_WORDS;
         self.free[word] |= 1 << (index % STATES_PER_LINE);
         self.summary |= 1 << word;
@@ -160,34 +175,40 @@ impl Owned {
         self.free_count
     }
 
-    /// Takes a word of free objects out, the one of the lowest address; its number and its bits.
+    /// Takes the free object of the lowest address out.
     #[inline]
-    fn take_word(&mut self) -> Option<(u64, u64)> {
+    pub(super) fn take(&mut self) -> Option<u64> {
         if self.summary == 0 {
             return None;
         }
         let word = self.summary.trailing_zeros() as usize;
-        self.summary &= self.summary - 1;
-        let bits = std::mem::take(&mut self.free[word]);
-        self.free_count -= u64::from(bits.count_ones());
-        Some((word as u64, bits))
+        let bits = self.free[word];
+        let rest = bits & bits.wrapping_sub(1);
+        self.free[word] = rest;
+        // No branch: whether others are left in the word is as good as random.
+        self.summary &= !(u64::from(rest == 0) << word);
+        self.free_count -= 1;
+        Some(word as u64 * STATES_PER_LINE + u64::from(bits.trailing_zeros()))
     }
 
     /// Looks at all states anew, which others may have freed; tells how many objects are free.
-    ///
-    /// None of the slab's objects may be in an `Open`, or it would be there twice.
-    pub(super) fn scan(&mut self, states: &impl States) -> u64 {
+    pub(super) fn scan(&mut self, states: &impl States) -> u32 {
         (self.summary, self.free_count) = (0, 0);
-        let lines = self.geometry.capacity.div_ceil(STATES_PER_LINE);
+        let capacity = u64::from(self.geometry.capacity);
+        let lines = capacity.div_ceil(STATES_PER_LINE);
         for (word, line) in self.free.iter_mut().zip(0..lines) {
-            let used = (self.geometry.capacity - line * STATES_PER_LINE).min(STATES_PER_LINE);
+            let used = (capacity - line * STATES_PER_LINE).min(STATES_PER_LINE);
             let mask = u64::MAX >> (STATES_PER_LINE - used);
             let bits = states.free_states(self.row + line * STATES_PER_LINE) & mask;
             *word = bits;
             self.summary |= u64::from(bits != 0) << line;
-            self.free_count += u64::from(bits.count_ones());
+            self.free_count += bits.count_ones();
         }
         self.free_count
+    }
+
+    pub(super) fn class(&self) -> Class {
+        self.class
     }
 
     pub(super) fn is_all_free(&self) -> bool {
@@ -198,24 +219,61 @@ impl Owned {
 impl Cache {
     /// A cache of nothing.
     pub(crate) fn new() -> Self {
-        let open = Open {
-            free: 0,
-            first: Place(0),
-            states: StateIndex(0),
-            object_bytes: 0,
-            slab: None,
-            is_poor: false,
-            cursor: Unit(0),
-        };
-        let resting = Resting { numbers: [SlabNumber(0); RESTING_MAX], count: 0 };
+        let open = Open { number: NONE, is_poor: false, cursor: Unit(0) };
+        let resting = Resting { numbers: [NONE; RESTING_MAX], count: 0 };
         Self {
             pending: Pending::NONE,
             open: [open; OPEN_COUNT],
             resting: [resting; CLASS_COUNT],
-            slabs: vec![],
+            slabs: vec![no_slab()],
             vacant: vec![],
             of_unit: vec![],
         }
+    }
+
+    /// Gives out the lowest free object of the class's open slab. `None` if it has none, or a
+    /// broken process has written there; the caller sees to more.
+    ///
+    /// `announce` is called with the object and its state before it lives.
+    #[inline]
+    pub(crate) fn alloc(
+        &mut self,
+        states: &impl States,
+        class: Class,
+        announce: impl Fn(Place, State),
+    ) -> Option<Place> {
+        let owned = self.open_slab(class);
+        let index = owned.take()?;
+        let at = owned.row + index;
+        let state = states.load_state(at);
+        if state.is_live() {
+            return None;
+        }
+        let place = Place(owned.start.0 + index * u64::from(owned.geometry.object_bytes));
+        announce(place, state);
+        states.store_state(at, state.next());
+        Some(place)
+    }
+
+    /// Frees an object of one of the thread's slabs.
+    #[inline]
+    pub(crate) fn free(&mut self, states: &impl States, place: Place) -> Freed {
+        let Some(number) = self.number_of(Unit::of(place)) else { return Freed::Elsewhere };
+        let owned = self.slab(number);
+        let within = place.0.wrapping_sub(owned.start.0);
+        let Some(index) = owned.geometry.index_of(within) else {
+            return Freed::NotLive(NotLive::NoObject);
+        };
+        let at = owned.row + index;
+        let state = states.load_state(at);
+        if !state.is_live() {
+            return Freed::NotLive(NotLive::Freed);
+        }
+        states.store_state(at, state.next());
+        if owned.put(index) == owned.geometry.capacity {
+            return Freed::AllFree(number);
+        }
+        Freed::Done
     }
 
     #[inline]
@@ -228,76 +286,72 @@ impl Cache {
         &mut self.open[class.number() % OPEN_COUNT]
     }
 
+    /// The slab that objects of the class come from; one without free objects if none is open.
+    #[inline]
+    pub(super) fn open_slab(&mut self, class: Class) -> &mut Owned {
+        let number = self.open(class).number;
+        self.slab(number)
+    }
+
     /// The slab of this thread that a unit belongs to.
     #[inline]
     pub(super) fn number_of(&self, unit: Unit) -> Option<SlabNumber> {
-        let number = *self.of_unit.get(usize::try_from(unit.0).ok()?)?;
-        number.checked_sub(1).map(SlabNumber)
+        let number = *self.of_unit.get(unit.0 as usize)?;
+        (number != NONE).then_some(number)
     }
 
+    /// The slab of that number; numbers are only ever handed out by this cache.
     #[inline]
-    pub(super) fn slab(&mut self, number: SlabNumber) -> Option<&mut Owned> {
-        self.slabs.get_mut(number.0 as usize)?.as_deref_mut()
+    pub(super) fn slab(&mut self, number: SlabNumber) -> &mut Owned {
+        &mut self.slabs[number.0 as usize]
     }
 
     /// Takes a slab in hand.
     pub(super) fn add(&mut self, owned: Owned) -> SlabNumber {
-        let number = self.vacant.pop().unwrap_or_else(|| {
-            self.slabs.push(None);
-            SlabNumber(self.slabs.len() as u32 - 1)
-        });
-        let (first, units) = (owned.unit.0 as usize, owned.geometry.units as usize);
+        let (first, units) = (Unit::of(owned.start).0 as usize, owned.geometry.units as usize);
+        let number = match self.vacant.pop() {
+            Some(number) => {
+                *self.slab(number) = owned;
+                number
+            }
+            None => {
+                self.slabs.push(Box::new(owned));
+                SlabNumber(self.slabs.len() as u32 - 1)
+            }
+        };
         if self.of_unit.len() < first + units {
-            self.of_unit.resize((first + units).next_power_of_two(), 0);
+            self.of_unit.resize((first + units).next_power_of_two(), NONE);
         }
-        self.of_unit[first..first + units].fill(number.0 + 1);
-        self.slabs[number.0 as usize] = Some(Box::new(owned));
+        self.of_unit[first..first + units].fill(number);
         number
     }
 
-    /// Lets a slab go; it must be neither open nor resting.
-    pub(super) fn remove(&mut self, number: SlabNumber) -> Option<Box<Owned>> {
-        let owned = self.slabs.get_mut(number.0 as usize)?.take()?;
-        let (first, units) = (owned.unit.0 as usize, owned.geometry.units as usize);
-        self.of_unit[first..first + units].fill(0);
+    /// Lets a slab go; it must be neither open nor resting. Tells what it was, and whether nothing
+    /// in it lives.
+    pub(super) fn remove(&mut self, number: SlabNumber) -> (Unit, Class, bool) {
+        let owned = self.slab(number);
+        let (unit, class) = (Unit::of(owned.start), owned.class);
+        let is_all_free = owned.is_all_free();
+        let units = owned.geometry.units as usize;
+        (owned.summary, owned.free_count) = (0, 0);
+        self.of_unit[unit.0 as usize..][..units].fill(NONE);
         self.vacant.push(number);
-        Some(owned)
-    }
-
-    /// Moves the next free objects of the class's slab into its `Open`; whether there were any.
-    #[inline]
-    pub(super) fn draw(&mut self, class: Class) -> bool {
-        let Some(number) = self.open(class).slab else { return false };
-        let Some(owned) = self.slab(number) else { return false };
-        let Some((word, bits)) = owned.take_word() else { return false };
-        let first = word * STATES_PER_LINE;
-        let object_bytes = owned.geometry.object_bytes;
-        let (start, states) = (owned.unit.start(), owned.row + first);
-        let open = self.open(class);
-        open.free = bits;
-        open.first = Place(start.0 + first * object_bytes);
-        open.states = states;
-        open.object_bytes = object_bytes;
-        true
+        (unit, class, is_all_free)
     }
 
     /// Opens a slab of the class; none is open.
-    pub(super) fn open_slab(&mut self, class: Class, number: SlabNumber) {
-        let open = self.open(class);
-        (open.slab, open.free) = (Some(number), 0);
+    pub(super) fn set_open(&mut self, class: Class, number: SlabNumber) {
+        self.open(class).number = number;
     }
 
-    /// The class's slab is open no more. What was drawn of it goes back to it.
+    pub(super) fn is_open(&mut self, class: Class, number: SlabNumber) -> bool {
+        self.open(class).number == number
+    }
+
+    /// The class's slab is open no more.
     pub(super) fn close(&mut self, class: Class) -> Option<SlabNumber> {
-        let open = self.open(class);
-        let (number, mut free) = (open.slab.take()?, std::mem::take(&mut open.free));
-        let (states, cursor) = (open.states, self.slab(number)?);
-        let first = states.0.wrapping_sub(cursor.row.0);
-        while free != 0 {
-            cursor.put(first.wrapping_add(u64::from(free.trailing_zeros())));
-            free &= free - 1;
-        }
-        Some(number)
+        let number = std::mem::replace(&mut self.open(class).number, NONE);
+        (number != NONE).then_some(number)
     }
 
     /// Lets a slab rest. If there are `limit` resting ones already, the oldest is returned.
@@ -331,10 +385,10 @@ impl Cache {
     }
 
     /// The resting slab with the most free objects, if it has at least `enough`.
-    pub(super) fn best_resting(&mut self, class: Class, enough: u64) -> Option<SlabNumber> {
+    pub(super) fn best_resting(&mut self, class: Class, enough: u32) -> Option<SlabNumber> {
         let resting = self.resting[class.number()];
         let counted = resting.slabs().iter().filter_map(|&number| {
-            let free_count = self.slab(number)?.free_count;
+            let free_count = self.slab(number).free_count;
             (free_count >= enough).then_some((free_count, number))
         });
         counted.max_by_key(|&(free_count, _)| free_count).map(|(_, number)| number)
@@ -345,15 +399,19 @@ impl Cache {
     }
 
     /// Every slab in hand, none of them open or resting any more.
-    pub(super) fn drain(&mut self) -> Vec<Box<Owned>> {
+    pub(super) fn close_all(&mut self) -> Vec<SlabNumber> {
         for open in &mut self.open {
-            (open.slab, open.free) = (None, 0);
+            open.number = NONE;
         }
         for resting in &mut self.resting {
             resting.count = 0;
         }
-        self.vacant.clear();
-        self.of_unit.clear();
-        std::mem::take(&mut self.slabs).into_iter().flatten().collect()
+        let all = (1..self.slabs.len() as u32).map(SlabNumber);
+        all.filter(|number| !self.vacant.contains(number)).collect()
     }
+}
+
+/// What stands for no slab.
+fn no_slab() -> Box<Owned> {
+    Box::new(Owned::new(Unit(0), Class::SMALLEST, StateIndex(u64::MAX)))
 }

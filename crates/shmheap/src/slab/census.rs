@@ -11,7 +11,7 @@
 //! | `run` | every unit of a run is at its distance from the head, and belongs to one run |
 //! | `owner` | a unit under change, or a slab's owner, is a peer that is joined |
 //! | `beyond` | no state behind the last object of a slab says live |
-//! | `hint` | a free unit, and a slab that is nobody's with a free object, are hinted at |
+//! | `hint` | a free unit is hinted at; a slab that is nobody's with a free object is, or is noted |
 
 use std::collections::BTreeSet;
 
@@ -76,6 +76,8 @@ pub(crate) struct Census {
     pub(crate) state_bytes: u64,
     /// A peer that is not alive has units.
     pub(crate) is_recovery_pending: bool,
+    /// Slabs that threads have noted to look at, before anything else was looked at here.
+    noted: Vec<Unit>,
     pub(crate) flaws: Vec<Flaw>,
     pub(crate) more_flaws: bool,
     flaws_max: usize,
@@ -127,6 +129,9 @@ pub(crate) trait Registry {
     /// Whether the peer is joined, and whether it lives.
     fn peer(&self, peer: PeerSlot) -> PeerStanding;
 
+    /// Slabs that threads have noted to look at.
+    fn noted(&self) -> Vec<Unit>;
+
     /// As [`Surroundings::ensure_states`](super::Surroundings::ensure_states), without the right to
     /// reserve anything, perhaps.
     fn ensure_states(&self, block: StateBlock) -> Result<(), Fault>;
@@ -162,6 +167,7 @@ impl Slabs {
             longest_free_units: 0,
             state_bytes: 0,
             is_recovery_pending: false,
+            noted: registry.noted(),
             flaws: vec![],
             more_flaws: false,
             flaws_max,
@@ -228,7 +234,7 @@ impl Slabs {
                     return 1;
                 };
                 self.census_slab(words, registry, unit, owner, class, census);
-                self.census_rest(words, unit, class.geometry().units, end, census)
+                self.census_rest(words, unit, class.units(), end, census)
             }
             Use::Large { units } => {
                 census.large_objects += 1;
@@ -315,13 +321,15 @@ impl Slabs {
             let detail = format!("{beyond} live states behind the slab at unit {}", unit.0);
             census.flaw("beyond", at, detail);
         }
-        let free = geometry.capacity - live;
+        let free = class.capacity() - live;
         let of_class = &mut census.classes[class.number()];
         of_class.live += live;
         let Some(owner) = owner else {
             of_class.shared_slabs += 1;
             of_class.free_shared += free;
-            if free > 0 && !self.hints.is_set(words, Hint::Shared, unit) {
+            let is_hinted_at =
+                self.hints.is_set(words, Hint::Shared, unit) || census.noted.contains(&unit);
+            if free > 0 && !is_hinted_at {
                 let detail =
                     format!("the slab at unit {} has {free} free objects, no hint", unit.0);
                 census.flaw("hint", at, detail);
@@ -350,8 +358,8 @@ impl Slabs {
         let geometry = class.geometry();
         let row = self.layout.row(geometry, unit);
         let (mut live, mut beyond) = (0, 0);
-        for first in (0..geometry.capacity).step_by(STATES_PER_LINE as usize) {
-            let used = (geometry.capacity - first).min(STATES_PER_LINE);
+        for first in (0..class.capacity()).step_by(STATES_PER_LINE as usize) {
+            let used = (class.capacity() - first).min(STATES_PER_LINE);
             let mask = u64::MAX >> (STATES_PER_LINE - used);
             let bits = !words.free_states(row + first);
             live += u64::from((bits & mask).count_ones());

@@ -44,19 +44,19 @@ pub(crate) struct Class(u8);
 /// Facts of one class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Geometry {
-    /// Bytes of an object.
-    pub(crate) object_bytes: u64,
-    /// Units of a slab.
-    pub(crate) units: u64,
-    /// Objects of a slab.
-    pub(crate) capacity: u64,
-    /// Which rows hold the states: those with room for `1024 << kind` objects.
-    pub(crate) kind: usize,
     reciprocal: u64,
+    /// Bytes of an object.
+    pub(crate) object_bytes: u32,
+    /// Objects of a slab.
+    pub(crate) capacity: u32,
+    /// Units of a slab.
+    pub(crate) units: u16,
+    /// Which rows hold the states: those with room for `1024 << kind` objects.
+    pub(crate) kind: u8,
 }
 
 impl Geometry {
-    const NONE: Self = Self { object_bytes: 0, units: 0, capacity: 0, kind: 0, reciprocal: 0 };
+    const NONE: Self = Self { reciprocal: 0, object_bytes: 0, capacity: 0, units: 0, kind: 0 };
 
     const fn of(object_bytes: u64) -> Self {
         let mut units = object_bytes.div_ceil(UNIT_BYTES);
@@ -69,19 +69,26 @@ impl Geometry {
             kind += 1;
         }
         let reciprocal = (1_u64 << RECIPROCAL_SHIFT).div_ceil(object_bytes);
-        Self { object_bytes, units, capacity, kind, reciprocal }
+        Self {
+            reciprocal,
+            object_bytes: object_bytes as u32,
+            capacity: capacity as u32,
+            units: units as u16,
+            kind,
+        }
     }
 
     /// Which object of a slab starts `within_bytes` behind the slab's start, if one does.
     #[inline]
     pub(crate) fn index_of(&self, within_bytes: u64) -> Option<u64> {
         let index = within_bytes.wrapping_mul(self.reciprocal) >> RECIPROCAL_SHIFT;
-        (index * self.object_bytes == within_bytes && index < self.capacity).then_some(index)
+        let starts = index * self.object_bytes as u64 == within_bytes;
+        (starts && index < self.capacity as u64).then_some(index)
     }
 
     /// Bytes of a slab that no object uses.
     pub(crate) const fn tail_bytes(&self) -> u64 {
-        self.units * UNIT_BYTES - self.capacity * self.object_bytes
+        self.units as u64 * UNIT_BYTES - self.capacity as u64 * self.object_bytes as u64
     }
 }
 
@@ -116,8 +123,8 @@ const _: () = {
     let mut number = 0;
     while number < CLASS_COUNT {
         let geometry = Geometry::of(bytes_of(number));
-        assert!(geometry.units * UNIT_BYTES <= SLAB_BYTES_MAX);
-        assert!(geometry.kind < KIND_COUNT && geometry.capacity <= CAPACITY_MAX);
+        assert!(geometry.units as u64 * UNIT_BYTES <= SLAB_BYTES_MAX);
+        assert!((geometry.kind as usize) < KIND_COUNT && geometry.capacity as u64 <= CAPACITY_MAX);
         number += 1;
     }
 };
@@ -164,19 +171,27 @@ impl Class {
             .map(|number| Self(number as u8))
     }
 
+    /// The smallest class.
+    pub(crate) const SMALLEST: Self = Self(0);
+
     /// Whether objects of the class are aligned to `align_bytes`.
     pub(crate) fn keeps(self, align_bytes: u64) -> bool {
-        self.geometry().object_bytes.is_multiple_of(align_bytes)
+        self.object_bytes().is_multiple_of(align_bytes)
     }
 
     /// Units of a slab.
     pub(crate) fn units(self) -> u64 {
-        self.geometry().units
+        self.geometry().units.into()
+    }
+
+    /// Objects of a slab.
+    pub(crate) fn capacity(self) -> u64 {
+        self.geometry().capacity.into()
     }
 
     /// Bytes of an object.
     pub(crate) fn object_bytes(self) -> u64 {
-        self.geometry().object_bytes
+        self.geometry().object_bytes.into()
     }
 
     /// Bytes of a slab that no object uses.
@@ -228,12 +243,12 @@ mod tests {
     #[test]
     fn above_128_bytes_an_eighth_is_the_worst_waste() {
         for size in 129..=SMALL_BYTES_MAX {
-            let bytes = Class::of(size, 1).unwrap().geometry().object_bytes;
+            let bytes = Class::of(size, 1).unwrap().object_bytes();
             assert!((bytes - size) * 8 <= size, "{size} in {bytes}");
         }
         for class in Class::all() {
             let geometry = class.geometry();
-            let slab_bytes = geometry.units * UNIT_BYTES;
+            let slab_bytes = class.units() * UNIT_BYTES;
             assert!(geometry.tail_bytes() * 8 <= slab_bytes, "{geometry:?}");
             if geometry.object_bytes <= 1024 {
                 assert!(geometry.tail_bytes() * 64 <= slab_bytes, "{geometry:?}");
@@ -249,7 +264,7 @@ mod tests {
                     assert!(size.next_multiple_of(align) > SMALL_BYTES_MAX);
                     continue;
                 };
-                let bytes = class.geometry().object_bytes;
+                let bytes = class.object_bytes();
                 assert!(bytes >= size && bytes.is_multiple_of(align), "{size} {align} {bytes}");
             }
         }
@@ -261,10 +276,10 @@ mod tests {
         for class in Class::all() {
             let geometry = class.geometry();
             let step = if cfg!(miri) { 4093 } else { 1 };
-            for within in (0..geometry.units * UNIT_BYTES).step_by(step) {
-                let index = within / geometry.object_bytes;
-                let starts = within.is_multiple_of(geometry.object_bytes);
-                let expected = (starts && index < geometry.capacity).then_some(index);
+            for within in (0..class.units() * UNIT_BYTES).step_by(step) {
+                let index = within / class.object_bytes();
+                let starts = within.is_multiple_of(class.object_bytes());
+                let expected = (starts && index < class.capacity()).then_some(index);
                 assert_eq!(geometry.index_of(within), expected, "{within} {geometry:?}");
             }
         }

@@ -17,13 +17,12 @@
 //! Killed before the state changes, the object was not freed; after it, it was. Of two that free
 //! the same object one after the other, the second is told.
 
-use super::cache::{Cache, SlabNumber};
+use super::cache::{Cache, Freed, SlabNumber};
 use super::class::Class;
 use super::hints::Hint;
 use super::resolve::Object;
 use super::unit::{Place, Unit, Use};
 use super::{Note, Surroundings, Worker};
-use crate::error::NotLive;
 use crate::segment::fault::Fault;
 use crate::segment::states::{StateIndex, States};
 use crate::segment::words::Words;
@@ -40,36 +39,33 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     /// # Errors
     ///
     /// [`Fault::NotLive`] if no live object starts there.
-    #[inline]
     pub(crate) fn free(&self, cache: &mut Cache, place: Place) -> Result<(), Fault> {
-        match cache.number_of(Unit::of(place)) {
-            Some(number) => self.free_owned(cache, number, place),
-            None => self.free_elsewhere(cache, place),
-        }
+        let freed = cache.free(&self.words, place);
+        self.finish_free(cache, place, freed)
     }
 
-    #[inline]
-    fn free_owned(&self, cache: &mut Cache, number: SlabNumber, place: Place) -> Result<(), Fault> {
-        let Some(owned) = cache.slab(number) else { return self.free_elsewhere(cache, place) };
-        let within = place.0.wrapping_sub(owned.unit.start().0);
-        let index = owned.geometry.index_of(within).ok_or(Fault::NotLive(NotLive::NoObject))?;
-        let at = owned.row + index;
-        let state = self.words.load_state(at);
-        if !state.is_live() {
-            return Err(Fault::NotLive(NotLive::Freed));
+    /// What is left to do for an object that [`Cache::free`] was tried on.
+    pub(crate) fn finish_free(
+        &self,
+        cache: &mut Cache,
+        place: Place,
+        freed: Freed,
+    ) -> Result<(), Fault> {
+        match freed {
+            Freed::Done => Ok(()),
+            Freed::AllFree(number) => {
+                self.all_free(cache, number);
+                Ok(())
+            }
+            Freed::Elsewhere => self.free_elsewhere(cache, place),
+            Freed::NotLive(why) => Err(Fault::NotLive(why)),
         }
-        self.words.store_state(at, state.next());
-        if owned.put(index) == owned.geometry.capacity {
-            self.all_free(cache, number);
-        }
-        Ok(())
     }
 
     /// Nothing in the slab lives any more: unless it is open, its units are given back.
-    #[cold]
     fn all_free(&self, cache: &mut Cache, number: SlabNumber) {
-        let Some(class) = cache.slab(number).map(|owned| owned.class) else { return };
-        if cache.open(class).slab != Some(number) {
+        let class = cache.slab(number).class();
+        if !cache.is_open(class, number) {
             cache.rouse(class, number);
             self.let_go(cache, number);
         }
@@ -127,9 +123,9 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     /// Lets every slab of the thread go, as when it ends.
     pub(crate) fn let_all_go(&self, cache: &mut Cache) {
         self.catch_up(cache);
-        for mut owned in cache.drain() {
-            owned.scan(&self.words);
-            self.let_go_of(owned.unit, owned.class, owned.is_all_free());
+        for number in cache.close_all() {
+            cache.slab(number).scan(&self.words);
+            self.let_go(cache, number);
         }
     }
 

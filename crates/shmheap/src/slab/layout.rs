@@ -94,7 +94,8 @@ impl Layout {
         if unit.0 >= self.units_max {
             return StateIndex(u64::MAX);
         }
-        self.kinds[geometry.kind] + unit.0 * row_states(geometry.kind)
+        let kind = usize::from(geometry.kind);
+        self.kinds[kind] + unit.0 * row_states(kind)
     }
 
     /// The byte ranges, whole pages, that must have storage before the heap goes from `from` units
@@ -127,7 +128,7 @@ impl Layout {
     /// The block that the states of a slab lie in.
     #[inline]
     pub(super) fn block(&self, geometry: &Geometry, unit: Unit) -> StateBlock {
-        StateBlock(unit.0 / BLOCK_UNITS * KIND_COUNT as u64 + geometry.kind as u64)
+        StateBlock(unit.0 / BLOCK_UNITS * KIND_COUNT as u64 + u64::from(geometry.kind))
     }
 
     /// The bytes of a block of states: whole pages.
@@ -176,14 +177,15 @@ mod tests {
         let mut blocks: Vec<Range<u64>> =
             (0..layout.block_count()).map(|block| layout.block_bytes(StateBlock(block))).collect();
         for kind in 0..KIND_COUNT {
-            let class = Class::all().find(|class| class.geometry().kind == kind).unwrap();
+            let class =
+                Class::all().find(|class| usize::from(class.geometry().kind) == kind).unwrap();
             let geometry = class.geometry();
             for unit in (0..40).map(Unit) {
                 let first = layout.states.0 + layout.row(geometry, unit).0;
                 let row = first..first + row_states(kind);
                 let block = layout.block_bytes(layout.block(geometry, unit));
                 assert!(block.start <= row.start && row.end <= block.end, "{unit:?}");
-                assert!(row_states(kind) >= geometry.capacity);
+                assert!(row_states(kind) >= class.capacity());
                 rows.push(row);
             }
         }

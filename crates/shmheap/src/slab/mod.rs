@@ -52,7 +52,7 @@ mod runs;
 mod unit;
 
 pub(crate) use blocks::Block;
-pub(crate) use cache::Cache;
+pub(crate) use cache::{Cache, Freed};
 pub(crate) use census::{Census, PeerStanding, Registry};
 pub(crate) use class::{CLASS_COUNT, Class};
 pub(crate) use large::ALIGN_BYTES_MAX;
@@ -83,6 +83,24 @@ pub(crate) trait Surroundings {
 
     /// Gives the storage of the bytes of units back to the system; whether that worked.
     fn discard(&self, units: Range<Unit>) -> bool;
+}
+
+impl<S: Surroundings> Surroundings for &S {
+    fn ensure_units(&self, units: u64) -> Result<(), Fault> {
+        (**self).ensure_units(units)
+    }
+
+    fn ensure_states(&self, block: StateBlock) -> Result<(), Fault> {
+        (**self).ensure_states(block)
+    }
+
+    fn reserve(&self, units: Range<Unit>) -> Result<(), Fault> {
+        (**self).reserve(units)
+    }
+
+    fn discard(&self, units: Range<Unit>) -> bool {
+        (**self).discard(units)
+    }
 }
 
 /// Who operates: a thread of a peer.
@@ -122,7 +140,7 @@ pub(crate) struct Slabs {
 pub(crate) struct Worker<'e, W, S> {
     engine: &'e Slabs,
     words: W,
-    surroundings: &'e S,
+    surroundings: S,
     actor: Actor,
 }
 
@@ -155,6 +173,14 @@ impl Note {
             2 => Some(Self::Run(unit, word & Self::UNIT_MASK)),
             _ => None,
         }
+    }
+}
+
+/// The slab that a thread's note names, if it names one.
+pub(crate) fn noted_slab(note: u64) -> Option<Unit> {
+    match Note::read(note) {
+        Some(Note::Slab(unit)) => Some(unit),
+        _ => None,
     }
 }
 
@@ -226,7 +252,7 @@ impl Slabs {
     pub(crate) fn worker<'e, W: Words + States, S: Surroundings>(
         &'e self,
         words: W,
-        surroundings: &'e S,
+        surroundings: S,
         actor: Actor,
     ) -> Worker<'e, W, S> {
         Worker { engine: self, words, surroundings, actor }

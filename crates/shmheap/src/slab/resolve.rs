@@ -35,7 +35,7 @@ impl Object {
     /// Bytes that the object may use.
     pub(crate) fn bytes(self) -> u64 {
         match self {
-            Self::Small { class, .. } => class.geometry().object_bytes,
+            Self::Small { class, .. } => class.object_bytes(),
             Self::Large { units, .. } => units * UNIT_BYTES,
         }
     }

@@ -72,7 +72,7 @@ pub(super) fn at_work<'e>(
     engine: &'e Slabs,
     memory: &'e Memory,
     peer: PeerSlot,
-) -> Worker<'e, &'e Memory, World> {
+) -> Worker<'e, &'e Memory, &'static World> {
     engine.worker(memory, &World, actor(peer))
 }
 
@@ -211,6 +211,10 @@ impl Registry for World {
         }
     }
 
+    fn noted(&self) -> Vec<Unit> {
+        vec![]
+    }
+
     fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
         Ok(())
     }
@@ -225,7 +229,7 @@ pub(super) struct Held {
 
 /// Allocates as the heap does, without growth.
 pub(super) fn alloc(
-    worker: &Worker<'_, &Memory, World>,
+    worker: &Worker<'_, &Memory, &World>,
     cache: &mut Cache,
     size: u64,
     align: u64,
