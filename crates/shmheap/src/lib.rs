@@ -58,8 +58,8 @@ mod heap;
 pub use error::{Error, NotAHeap, NotLive, Result};
 pub use handle::Handle;
 pub use heap::{
-    Block, Blocks, Finding, Granule, Heap, HeapOptions, Info, Listing, Peer, Policy, Report, Stats,
-    list, sweep_unfinished,
+    Block, Blocks, Finding, Granule, Heap, HeapOptions, Info, Listing, NotPublished, Peer, Policy,
+    Report, Stats, Unpublished, list, sweep_unfinished,
 };
 
 /// The programs in the README compile and run.

@@ -7,6 +7,9 @@
 //! | `open` | create, connect, destroy: how a heap comes to be found |
 //! | `connection` | who this process is to the others; what the engine asks of it |
 //! | `allocate` | objects: alloc, free, realloc, handles |
+//! | `handover` | objects that die with their process, until they are in a cell |
+//! | `custody` | who owns those meanwhile, and after |
+//! | `entries` | what this process has of the ledger |
 //! | `grow` | more room, from any process, unnoticed by the others |
 //! | `space` | the one unsafe file: the bytes of objects |
 //! | `inspect` | stats, audit, blocks, peers |
@@ -15,7 +18,10 @@
 mod allocate;
 mod catalog;
 mod connection;
+mod custody;
+mod entries;
 mod grow;
+mod handover;
 mod inspect;
 mod open;
 mod options;
@@ -26,6 +32,8 @@ mod space;
 use crate::Handle;
 pub use catalog::{Listing, list, sweep_unfinished};
 use connection::{Connection, Host};
+use entries::Entries;
+pub use handover::{NotPublished, Unpublished};
 pub use inspect::Blocks;
 pub use options::{Granule, HeapOptions, Policy};
 pub use report::{Block, Finding, Info, Peer, Report, Stats};
@@ -83,6 +91,7 @@ pub struct Heap {
     shape: Shape,
     mapping: Mapping,
     connection: Connection,
+    entries: Entries,
     /// Bytes of object space whose records this process knows to have storage; never more than the
     /// heap's length. The fast paths compare with it and nothing else.
     verified_len_bytes: AtomicU64,
@@ -127,7 +136,7 @@ impl fmt::Debug for Heap {
 impl Drop for Heap {
     fn drop(&mut self) {
         // What cannot be given back is, when the slot's next holder is adopted or leaves.
-        self.connection.leave(&self.words(), &|slot| drop(self.release_threads(slot)));
+        self.connection.leave(&self.words(), &|slot| drop(self.give_back(slot)));
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64};
 
 use crate::error::NotAHeap;
 use crate::heap::connection::Connection;
+use crate::heap::entries::Entries;
 use crate::heap::shape::Shape;
 use crate::heap::{Heap, HeapOptions};
 use crate::os::{Access, Futex, Mapping, Object, ObjectPath, Unpublished, Witness, object, socket};
@@ -182,6 +183,7 @@ impl Heap {
             shape,
             mapping,
             connection,
+            entries: Entries::new()?,
             verified_len_bytes: AtomicU64::new(len_bytes),
             verified_threads: AtomicU16::new(0),
         };

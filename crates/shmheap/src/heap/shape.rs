@@ -127,7 +127,7 @@ impl Shape {
             data_offset: Offset(round_up(layout.end().0, PAGE_BYTES)?),
             records: RecordTable::new(format::RECORDS.word(), RECORDS),
             threads: THREAD_TABLE,
-            engine: FirstFit::new(&layout, header, bytes),
+            engine: FirstFit::new(&layout, header, THREAD_TABLE, bytes),
             layout,
             granule_shift: bytes.trailing_zeros(),
         })

@@ -37,6 +37,11 @@ impl Space {
         displaced(self.base, at.0 * self.granule_bytes)
     }
 
+    /// The address so many bytes behind the start of object space.
+    pub(super) fn at(&self, bytes: u64) -> NonNull<u8> {
+        displaced(self.base, bytes)
+    }
+
     /// How many bytes behind the start of object space the address lies, if not before it.
     #[inline]
     pub(super) fn offset_of(&self, address: NonNull<u8>) -> Option<u64> {

@@ -16,6 +16,7 @@
 //! ```text
 //!   word 0   0 no place, 1 being taken or given up, 2 + slot
 //!   word 1   token of the proof of life, 0 if there is none
+//!   word 2   a number that no other process has for this heap, while there is a place
 //! ```
 //!
 //! Locks are only ever taken through descriptions opened for that, which no other process has. The
@@ -66,6 +67,13 @@ impl Membership {
         state.checked_sub(FIRST_SLOT).map(|slot| PeerSlot(slot as u16))
     }
 
+    /// What tells this process from every other that has or had a place, its forked children among
+    /// them; 0 in one that has none.
+    pub(crate) fn identity(&self) -> u64 {
+        // Relaxed: whoever compares has, or had, the place by then.
+        self.slot().map_or(0, |_| self.place.word(2).load(Ordering::Relaxed))
+    }
+
     /// Takes a place unless this process has one. Any number of threads may call at once; one of
     /// them does it and the others wait for it.
     ///
@@ -86,6 +94,10 @@ impl Membership {
             adopt(slot);
             self.table.set_joined(words, slot, &Record::of_this_process());
             // Relaxed: published by the release in `finish`.
+            let number = self.table.joins(words, slot) << u16::BITS | u64::from(slot.0);
+            let identity = number << 1 | 1;
+            self.place.word(2).store(identity, Ordering::Relaxed);
+            // Relaxed: as above.
             self.place.word(1).store(proof.into_token().get(), Ordering::Relaxed);
             change.finish(FIRST_SLOT + u64::from(slot.0));
             return Ok(slot);

@@ -93,6 +93,11 @@ impl RecordTable {
         words.load(self.word(slot, 0)) & STATE_MASK == JOINED
     }
 
+    /// How often the slot was taken; with the slot, the number of one place and no other.
+    pub(crate) fn joins(&self, words: &impl Words, slot: PeerSlot) -> u64 {
+        words.load(self.word(slot, 0)) >> STATE_BITS
+    }
+
     /// Takes the record out of the list. The caller holds the slot's lock.
     pub(crate) fn set_free(&self, words: &impl Words, slot: PeerSlot) {
         let joins = words.load(self.word(slot, 0)) & !STATE_MASK;

@@ -17,8 +17,6 @@
 //! The table is sparse. Storage is reserved before a record is touched, whatever the words of
 //! others say: `reserve(n)`, which the caller brings, gives storage to the first `n` records.
 
-#![allow(dead_code, reason = "what takes records follows")]
-
 use std::ops::Range;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -57,8 +55,8 @@ pub(crate) struct ThreadRecord(u16);
 
 /// An entry of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) record: ThreadRecord,
+pub(crate) struct LedgerEntry {
+    record: ThreadRecord,
     number: u8,
 }
 
@@ -72,7 +70,12 @@ impl ThreadRecord {
     }
 }
 
-impl Entry {
+impl LedgerEntry {
+    /// The record that it is in.
+    pub(crate) fn record(self) -> ThreadRecord {
+        self.record
+    }
+
     /// Its place in the record.
     pub(crate) fn number(self) -> u8 {
         self.number
@@ -200,23 +203,31 @@ impl ThreadTable {
     }
 
     /// The entry of that number in a record, if there is one.
-    pub(crate) fn entry(&self, record: ThreadRecord, number: u64) -> Option<Entry> {
+    pub(crate) fn entry(&self, record: ThreadRecord, number: u64) -> Option<LedgerEntry> {
         let number = u8::try_from(number).ok().filter(|&number| number < ENTRIES)?;
-        Some(Entry { record, number })
+        Some(LedgerEntry { record, number })
+    }
+
+    /// The first entry of a record.
+    pub(crate) fn first_entry(&self, record: ThreadRecord) -> LedgerEntry {
+        LedgerEntry { record, number: 0 }
     }
 
     /// The entries of a record.
-    pub(crate) fn entries(&self, record: ThreadRecord) -> impl Iterator<Item = Entry> + use<> {
-        (0..ENTRIES).map(move |number| Entry { record, number })
+    pub(crate) fn entries(
+        &self,
+        record: ThreadRecord,
+    ) -> impl Iterator<Item = LedgerEntry> + use<> {
+        (0..ENTRIES).map(move |number| LedgerEntry { record, number })
     }
 
     /// The first word of an entry; the second follows.
-    pub(crate) fn entry_word(&self, entry: Entry) -> WordIndex {
+    pub(crate) fn entry_word(&self, entry: LedgerEntry) -> WordIndex {
         self.word(entry.record, FIRST_ENTRY + u64::from(entry.number) * ENTRY_WORDS)
     }
 
     /// The entry whose first word this is, if it is one of the table's.
-    pub(crate) fn entry_at(&self, at: WordIndex) -> Option<Entry> {
+    pub(crate) fn entry_at(&self, at: WordIndex) -> Option<LedgerEntry> {
         let word = at.0.checked_sub(self.first.0)?;
         let record = self.record(word / THREAD_WORDS)?;
         let number = (word % THREAD_WORDS).checked_sub(FIRST_ENTRY)?;
