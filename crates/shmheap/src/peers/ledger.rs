@@ -278,3 +278,107 @@ pub(crate) fn cell_in(space: &Range<Offset>, offset: u64) -> Option<WordIndex> {
         && offset.checked_add(WORD_BYTES).is_some_and(|end| end <= space.end.0);
     lies_inside.then(|| Offset(offset).word())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::Futex;
+    use crate::segment::words::Row;
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    const TABLE: ThreadTable = ThreadTable::new(WordIndex(16), 2, WordIndex(0));
+    const PEER: PeerSlot = PeerSlot(4);
+    const WORDS: u64 = 100;
+    /// The last words of the row are behind the end of object space.
+    const SPACE: Range<Offset> = WordIndex(60).offset()..WordIndex(90).offset();
+
+    /// Counts what it is asked to free, and does as an engine does to which it is all the same.
+    struct Counted<'r> {
+        ledger: Ledger<Row<'r, Futex>>,
+        count: Cell<u64>,
+    }
+
+    impl Objects for Counted<'_> {
+        fn free_owned(&self, entry: LedgerEntry, _handle: u64) -> Result<()> {
+            self.count.set(self.count.get() + 1);
+            self.ledger.clear(entry);
+            Ok(())
+        }
+    }
+
+    fn memory() -> Vec<AtomicU64> {
+        (0..WORDS).map(|_| AtomicU64::new(0)).collect()
+    }
+
+    fn image(memory: &[AtomicU64]) -> Vec<u64> {
+        memory.iter().map(|word| word.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Whatever a dead peer's entries say, nothing changes but they and cells with their tags.
+    #[test]
+    fn hostile_entries_lead_nowhere() {
+        let offsets = [0, 8, 479, 480, 481, 480 + 29 * 8, 480 + 30 * 8, 792, 1 << 60, u64::MAX - 7];
+        for state in 0..8 {
+            for offset in offsets {
+                for has_tag in [false, true] {
+                    let memory = memory();
+                    let row = Row::new(&memory, Futex);
+                    let ledger = Ledger::new(row, TABLE);
+                    let record = TABLE.claim(&row, PEER, &|_| Ok(())).unwrap();
+                    let entry = TABLE.entries(record).last().unwrap();
+                    let at = TABLE.entry_word(entry);
+                    if has_tag {
+                        // Every word there is, but for the records and the header.
+                        (50..WORDS).for_each(|at| row.store(WordIndex(at), tag(entry)));
+                    }
+                    row.store(at, 0x1230 | state);
+                    row.store(at + 1, offset);
+                    let before = image(&memory);
+                    let objects = Counted { ledger, count: Cell::new(0) };
+                    ledger.adopt(PEER, &|_| Ok(()), &SPACE, &objects).unwrap();
+                    let after = image(&memory);
+                    assert!(ledger.is_clear(PEER, &|_| Ok(())).unwrap());
+                    let cell = cell_in(&SPACE, offset).map(|cell| cell.0 as usize);
+                    for (at, (before, after)) in before.iter().zip(&after).enumerate() {
+                        let may_change = at == 16 + 14 || (has_tag && cell == Some(at));
+                        assert!(before == after || may_change, "state {state}, word {at}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_cell_lies_in_object_space_as_a_whole() {
+        let cell = |offset| cell_in(&SPACE, offset);
+        assert_eq!(cell(480), Some(WordIndex(60)));
+        assert_eq!(cell(712), Some(WordIndex(89)));
+        for offset in [0, 472, 476, 484, 716, 720, u64::MAX, u64::MAX - 7] {
+            assert_eq!(cell(offset), None, "{offset}");
+        }
+    }
+
+    #[test]
+    fn tags_are_no_handles_and_name_their_entry() {
+        let memory = memory();
+        let row = Row::new(&memory, Futex);
+        let ledger = Ledger::new(row, TABLE);
+        let at = WordIndex(70);
+        for number in [0, 1] {
+            for entry in TABLE.entries(TABLE.record(number).unwrap()) {
+                row.store(at, tag(entry));
+                assert_eq!(ledger.content(at), Content::Midway(entry));
+                for bit in (0..64).filter(|bit| ![8, 9, 10, 16].contains(bit)) {
+                    row.store(at, tag(entry) ^ 1 << bit);
+                    let content = ledger.content(at);
+                    assert!(!matches!(content, Content::Midway(_)), "bit {bit}: {content:?}");
+                }
+            }
+        }
+        row.store(at, 0);
+        assert_eq!(ledger.content(at), Content::Empty);
+        row.store(at, 8);
+        assert_eq!(ledger.content(at), Content::Object(8));
+    }
+}

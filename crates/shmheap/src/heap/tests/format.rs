@@ -4,6 +4,7 @@ use crate::first_fit::JOURNAL_WORDS;
 use crate::first_fit::layout::{FAN_OUT, Layout, REGION_GRANULES, REGION_WORDS};
 use crate::heap::HeapOptions;
 use crate::heap::shape::{END_OF_PROCESSES, END_OF_RECORDS, Shape};
+use crate::peers::ledger::TAG_MARK;
 use crate::peers::threads::ENTRIES;
 use crate::peers::{ENTRY_WORDS, RECORD_WORDS, RECORDS, THREAD_WORDS, THREADS};
 use crate::segment::format::{
@@ -61,6 +62,7 @@ fn format_document_states_every_constant() {
         format!("lies at byte {} + {} t", END_OF_PROCESSES.0, THREAD_WORDS * WORD_BYTES),
         format!("{THREADS} x {} bytes", THREAD_WORDS * WORD_BYTES),
         format!("{ENTRIES} entries of {ENTRY_WORDS} words"),
+        format!("the bytes `{}`", str::from_utf8(&TAG_MARK.to_le_bytes()[4..]).unwrap()),
         format!("at most 2^{}", LEN_MAX_BYTES.ilog2()),
         format!("| journal | {JOURNAL_WORDS} words"),
         format!("A *region* is {REGION_GRANULES} granules"),

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::heap::handover::Unpublished;
 use crate::os::testing::{exit_status, fork, in_own_process};
+use crate::peers::ledger::TAG_MARK;
 use crate::segment::words::Words;
 use crate::units::WordIndex;
 use crate::{Error, Handle, Heap, HeapOptions};
@@ -63,9 +64,8 @@ fn entry_word(heap: &Heap) -> WordIndex {
 
 fn tag(heap: &Heap, at: WordIndex) -> u64 {
     let entry = heap.shape.threads.entry_at(at).unwrap();
-    let mark = u64::from(u32::from_le_bytes(*b"hand")) << 32;
     let record = u64::from(entry.record().number());
-    mark | record << 16 | u64::from(entry.number()) << 8 | 1
+    TAG_MARK | record << 16 | u64::from(entry.number()) << 8 | 1
 }
 
 /// A child that owns an object dies in `state`, with or without its tag in the cell; whether the
@@ -163,15 +163,15 @@ fn the_tag_of_a_living_peer_is_left_alone() {
 fn hostile_cells_are_errors_and_stay() {
     let (heap, cell) = heap_and_cell();
     let (word, _) = word_of(&heap, cell);
-    let mark = u64::from(u32::from_le_bytes(*b"hand")) << 32;
-    for nonsense in [1, 7, 8, u64::MAX, mark | 1 | 7 << 8, mark | 1 | 0xffff << 16, 1 << 60] {
+    for nonsense in [1, 7, 8, u64::MAX, TAG_MARK | 1 | 7 << 8, TAG_MARK | 1 | 0xffff << 16, 1 << 60]
+    {
         word.store(nonsense, Ordering::SeqCst);
         assert!(matches!(take(&heap, cell), Err(Error::InvalidHandle { .. })), "{nonsense:#x}");
         assert!(matches!(publish(object(&heap), cell), Err(Error::Occupied { .. })));
         assert_eq!(word.load(Ordering::SeqCst), nonsense);
     }
     // The tag of a record that nobody has: it cannot be told from one that was just given back.
-    word.store(mark | 4000 << 16 | 1, Ordering::SeqCst);
+    word.store(TAG_MARK | 4000 << 16 | 1, Ordering::SeqCst);
     assert!(take(&heap, cell).unwrap().is_none());
     assert_eq!(heap.stats().live_objects, 1);
 }
