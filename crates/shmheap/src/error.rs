@@ -176,6 +176,33 @@ pub enum Error {
         limit: u32,
     },
 
+    /// The address is no place for a cell: the caller has a bug.
+    #[error(
+        "{address:#x} cannot be a cell of this heap: \
+         a cell is eight bytes inside an object, at a multiple of 8"
+    )]
+    InvalidCell {
+        /// The address that was passed.
+        address: usize,
+    },
+
+    /// The cell holds an object, or will in a moment: take that first, or choose another cell.
+    #[error("the cell at {address:#x} is not empty; take what it holds, or choose another")]
+    Occupied {
+        /// The cell.
+        address: usize,
+    },
+
+    /// The object belongs to the process that this one was forked from: let that one hand it over.
+    #[error(
+        "the unpublished object at {address:#x} belongs to the process that this one was forked \
+         from; publish it there, or allocate another here"
+    )]
+    Inherited {
+        /// The object.
+        address: usize,
+    },
+
     /// Every thread record is in use: end some threads or processes that use the heap, or publish,
     /// keep or free some of the unpublished objects.
     #[error(
@@ -279,7 +306,10 @@ impl Error {
             | Self::InvalidOption { .. }
             | Self::InvalidLayout { .. }
             | Self::InvalidPointer { .. }
-            | Self::InvalidHandle { .. } => libc::EINVAL,
+            | Self::InvalidHandle { .. }
+            | Self::InvalidCell { .. } => libc::EINVAL,
+            Self::Occupied { .. } => libc::EBUSY,
+            Self::Inherited { .. } => libc::EPERM,
             Self::AlreadyExists { .. } => libc::EEXIST,
             Self::NotFound { .. } => libc::ENOENT,
             Self::PermissionDenied { .. } => libc::EACCES,

@@ -59,8 +59,8 @@ mod heap;
 pub use error::{Error, NotAHeap, NotLive, Result};
 pub use handle::Handle;
 pub use heap::{
-    Block, Blocks, ClassStats, Finding, Granule, Heap, HeapOptions, Info, Listing, OwnerStats,
-    Peer, Policy, Report, Stats, list, sweep_unfinished,
+    Block, Blocks, ClassStats, Finding, Granule, Heap, HeapOptions, Info, Listing, NotPublished,
+    OwnerStats, Peer, Policy, Report, Stats, Unpublished, list, sweep_unfinished,
 };
 
 /// The programs in the README compile and run.

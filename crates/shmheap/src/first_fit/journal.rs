@@ -1,11 +1,11 @@
-//! The journal: what the holder of the lock is about to do, in seven words of one cache line.
+//! The journal: what the holder of the lock is about to do, in one cache line.
 //!
 //! ```text
-//!   word   0      1        2        3        4        5              6
-//!        +------+--------+--------+--------+--------+--------------+---------------+
-//!        | kind | operand| operand| operand| operand| live objects | live granules |
-//!        +------+--------+--------+--------+--------+--------------+---------------+
-//!          written last, cleared first            the counters after recovery
+//!   word   0      1        2        3        4        5              6               7
+//!        +------+--------+--------+--------+--------+--------------+---------------+-------+
+//!        | kind | operand| operand| operand| operand| live objects | live granules | owner |
+//!        +------+--------+--------+--------+--------+--------------+---------------+-------+
+//!          written last, cleared first            the counters after recovery     5, 6 only
 //! ```
 //!
 //! It is logical: it names the blocks concerned, not the words. All that an operation changes is a
@@ -19,8 +19,15 @@
 //! | 2 join | span | completed | the caller has given the object up |
 //! | 3 resize | object, new end, old end, gap end | completed | both lengths hold the content |
 //! | 4 grow | gap, old end, new end, 0 | completed | the storage is there already |
+//! | 5 carve for | span, owner | undone | nobody has the object's address yet |
+//! | 6 join for | span, owner | completed | the owner has given the object up |
+//!
+//! The owner is an entry of the ledger, by the index of its first word. While an object is made for
+//! it, it comes to own the object, and ceases to when the object is joined; whichever the kind, it
+//! owns nothing after recovery.
 
 use super::layout::Position;
+use crate::peers::{LedgerEntry, ThreadTable};
 use crate::segment::words::Words;
 use crate::units::WordIndex;
 
@@ -37,6 +44,12 @@ pub(super) struct Span {
     pub(super) object: Position,
     pub(super) object_end: Position,
     pub(super) end: Position,
+}
+
+impl Span {
+    fn operands(self) -> [Position; 4] {
+        [self.start, self.object, self.object_end, self.end]
+    }
 }
 
 /// The end of an object and the free block behind it, before and after a change in place.
@@ -63,6 +76,8 @@ pub(super) enum Entry {
     Join(Span),
     Resize(Resize),
     Grow(Growth),
+    CarveFor(Span, LedgerEntry),
+    JoinFor(Span, LedgerEntry),
 }
 
 /// Live objects and the granules they hold.
@@ -73,23 +88,28 @@ pub(crate) struct Counters {
 }
 
 /// Words of the journal.
-pub(crate) const JOURNAL_WORDS: u64 = 7;
+pub(crate) const JOURNAL_WORDS: u64 = 8;
 
 const IDLE: u64 = 0;
 const CARVE: u64 = 1;
 const JOIN: u64 = 2;
 const RESIZE: u64 = 3;
 const GROW: u64 = 4;
+const CARVE_FOR: u64 = 5;
+const JOIN_FOR: u64 = 6;
+
+const OWNER: u64 = 7;
 
 /// The journal of one heap.
 #[derive(Debug, Clone)]
 pub(super) struct Journal {
     base: WordIndex,
+    threads: ThreadTable,
 }
 
 impl Journal {
-    pub(super) fn new(base: WordIndex) -> Self {
-        Self { base }
+    pub(super) fn new(base: WordIndex, threads: ThreadTable) -> Self {
+        Self { base, threads }
     }
 
     /// Announces an operation and the counters that recovery from it shall set.
@@ -101,6 +121,9 @@ impl Journal {
         }
         words.store(self.base + 5, recovered.objects);
         words.store(self.base + 6, recovered.granules);
+        if let Entry::CarveFor(_, owner) | Entry::JoinFor(_, owner) = entry {
+            words.store(self.base + OWNER, self.threads.entry_word(owner).0);
+        }
         words.store(self.base, kind);
     }
 
@@ -136,7 +159,8 @@ impl Journal {
         let operands = [1, 2, 3, 4].map(|number| Position(words.load(self.base + number)));
         let recovered =
             Counters { objects: words.load(self.base + 5), granules: words.load(self.base + 6) };
-        decode(kind, operands, end, granules_max)
+        let owner = self.threads.entry_at(WordIndex(words.load(self.base + OWNER)));
+        decode(kind, operands, owner, end, granules_max)
             .map(|entry| Some((entry, recovered)))
             .ok_or(super::Fault::Damaged("the journal holds no possible operation"))
     }
@@ -144,8 +168,10 @@ impl Journal {
 
 fn encode(entry: Entry) -> (u64, [Position; 4]) {
     match entry {
-        Entry::Carve(span) => (CARVE, [span.start, span.object, span.object_end, span.end]),
-        Entry::Join(span) => (JOIN, [span.start, span.object, span.object_end, span.end]),
+        Entry::Carve(span) => (CARVE, span.operands()),
+        Entry::Join(span) => (JOIN, span.operands()),
+        Entry::CarveFor(span, _) => (CARVE_FOR, span.operands()),
+        Entry::JoinFor(span, _) => (JOIN_FOR, span.operands()),
         Entry::Resize(resize) => {
             (RESIZE, [resize.object, resize.new_end, resize.old_end, resize.gap_end])
         }
@@ -153,13 +179,24 @@ fn encode(entry: Entry) -> (u64, [Position; 4]) {
     }
 }
 
-fn decode(kind: u64, operands: [Position; 4], end: Position, granules_max: u64) -> Option<Entry> {
+fn decode(
+    kind: u64,
+    operands: [Position; 4],
+    owner: Option<LedgerEntry>,
+    end: Position,
+    granules_max: u64,
+) -> Option<Entry> {
     let [a, b, c, d] = operands;
     match kind {
-        CARVE | JOIN => {
+        CARVE | JOIN | CARVE_FOR | JOIN_FOR => {
             let span = Span { start: a, object: b, object_end: c, end: d };
             let ordered = a <= b && b < c && c <= d && d <= end;
-            ordered.then_some(if kind == CARVE { Entry::Carve(span) } else { Entry::Join(span) })
+            ordered.then_some(match kind {
+                CARVE => Entry::Carve(span),
+                JOIN => Entry::Join(span),
+                CARVE_FOR => Entry::CarveFor(span, owner?),
+                _ => Entry::JoinFor(span, owner?),
+            })
         }
         RESIZE => (a < b && a < c && b <= d && c <= d && d <= end)
             .then_some(Entry::Resize(Resize { object: a, new_end: b, old_end: c, gap_end: d })),

@@ -16,6 +16,9 @@
 //! tree and the counters, clear the journal, release. A process killed anywhere in this is noticed
 //! by the next that wants the lock; it undoes or completes the announced operation and goes on.
 //!
+//! An object may be made for an entry of the ledger (`peers::ledger`) to own, and is then freed by
+//! it: the entry changes within the operation, so that a kill leaves both done or neither.
+//!
 //! | file | holds |
 //! |---|---|
 //! | `layout` | where the records lie |
@@ -38,6 +41,7 @@ mod session;
 mod starts;
 
 use crate::error::NotLive;
+use crate::peers::{LedgerEntry, ThreadTable};
 pub(crate) use crate::segment::fault::Fault;
 use crate::segment::words::Words;
 use crate::units::{PeerSlot, WordIndex};
@@ -70,6 +74,9 @@ pub(crate) trait Surroundings {
     /// Makes sure that the records of the first `granules` granules have storage, before the
     /// engine touches them on another process's word.
     fn ensure_storage(&self, granules: u64) -> Result<(), Fault>;
+
+    /// Makes sure that an entry of the ledger has storage that another process named.
+    fn ensure_entry(&self, entry: LedgerEntry) -> Result<(), Fault>;
 }
 
 /// The engine of one heap: private constants that say where everything is.
@@ -79,6 +86,7 @@ pub(crate) struct FirstFit {
     journal: Journal,
     starts: Starts,
     maxima: Maxima,
+    threads: ThreadTable,
     counters: WordIndex,
     length: WordIndex,
     /// A granule is two to this power bytes.
@@ -98,12 +106,18 @@ pub(crate) enum BlockState {
 }
 
 impl FirstFit {
-    pub(crate) fn new(layout: &Layout, header: HeaderWords, granule_bytes: u64) -> Self {
+    pub(crate) fn new(
+        layout: &Layout,
+        header: HeaderWords,
+        threads: ThreadTable,
+        granule_bytes: u64,
+    ) -> Self {
         Self {
             lock: Lock::new(header.lock),
-            journal: Journal::new(header.journal),
+            journal: Journal::new(header.journal, threads),
             starts: Starts::new(layout),
             maxima: Maxima::new(layout),
+            threads,
             counters: header.counters,
             length: header.length,
             granule_shift: granule_bytes.trailing_zeros(),

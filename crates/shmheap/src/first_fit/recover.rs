@@ -2,9 +2,10 @@
 //! its end state, whatever part of it was carried out.
 //!
 //! Undoing a carve and completing a join is the same thing, for both end with the span as one free
-//! block; so recovery has three cases for four operations. Every store of it writes a value that
-//! does not depend on what was there in the concerned bits, so it may itself be killed at any store
-//! and be done again by the next.
+//! block; so recovery has three cases for the operations. An entry of the ledger that has a part in
+//! one owns nothing afterwards, be it that the object never came to be, or that it ceased to. Every
+//! store of it writes a value that does not depend on what was there in the concerned bits, so it
+//! may itself be killed at any store and be done again by the next.
 
 use super::journal::{Entry, Growth, Resize, Span};
 use super::layout::Position;
@@ -30,8 +31,15 @@ impl FirstFit {
             _ => self.end(words),
         };
         surroundings.ensure_storage(end.0)?;
+        if let Entry::CarveFor(_, owner) | Entry::JoinFor(_, owner) = entry {
+            surroundings.ensure_entry(owner)?;
+        }
         match entry {
             Entry::Carve(span) | Entry::Join(span) => self.recover_joined(words, span, end),
+            Entry::CarveFor(span, owner) | Entry::JoinFor(span, owner) => {
+                self.recover_joined(words, span, end);
+                words.store(self.threads.entry_word(owner), 0);
+            }
             Entry::Resize(resize) => self.recover_resized(words, resize, end),
             Entry::Grow(growth) => self.recover_grown(words, growth),
         }

@@ -7,6 +7,7 @@
 use super::journal::{Counters, Entry, Growth, Resize, Span};
 use super::layout::Position;
 use super::{Fault, FirstFit, Surroundings};
+use crate::peers::LedgerEntry;
 use crate::segment::words::Words;
 use crate::units::PeerSlot;
 
@@ -93,17 +94,42 @@ impl<W: Words> Session<'_, W> {
         let Some(span) = self.find(need, align_granules)? else {
             return Ok(None);
         };
+        self.make(span, Entry::Carve(span), |_| {});
+        Ok(Some(span.object))
+    }
+
+    /// As [`alloc`](Self::alloc), for an entry of the ledger to own the object: it gets the word
+    /// that `owned` makes of the position.
+    pub(crate) fn alloc_for(
+        &mut self,
+        need: u64,
+        align_granules: u64,
+        owner: LedgerEntry,
+        owned: impl FnOnce(Position) -> u64,
+    ) -> Result<Option<Position>, Fault> {
+        let Some(span) = self.find(need, align_granules)? else {
+            return Ok(None);
+        };
+        let at = self.engine.threads.entry_word(owner);
+        let own = |words: &W| words.store(at, owned(span.object));
+        self.make(span, Entry::CarveFor(span, owner), own);
+        Ok(Some(span.object))
+    }
+
+    /// Makes the span's object; `own` is part of it.
+    #[inline]
+    fn make(&self, span: Span, entry: Entry, own: impl FnOnce(&W)) {
         let (engine, words) = (self.engine, &self.words);
         let before = engine.counters(words);
-        engine.journal.begin(words, Entry::Carve(span), before);
+        engine.journal.begin(words, entry, before);
         self.carve(span);
+        own(words);
         let after = Counters {
             objects: before.objects.wrapping_add(1),
-            granules: before.granules.wrapping_add(need),
+            granules: before.granules.wrapping_add(span.object_end - span.object),
         };
         engine.store_counters(words, after);
         engine.journal.end(words);
-        Ok(Some(span.object))
     }
 
     /// The lowest free block that holds the object, and the object's place in it.
@@ -154,6 +180,26 @@ impl<W: Words> Session<'_, W> {
     /// [`Fault::NotLive`] if no live object starts there.
     #[inline]
     pub(crate) fn free(&mut self, at: Position) -> Result<(), Fault> {
+        let span = self.span_of(at)?;
+        self.unmake(span, Entry::Join(span), |_| {});
+        Ok(())
+    }
+
+    /// Frees the object at `at` that an entry of the ledger owns, which then owns nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::NotLive`] if no live object starts there; the entry stays as it is.
+    pub(crate) fn free_of(&mut self, at: Position, owner: LedgerEntry) -> Result<(), Fault> {
+        let span = self.span_of(at)?;
+        let disown = |words: &W| words.store(self.engine.threads.entry_word(owner), 0);
+        self.unmake(span, Entry::JoinFor(span, owner), disown);
+        Ok(())
+    }
+
+    /// The object at `at` with its free neighbours.
+    #[inline]
+    fn span_of(&self, at: Position) -> Result<Span, Fault> {
         let (engine, words) = (self.engine, &self.words);
         engine.expect_live(words, at, self.end)?;
         let object_end = engine.starts.next(words, at, self.end);
@@ -161,18 +207,23 @@ impl<W: Words> Session<'_, W> {
             Some(previous) if engine.starts.is_free(words, previous) => previous,
             _ => at,
         };
-        let span = Span { start, object: at, object_end, end: self.gap_end(object_end) };
+        Ok(Span { start, object: at, object_end, end: self.gap_end(object_end) })
+    }
 
+    /// Makes one free block of the span; `disown` is part of it.
+    #[inline]
+    fn unmake(&self, span: Span, entry: Entry, disown: impl FnOnce(&W)) {
+        let (engine, words) = (self.engine, &self.words);
         let before = engine.counters(words);
         let after = Counters {
             objects: before.objects.wrapping_sub(1),
-            granules: before.granules.wrapping_sub(object_end - at),
+            granules: before.granules.wrapping_sub(span.object_end - span.object),
         };
-        engine.journal.begin(words, Entry::Join(span), after);
+        engine.journal.begin(words, entry, after);
         self.join(span);
+        disown(words);
         engine.store_counters(words, after);
         engine.journal.end(words);
-        Ok(())
     }
 
     /// The end of the free block at `at`, or `at` if none starts there.

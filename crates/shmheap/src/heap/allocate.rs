@@ -6,13 +6,15 @@ use std::sync::atomic::Ordering;
 
 use crate::error::NotLive;
 use crate::first_fit::layout::Position;
-use crate::first_fit::{Fault, FirstFit, Surroundings};
+use crate::first_fit::{Fault, FirstFit, Session, Surroundings};
 use crate::heap::connection::Host;
 use crate::heap::grow::Request;
 use crate::heap::shape::Engine;
 use crate::heap::{Handle, Heap, Space};
+use crate::os::Futex;
 use crate::segment::format::LEN_MAX_BYTES;
-use crate::units::PAGE_BYTES;
+use crate::segment::words::Row;
+use crate::units::{PAGE_BYTES, PeerSlot};
 use crate::{Error, Result};
 
 /// How often an object is tried to be placed while others take the room that was made for it; or
@@ -54,10 +56,25 @@ impl Heap {
         };
         let me = self.me("allocate")?;
         let request = self.request(layout)?;
+        let at = self.place_object(engine, me, request, |session| {
+            session.alloc(request.granules, request.align_granules)
+        })?;
+        Ok(self.space().address(at))
+    }
+
+    /// Has `place` put an object somewhere, and makes room for it if there is none.
+    #[inline]
+    pub(super) fn place_object(
+        &self,
+        engine: &FirstFit,
+        me: PeerSlot,
+        request: Request,
+        place: impl Fn(&mut Session<'_, Row<'_, Futex>>) -> Result<Option<Position>, Fault>,
+    ) -> Result<Position> {
         for _ in 0..PLACE_TRIES {
-            let placed = self.session(engine, me)?.alloc(request.granules, request.align_granules);
+            let placed = place(&mut self.session(engine, me)?);
             match placed {
-                Ok(Some(at)) => return Ok(self.space().address(at)),
+                Ok(Some(at)) => return Ok(at),
                 Ok(None) => self.grow_for(engine, me, request)?,
                 Err(fault) => return Err(self.explain(fault, 0)),
             }
@@ -224,7 +241,7 @@ impl Heap {
 
     /// What the layout comes to in granules, if any heap can hold it.
     #[inline]
-    fn request(&self, layout: Layout) -> Result<Request> {
+    pub(super) fn request(&self, layout: Layout) -> Result<Request> {
         let (size_bytes, align_bytes) = (layout.size() as u64, layout.align() as u64);
         if align_bytes > PAGE_BYTES {
             let why = "alignments go up to 4096 bytes";
@@ -251,7 +268,7 @@ impl Heap {
     }
 
     #[inline]
-    fn granule_at(&self, bytes: u64) -> Option<Position> {
+    pub(super) fn granule_at(&self, bytes: u64) -> Option<Position> {
         let granules = self.shape.granules(bytes);
         (self.shape.bytes(granules) == bytes).then_some(Position(granules))
     }

@@ -11,7 +11,7 @@ use crate::first_fit::{Fault, Surroundings};
 use crate::heap::Heap;
 use crate::heap::shape::Engine;
 use crate::os::{Object, Witness};
-use crate::peers::Membership;
+use crate::peers::{LedgerEntry, Membership};
 use crate::segment::words::Words;
 use crate::units::PeerSlot;
 use crate::{Error, Result};
@@ -71,22 +71,41 @@ impl Heap {
     }
 
     /// Does for a dead peer what it left half done. What cannot be done is left to the next
-    /// operation, which tells its caller; it is no reason to refuse the dead one's record to the
-    /// living.
+    /// operation, which tells its caller, and to whoever adopts the slot's next holder; it is no
+    /// reason to refuse the dead one's record to the living.
     pub(super) fn adopt(&self, slot: PeerSlot) {
-        match &self.shape.engine {
-            Engine::FirstFit { engine, .. } => {
-                let _ = engine.adopt(self.words(), slot, &Host(self));
-            }
-            Engine::Slabs(slabs) => {
-                let _ = self.slab_adopt(slabs, slot);
-            }
-        }
-        let _ = self.release_threads(slot);
+        let _ = self.try_adopt(slot);
     }
 
-    /// Gives back the thread records of a peer that leaves or is adopted.
-    pub(super) fn release_threads(&self, slot: PeerSlot) -> Result<()> {
+    fn try_adopt(&self, slot: PeerSlot) -> Result<()> {
+        match &self.shape.engine {
+            // The journal before the ledger: what it undoes or completes is part of an entry's
+            // change, so until then the entry may own an object that does not exist.
+            Engine::FirstFit { engine, .. } => {
+                let adopted = engine.adopt(self.words(), slot, &Host(self));
+                adopted.map_err(|fault| self.explain(fault, 0))?;
+                self.adopt_ledger(slot)?;
+            }
+            // The notes first: whoever acts as the dead one overwrites them. The ledger before the
+            // slabs: an entry may own an object that was never made, which nobody else can be given
+            // as long as the slab is the dead one's.
+            Engine::Slabs(slabs) => {
+                self.slab_adopt_notes(slabs, slot)?;
+                self.adopt_ledger(slot)?;
+                self.slab_adopt_units(slabs, slot)?;
+            }
+        }
+        // Last: as long as something is left to do, its owner is found.
+        self.release_threads(slot)
+    }
+
+    /// Gives back what this process holds under its slot.
+    pub(super) fn give_back(&self, slot: PeerSlot) -> Result<()> {
+        self.adopt_ledger(slot)?;
+        self.release_threads(slot)
+    }
+
+    fn release_threads(&self, slot: PeerSlot) -> Result<()> {
         let (words, threads) = (self.words(), self.shape.threads);
         for record in threads.of_peer(words, slot, &|count| self.reserve_threads(count))? {
             threads.release(&words, record);
@@ -130,5 +149,10 @@ impl Surroundings for Host<'_> {
             return Ok(());
         }
         heap.verify_growth(heap.shape.bytes(granules)).map_err(|_| Fault::NoStorage)
+    }
+
+    fn ensure_entry(&self, entry: LedgerEntry) -> Result<(), Fault> {
+        let count = entry.record().number() + 1;
+        self.0.reserve_threads(count).map_err(|_| Fault::NoStorage)
     }
 }

@@ -9,6 +9,9 @@
 //! | `allocate` | objects: alloc, free, realloc, handles |
 //! | `scalable` | the same for the scalable policy: hands, room, storage |
 //! | `threads` | what each thread of this process has in hand |
+//! | `handover` | objects that die with their process, until they are in a cell |
+//! | `custody` | who owns those meanwhile, and after |
+//! | `entries` | what this process has of the ledger |
 //! | `grow` | more room, from any process, unnoticed by the others |
 //! | `space` | the one unsafe file: the bytes of objects |
 //! | `inspect` | stats, audit, blocks, peers |
@@ -18,7 +21,10 @@
 mod allocate;
 mod catalog;
 mod connection;
+mod custody;
+mod entries;
 mod grow;
+mod handover;
 mod inspect;
 mod open;
 mod options;
@@ -32,6 +38,8 @@ mod threads;
 use crate::Handle;
 pub use catalog::{Listing, list, sweep_unfinished};
 use connection::{Connection, Host};
+use entries::Entries;
+pub use handover::{NotPublished, Unpublished};
 pub use inspect::Blocks;
 pub use options::{Granule, HeapOptions, Policy};
 pub use report::{Block, ClassStats, Finding, Info, OwnerStats, Peer, Report, Stats};
@@ -96,6 +104,7 @@ pub struct Heap {
     /// What the threads of this process have in hand.
     threads: Threads,
     connection: Connection,
+    entries: Entries,
     /// Bytes of object space whose records this process knows to have storage; never more than the
     /// heap's length. The fast paths compare with it and nothing else.
     verified_len_bytes: AtomicU64,
@@ -148,7 +157,7 @@ impl Drop for Heap {
             self.threads.end(membership.stay());
         }
         // What cannot be given back is, when the slot's next holder is adopted or leaves.
-        self.connection.leave(&self.words(), &|slot| drop(self.release_threads(slot)));
+        self.connection.leave(&self.words(), &|slot| drop(self.give_back(slot)));
     }
 }
 

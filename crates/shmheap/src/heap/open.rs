@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64};
 
 use crate::error::NotAHeap;
 use crate::heap::connection::Connection;
+use crate::heap::entries::Entries;
 use crate::heap::scalable::Verified;
 use crate::heap::shape::{Engine, Shape};
 use crate::heap::threads::Threads;
@@ -191,6 +192,7 @@ impl Heap {
             mapping: Arc::new(mapping),
             threads: Threads::new(),
             connection,
+            entries: Entries::new()?,
             verified_len_bytes: AtomicU64::new(len_bytes),
             verified_threads: AtomicU16::new(0),
         };

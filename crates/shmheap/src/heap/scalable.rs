@@ -21,15 +21,16 @@ use crate::heap::connection::Connection;
 use crate::heap::threads::{Hand, WayBack};
 use crate::heap::{Handle, Heap};
 use crate::os::Futex;
+use crate::peers::{LedgerEntry, ledger};
 use crate::segment::fault::Fault;
 use crate::segment::states::{StateRow, WithStates};
 use crate::segment::words::{Row, Words};
 use crate::slab::layout::StateBlock;
 use crate::slab::{
-    self, ALIGN_BYTES_MAX, Actor, Census, Class, Effort, Freed, Object, PeerStanding, Place,
+    self, ALIGN_BYTES_MAX, Actor, Cache, Census, Class, Effort, Freed, Object, PeerStanding, Place,
     Registry, Slabs, Surroundings, UNIT_BYTES, Unit, Worker,
 };
-use crate::units::PeerSlot;
+use crate::units::{PeerSlot, WordIndex};
 use crate::{Error, Result};
 
 /// The records of a heap under this policy.
@@ -49,6 +50,8 @@ struct Request {
     align_bytes: u64,
     /// `None`: units of its own.
     class: Option<Class>,
+    /// What owns the object from the start, if not the caller.
+    owner: Option<LedgerEntry>,
 }
 
 impl Request {
@@ -134,9 +137,14 @@ impl Heap {
         hand: &mut Hand,
         layout: Layout,
     ) -> Result<NonNull<u8>> {
+        let request = self.slab_request(layout)?;
+        let place = self.place(slabs, hand, request)?;
+        Ok(self.space().at(place.0))
+    }
+
+    /// What the layout comes to, if any heap can hold it.
+    fn slab_request(&self, layout: Layout) -> Result<Request> {
         let (size_bytes, align_bytes) = (layout.size() as u64, layout.align() as u64);
-        let class = Class::of(size_bytes, align_bytes);
-        let request = Request { size_bytes, align_bytes, class };
         if align_bytes > ALIGN_BYTES_MAX {
             let why = "alignments go up to 2 MiB";
             return Err(Error::InvalidLayout { size_bytes, align_bytes, why });
@@ -144,8 +152,8 @@ impl Heap {
         if size_bytes > self.shape.identity.len_max_bytes {
             return Err(self.full(size_bytes));
         }
-        let place = self.place(slabs, hand, request)?;
-        Ok(self.space().at(place.0))
+        let class = Class::of(size_bytes, align_bytes);
+        Ok(Request { size_bytes, align_bytes, class, owner: None })
     }
 
     /// Places an object, making room for it if need be.
@@ -174,9 +182,17 @@ impl Heap {
         effort: Effort,
     ) -> Result<Option<Place>> {
         let worker = self.worker(slabs, hand.actor);
+        let own = |place, generation| {
+            if let Some(entry) = request.owner {
+                let handle = self.handle_at(place, generation).to_raw();
+                self.words().store(self.shape.threads.entry_word(entry), ledger::owned(handle));
+            }
+        };
         let placed = match request.class {
-            Some(class) => worker.alloc_small(&mut hand.cache, class, effort, |_, _| {}),
-            None => worker.alloc_large(request.size_bytes, request.align_bytes, |_, _| {}),
+            Some(class) => worker.alloc_small(&mut hand.cache, class, effort, |place, state| {
+                own(place, worker.small_generation(place, state));
+            }),
+            None => worker.alloc_large(request.size_bytes, request.align_bytes, own),
         };
         placed.map_err(|fault| self.explain(fault, 0))
     }
@@ -330,14 +346,70 @@ impl Heap {
         }
     }
 
-    /// Does for a dead peer what its threads left half done. The caller has its lock.
-    pub(super) fn slab_adopt(&self, slabs: &Slabs, dead: PeerSlot) -> Result<()> {
+    /// Looks again at what a dead peer's threads have noted. The caller has its lock.
+    pub(super) fn slab_adopt_notes(&self, slabs: &Slabs, dead: PeerSlot) -> Result<()> {
+        let notes = self.notes_of(dead)?;
+        let adopted = self.worker(slabs, self.acting_as(dead)?).adopt_notes(notes);
+        adopted.map_err(|fault| self.explain(fault, 0))
+    }
+
+    /// Adopts the units of a dead peer. The caller has its lock.
+    pub(super) fn slab_adopt_units(&self, slabs: &Slabs, dead: PeerSlot) -> Result<()> {
+        let adopted = self.worker(slabs, self.acting_as(dead)?).adopt_units();
+        adopted.map_err(|fault| self.explain(fault, 0))
+    }
+
+    /// Frees the object that a handle names, if it is live, on behalf of a peer: a dead one whose
+    /// lock the caller has, or this process as it leaves.
+    pub(super) fn slab_free_for(
+        &self,
+        slabs: &Slabs,
+        peer: PeerSlot,
+        handle: Handle,
+    ) -> Result<()> {
+        let Some(place) = handle.offset_bytes().checked_sub(self.shape.data_offset.0) else {
+            return Ok(());
+        };
+        let worker = self.worker(slabs, self.acting_as(peer)?);
+        let freed = match worker.live_object(Place(place)) {
+            Ok(found) if found.generation() == handle.generation() => {
+                let mut cache = Cache::new();
+                let freed = worker.free(&mut cache, Place(place));
+                worker.catch_up(&mut cache);
+                freed
+            }
+            Ok(_) | Err(Fault::NotLive(_)) => Ok(()),
+            Err(fault) => Err(fault),
+        };
+        freed.map_err(|fault| self.explain(fault, 0))
+    }
+
+    fn notes_of(&self, peer: PeerSlot) -> Result<Vec<WordIndex>> {
         let table = self.shape.threads;
-        let records = table.of_peer(self.words(), dead, &|count| self.reserve_threads(count))?;
-        let notes: Vec<_> = records.flat_map(|record| table.notes(record)).collect();
-        let first = notes.first().copied().unwrap_or(Actor::NOBODY.notes);
-        let worker = self.worker(slabs, Actor { peer: dead, notes: first });
-        worker.adopt(notes).map_err(|fault| self.explain(fault, 0))
+        let records = table.of_peer(self.words(), peer, &|count| self.reserve_threads(count))?;
+        Ok(records.flat_map(|record| table.notes(record)).collect())
+    }
+
+    /// An actor for what is done under a peer's number, with the notes of one of its threads.
+    fn acting_as(&self, peer: PeerSlot) -> Result<Actor> {
+        let notes = self.notes_of(peer)?.first().copied().unwrap_or(Actor::NOBODY.notes);
+        Ok(Actor { peer, notes })
+    }
+
+    /// As [`slab_alloc`](Self::slab_alloc), and the entry owns the object before it lives.
+    pub(super) fn slab_alloc_owned(
+        &self,
+        slabs: &Slabs,
+        layout: Layout,
+        entry: LedgerEntry,
+    ) -> Result<NonNull<u8>> {
+        let hand = self.hand(slabs, "allocate")?;
+        let request = Request { owner: Some(entry), ..self.slab_request(layout)? };
+        let placed = self.place(slabs, hand, request);
+        if placed.is_err() {
+            self.ledger().clear(entry);
+        }
+        Ok(self.space().at(placed?.0))
     }
 
     /// Gives back to the system what memory the heap does not use: returns how many bytes.

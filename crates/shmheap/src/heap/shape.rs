@@ -142,7 +142,7 @@ impl Shape {
                     length: format::LENGTH_AT,
                 };
                 let data_offset = round_up(layout.end().0, PAGE_BYTES)?;
-                let engine = FirstFit::new(&layout, header, bytes);
+                let engine = FirstFit::new(&layout, header, THREAD_TABLE, bytes);
                 (Policy::FirstFit, Engine::FirstFit { engine, layout }, data_offset)
             }
             SCALABLE if len_max.is_multiple_of(UNIT_BYTES) => {

@@ -18,13 +18,17 @@
 //! holder left undone; the lock sees to it that only one does. If that one dies as well, the lock
 //! is free again and the next starts over.
 
+pub(crate) mod ledger;
 pub(crate) mod membership;
 pub(crate) mod record;
 pub(crate) mod threads;
 
+pub(crate) use ledger::Ledger;
 pub(crate) use membership::{Membership, stay_of};
 pub(crate) use record::{RECORD_WORDS, RECORDS, RecordTable};
-pub(crate) use threads::{ENTRY_WORDS, NOTES, THREAD_WORDS, THREADS, ThreadRecord, ThreadTable};
+pub(crate) use threads::{
+    ENTRY_WORDS, LedgerEntry, THREAD_WORDS, THREADS, ThreadRecord, ThreadTable,
+};
 
 use crate::os::Witness;
 use crate::segment::words::Words;

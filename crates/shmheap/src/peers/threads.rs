@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   word  0        slot of the process that has the record, plus 1; 0: nobody
-//!         1 .. 8   seven notes of the policy's engine
-//!         8 .. 24  eight entries of the ledger, two words each
+//!         1 .. 10  nine notes of the policy's engine
+//!         10 .. 24 seven entries of the ledger, two words each
 //! ```
 //!
 //! A record belongs to a process, and within it to whatever thread the process lends it to. It is
@@ -17,8 +17,6 @@
 //! The table is sparse. Storage is reserved before a record is touched, whatever the words of
 //! others say: `reserve(n)`, which the caller brings, gives storage to the first `n` records.
 
-#![allow(dead_code, reason = "what takes records follows")]
-
 use std::ops::Range;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -31,9 +29,9 @@ pub(crate) const THREADS: u16 = 4096;
 /// Words of a record: three cache lines, so that records do not share any.
 pub(crate) const THREAD_WORDS: u64 = 24;
 /// Notes of a record.
-pub(crate) const NOTES: u64 = 7;
+pub(crate) const NOTES: u64 = 9;
 /// Entries of the ledger in a record.
-pub(crate) const ENTRIES: u8 = 8;
+pub(crate) const ENTRIES: u8 = 7;
 /// Words of an entry.
 pub(crate) const ENTRY_WORDS: u64 = 2;
 
@@ -59,8 +57,8 @@ pub(crate) struct ThreadRecord(u16);
 
 /// An entry of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) record: ThreadRecord,
+pub(crate) struct LedgerEntry {
+    record: ThreadRecord,
     number: u8,
 }
 
@@ -74,7 +72,12 @@ impl ThreadRecord {
     }
 }
 
-impl Entry {
+impl LedgerEntry {
+    /// The record that it is in.
+    pub(crate) fn record(self) -> ThreadRecord {
+        self.record
+    }
+
     /// Its place in the record.
     pub(crate) fn number(self) -> u8 {
         self.number
@@ -210,23 +213,31 @@ impl ThreadTable {
     }
 
     /// The entry of that number in a record, if there is one.
-    pub(crate) fn entry(&self, record: ThreadRecord, number: u64) -> Option<Entry> {
+    pub(crate) fn entry(&self, record: ThreadRecord, number: u64) -> Option<LedgerEntry> {
         let number = u8::try_from(number).ok().filter(|&number| number < ENTRIES)?;
-        Some(Entry { record, number })
+        Some(LedgerEntry { record, number })
+    }
+
+    /// The first entry of a record.
+    pub(crate) fn first_entry(&self, record: ThreadRecord) -> LedgerEntry {
+        LedgerEntry { record, number: 0 }
     }
 
     /// The entries of a record.
-    pub(crate) fn entries(&self, record: ThreadRecord) -> impl Iterator<Item = Entry> + use<> {
-        (0..ENTRIES).map(move |number| Entry { record, number })
+    pub(crate) fn entries(
+        &self,
+        record: ThreadRecord,
+    ) -> impl Iterator<Item = LedgerEntry> + use<> {
+        (0..ENTRIES).map(move |number| LedgerEntry { record, number })
     }
 
     /// The first word of an entry; the second follows.
-    pub(crate) fn entry_word(&self, entry: Entry) -> WordIndex {
+    pub(crate) fn entry_word(&self, entry: LedgerEntry) -> WordIndex {
         self.word(entry.record, FIRST_ENTRY + u64::from(entry.number) * ENTRY_WORDS)
     }
 
     /// The entry whose first word this is, if it is one of the table's.
-    pub(crate) fn entry_at(&self, at: WordIndex) -> Option<Entry> {
+    pub(crate) fn entry_at(&self, at: WordIndex) -> Option<LedgerEntry> {
         let word = at.0.checked_sub(self.first.0)?;
         let record = self.record(word / THREAD_WORDS)?;
         let number = (word % THREAD_WORDS).checked_sub(FIRST_ENTRY)?;
@@ -357,7 +368,7 @@ mod tests {
         assert_eq!(TABLE.entry_at(WordIndex(u64::MAX)), None);
         assert_eq!(TABLE.storage(0), 128..128);
         assert_eq!(TABLE.storage(1), 128..128 + 4096);
-        assert_eq!(TABLE.storage(33), 128..128 + 8192);
-        assert_eq!(TABLE.storage(u16::MAX).end - 128, 3 * 4096);
+        assert_eq!(TABLE.storage(22), 128..128 + 8192);
+        assert_eq!(TABLE.storage(u16::MAX).end - 128, 4 * 4096);
     }
 }

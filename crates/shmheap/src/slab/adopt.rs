@@ -25,17 +25,27 @@ use crate::segment::words::Words;
 use crate::units::WordIndex;
 
 impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
-    /// Adopts what the peer left that this worker acts as; `notes` are those of its threads.
-    ///
-    /// Cost: a load for each unit of the heap, and a look at the states of the dead one's slabs.
-    pub(crate) fn adopt(&self, notes: impl IntoIterator<Item = WordIndex>) -> Result<(), Fault> {
-        let end = self.end();
-        self.surroundings.ensure_units(end.0)?;
+    /// Looks again at what the threads of the dead peer that this worker acts as have noted. Before
+    /// anything else is done for it, since whoever acts as the dead one uses its notes.
+    pub(crate) fn adopt_notes(
+        &self,
+        notes: impl IntoIterator<Item = WordIndex>,
+    ) -> Result<(), Fault> {
+        self.surroundings.ensure_units(self.end().0)?;
         for at in notes {
             // A note that makes no sense is no reason to leave the dead one's units as they are.
             let _ = self.look_again(at);
             self.words.store(at, 0);
         }
+        Ok(())
+    }
+
+    /// Adopts the units of the dead peer that this worker acts as.
+    ///
+    /// Cost: a load for each unit of the heap, and a look at the states of the dead one's slabs.
+    pub(crate) fn adopt_units(&self) -> Result<(), Fault> {
+        let end = self.end();
+        self.surroundings.ensure_units(end.0)?;
         let mut outcome = Ok(());
         for unit in (0..end.0).map(Unit) {
             outcome = outcome.and(self.adopt_unit(unit));

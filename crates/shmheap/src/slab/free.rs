@@ -29,7 +29,7 @@ use crate::segment::words::Words;
 use crate::units::WordIndex;
 
 /// Slabs that a thread puts off looking at, at the most: it has a note for each.
-pub(super) const PENDING_MAX: usize = 6;
+pub(super) const PENDING_MAX: usize = 8;
 /// Frees after which it looks in any case.
 const FREES_PUT_OFF_MAX: u32 = 256;
 

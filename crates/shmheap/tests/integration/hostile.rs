@@ -356,11 +356,14 @@ impl<'f> Overwriter<'f> {
 
     /// Overwrites a word; where and with what.
     fn overwrite_any(&self, random: &mut Random) -> (u64, u64) {
-        let at = 8 * match random.below(4) {
+        let at = 8 * match random.below(5) {
             // The header's words: identity, length, lock, journal, counters.
             0 => random.below(64),
             // The first process records.
             1 => 512 + random.below(64),
+            // The first thread records; rarely an owner, for the table has no more of them.
+            2 if random.one_in(16) => 135_168 / 8 + random.below(64),
+            2 => 135_168 / 8 + random.below(4) * 16 + 1 + random.below(15),
             // The policy's records.
             _ => 659_456 / 8 + random.below(self.sound.len() as u64 / 8 - 659_456 / 8),
         };
@@ -399,6 +402,7 @@ fn victim() {
     let mut held = vec![];
     while row[1].load(Ordering::SeqCst) == 0 {
         change(&heap, &mut held, &mut random);
+        hand_over(&heap, &mut random);
         look(&heap, &mut random);
         look(&observer, &mut random);
         let _ = Heap::connect(role.argument(0));
@@ -426,6 +430,21 @@ fn change(heap: &Heap, held: &mut Vec<Handle>, random: &mut Random) {
     if random.one_in(4) {
         let _ = heap.grow(random.below(5 * LEN_BYTES));
         let _ = heap.sweep();
+    }
+}
+
+/// Every operation on cells, which may be anywhere, whatever comes of it.
+fn hand_over(heap: &Heap, random: &mut Random) {
+    for _ in 0..10 {
+        let cell = bytes::cell_anywhere(heap, random.below(5 * LEN_BYTES / 8) * 8);
+        let layout = bytes::layout(random.log_uniform(1000), 1);
+        match random.below(5) {
+            0 => drop(heap.alloc_unpublished(layout).map(|object| bytes::publish(object, cell))),
+            1 => drop(bytes::take(heap, cell)),
+            2 => _ = bytes::alloc_into(heap, 16, cell),
+            3 => _ = bytes::peek(heap, cell),
+            _ => drop(heap.alloc_unpublished(layout).map(shmheap::Unpublished::keep)),
+        }
     }
 }
 

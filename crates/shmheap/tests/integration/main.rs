@@ -6,7 +6,9 @@
 //! | `lifecycle` | create, connect, pass on, destroy; races for a name |
 //! | `processes` | many processes share a heap and hand each other objects |
 //! | `kills` | processes killed at any moment cost the others nothing |
+//! | `handover` | objects in cells: none lost, none doubled, whoever is killed |
 //! | `growth` | growth under the feet of others; storage and address space that end |
+//! | `unpublished` | the operations of a hand-over, valid and invalid |
 //! | `fork` | a heap that was made before a fork |
 //! | `hostile` | what is no heap, and heaps whose records are overwritten |
 //!
@@ -23,7 +25,9 @@ mod support;
 mod api;
 mod fork;
 mod growth;
+mod handover;
 mod hostile;
 mod kills;
 mod lifecycle;
 mod processes;
+mod unpublished;

@@ -1,10 +1,10 @@
 //! Hostile bytes: any word of the records overwritten with anything. The engine may place objects
 //! badly or report damage; it may not panic, leave its row, or run on without end.
 
-use super::memory::{ME, Memory, Random, World, heap, seed};
+use super::memory::{ME, Memory, Random, THREADS, World, heap, seed};
 use crate::first_fit::FirstFit;
 use crate::first_fit::layout::{Layout, Position};
-use crate::units::{Offset, WordIndex};
+use crate::units::WordIndex;
 
 fn exercise(engine: &FirstFit, memory: &Memory, random: &mut Random) {
     for _ in 0..6 {
@@ -83,8 +83,9 @@ fn the_audit_sees_every_overwritten_bit() {
     let end = engine.end(&memory);
     assert_eq!(engine.audit(&memory, end, 4).flaws, []);
     let regions = 3000_u64.div_ceil(64);
-    // The records from the regions on: the words in front are lock, counters, length and journal.
-    let records = 16..16 + if cfg!(miri) { 1 } else { 2 * regions };
+    // The records from the regions on: in front are the header's words and the thread records.
+    let first = THREADS.end().word().0;
+    let records = first..first + if cfg!(miri) { 1 } else { 2 * regions };
     for word in records {
         for bit in (0..64).step_by(if cfg!(miri) { 25 } else { 1 }) {
             memory.restore(&sound);
@@ -99,7 +100,7 @@ fn the_audit_sees_every_overwritten_bit() {
 #[test]
 fn hostile_bits_behind_the_end_are_not_allocated() {
     let (granules, max) = (3000, 3000);
-    let layout = Layout::new(Offset(128), max).unwrap();
+    let layout = Layout::new(THREADS.end(), max).unwrap();
     let (engine, memory) = heap(granules, max, 16);
     memory.corrupt.set(true);
     // Fill the heap, so that the search goes to what lies behind.
@@ -121,7 +122,7 @@ fn hostile_bits_behind_the_end_are_not_allocated() {
 #[test]
 fn hostile_padding_of_a_node_does_not_lead_outside() {
     let (granules, max) = (3000, 3000);
-    let layout = Layout::new(Offset(128), max).unwrap();
+    let layout = Layout::new(THREADS.end(), max).unwrap();
     let (engine, memory) = heap(granules, max, 16);
     memory.corrupt.set(true);
     engine.session(&memory, ME, &World).unwrap().alloc(granules, 1).unwrap().unwrap();

@@ -11,6 +11,7 @@ use std::cell::Cell;
 use super::memory::{DEAD, HEADER, ME, Memory, Random, World, heap, seed};
 use crate::first_fit::layout::Position;
 use crate::first_fit::{Fault, FirstFit, JOURNAL_WORDS, Surroundings};
+use crate::peers::LedgerEntry;
 use crate::segment::words::Words;
 use crate::units::{PeerSlot, WordIndex};
 
@@ -244,6 +245,10 @@ impl Surroundings for FailsOnce {
     fn ensure_storage(&self, _granules: u64) -> Result<(), Fault> {
         if self.0.replace(false) { Err(Fault::NoStorage) } else { Ok(()) }
     }
+
+    fn ensure_entry(&self, _entry: LedgerEntry) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 fn killed_in_alloc() -> (FirstFit, Memory) {
@@ -317,6 +322,10 @@ impl Surroundings for Reserving {
 
     fn ensure_storage(&self, granules: u64) -> Result<(), Fault> {
         self.0.set(self.0.get().max(granules));
+        Ok(())
+    }
+
+    fn ensure_entry(&self, _entry: LedgerEntry) -> Result<(), Fault> {
         Ok(())
     }
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use crate::first_fit::layout::{Layout, Position};
 use crate::first_fit::{Fault, FirstFit, Surroundings};
 use crate::os::Parking;
+use crate::peers::LedgerEntry;
 use crate::segment::words::{Row, Words};
-use crate::units::{Offset, PeerSlot, WordIndex};
+use crate::units::{PeerSlot, WordIndex};
 
-use super::memory::HEADER;
+use super::memory::{HEADER, THREADS};
 
 struct Yield;
 
@@ -34,14 +35,18 @@ impl Surroundings for Mortals {
     fn ensure_storage(&self, _granules: u64) -> Result<(), Fault> {
         Ok(())
     }
+
+    fn ensure_entry(&self, _entry: LedgerEntry) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 #[test]
 fn threads_take_turns_and_outlive_the_dead() {
-    let layout = Layout::new(Offset(128), 1 << 14).unwrap();
+    let layout = Layout::new(THREADS.end(), 1 << 14).unwrap();
     let memory: Vec<AtomicU64> = (0..layout.end().word().0).map(|_| AtomicU64::new(0)).collect();
     let words = Row::new(&memory, Yield);
-    let engine = FirstFit::new(&layout, HEADER, 16);
+    let engine = FirstFit::new(&layout, HEADER, THREADS, 16);
     engine.format(&words, 1 << 14);
     let world = Mortals { dead: Mutex::new(vec![]) };
     let rounds = if cfg!(miri) { 4 } else { 5000 };

@@ -1,11 +1,13 @@
 //! A heap in plain memory: a `Vec` of words, an engine over it, and views that record stores.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::first_fit::layout::Layout;
 use crate::first_fit::{Fault, FirstFit, HeaderWords, Surroundings};
+use crate::peers::{LedgerEntry, ThreadTable};
 use crate::segment::words::Words;
 use crate::units::{LINE_WORDS, Offset, PeerSlot, WordIndex};
 
@@ -26,13 +28,30 @@ pub(super) const HEADER: HeaderWords = HeaderWords {
     journal: WordIndex(8),
 };
 
+/// Three records, which is enough to take a wrong one.
+pub(super) const THREADS: ThreadTable = ThreadTable::new(WordIndex(16), 3, WordIndex(4));
+
 /// The engine and its memory for a heap of `granules` granules that may grow to `granules_max`.
 pub(super) fn heap(granules: u64, granules_max: u64, granule_bytes: u64) -> (FirstFit, Memory) {
-    let layout = Layout::new(Offset(128), granules_max).unwrap();
-    let engine = FirstFit::new(&layout, HEADER, granule_bytes);
+    let layout = Layout::new(THREADS.end(), granules_max).unwrap();
+    let engine = FirstFit::new(&layout, HEADER, THREADS, granule_bytes);
     let memory = Memory::new(layout.end().word().0);
     engine.format(&memory, granules);
     (engine, memory)
+}
+
+/// As [`heap`], with the words of its object space behind the records.
+pub(super) fn heap_with_space(
+    granules: u64,
+    granule_bytes: u64,
+) -> (FirstFit, Memory, Range<Offset>) {
+    let layout = Layout::new(THREADS.end(), granules).unwrap();
+    let engine = FirstFit::new(&layout, HEADER, THREADS, granule_bytes);
+    let start = Offset(layout.end().0.next_multiple_of(granule_bytes));
+    let end = Offset(start.0 + granules * granule_bytes);
+    let memory = Memory::new(end.word().0);
+    engine.format(&memory, granules);
+    (engine, memory, start..end)
 }
 
 impl Memory {
@@ -131,6 +150,10 @@ impl Surroundings for World {
     }
 
     fn ensure_storage(&self, _granules: u64) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn ensure_entry(&self, _entry: LedgerEntry) -> Result<(), Fault> {
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 mod corruption;
 mod exactness;
+mod handover;
 mod kills;
 mod lock;
 mod memory;

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::memory::{HEADER, ME, World};
+use super::memory::{HEADER, ME, THREADS, World};
 use crate::first_fit::FirstFit;
 use crate::first_fit::layout::Layout;
 use crate::segment::words::Words;
@@ -49,7 +49,7 @@ impl Words for &Pages {
 fn untouchable(granules: u64, max: u64, exercise: impl Fn(&FirstFit, &&Pages)) -> Vec<u64> {
     let start = 33 * PAGE_BYTES;
     let layout = Layout::new(Offset(start), max).unwrap();
-    let engine = FirstFit::new(&layout, HEADER, 16);
+    let engine = FirstFit::new(&layout, HEADER, THREADS, 16);
     let pages = Pages { words: RefCell::default(), touched: RefCell::default() };
     let row = &pages;
     engine.format(&row, granules);

@@ -4,6 +4,7 @@ use crate::first_fit::JOURNAL_WORDS;
 use crate::first_fit::layout::{FAN_OUT, Layout, REGION_GRANULES, REGION_WORDS};
 use crate::heap::HeapOptions;
 use crate::heap::shape::{END_OF_PROCESSES, END_OF_RECORDS, Shape};
+use crate::peers::ledger::TAG_MARK;
 use crate::peers::threads::ENTRIES;
 use crate::peers::{ENTRY_WORDS, RECORD_WORDS, RECORDS, THREAD_WORDS, THREADS};
 use crate::segment::format::{
@@ -61,6 +62,7 @@ fn format_document_states_every_constant() {
         format!("lies at byte {} + {} t", END_OF_PROCESSES.0, THREAD_WORDS * WORD_BYTES),
         format!("{THREADS} x {} bytes", THREAD_WORDS * WORD_BYTES),
         format!("{ENTRIES} entries of {ENTRY_WORDS} words"),
+        format!("the bytes `{}`", str::from_utf8(&TAG_MARK.to_le_bytes()[4..]).unwrap()),
         format!("at most 2^{}", LEN_MAX_BYTES.ilog2()),
         format!("| journal | {JOURNAL_WORDS} words"),
         format!("A *region* is {REGION_GRANULES} granules"),
@@ -79,7 +81,7 @@ fn format_document_describes_the_layout() {
     for (granule_bytes, len_bytes) in [(8, 3024), (16, 4096), (16, 1 << 20), (16, 1 << 33)] {
         let granules = u64::div_ceil(len_bytes, granule_bytes);
         let regions = granules.div_ceil(64);
-        let mut at = 659_456_u64;
+        let mut at = 921_600_u64;
         let mut array = |words: u64| at = (at + words * 8).next_multiple_of(64);
         array(2 * regions);
         let mut words = regions.div_ceil(64);

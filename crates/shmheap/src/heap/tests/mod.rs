@@ -1,4 +1,5 @@
 //! Tests of the whole heap that need to see its inside.
 
 mod format;
+mod handover;
 mod trouble;

@@ -1,7 +1,7 @@
 //! A heap in plain memory: a `Vec` of words and one of states, an engine over them, and views that
 //! record stores.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use crate::segment::words::Words;
 use crate::slab::layout::{Layout, StateBlock};
 use crate::slab::{
     Actor, Cache, Census, PeerStanding, Place, Registry, Slabs, Surroundings, Unit, Worker,
+    noted_slab,
 };
 use crate::units::{LINE_WORDS, Offset, PeerSlot, WordIndex};
 
@@ -22,8 +23,9 @@ pub(super) const DEAD: PeerSlot = PeerSlot(7);
 
 const LENGTH: WordIndex = WordIndex(0);
 /// Each peer's note has a line of its own.
-const NOTES: WordIndex = WordIndex(8);
-const RECORDS: Offset = Offset(1024);
+const NOTES: WordIndex = WordIndex(16);
+const NOTES_PER_PEER: u64 = 9;
+const RECORDS: Offset = Offset(2048);
 
 /// What was stored: a word or a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +66,12 @@ pub(super) fn heap(units: u64, units_max: u64) -> (Slabs, Memory) {
 
 /// The peer's only thread.
 pub(super) fn actor(peer: PeerSlot) -> Actor {
-    Actor { peer, notes: NOTES + 8 * u64::from(peer.0) }
+    Actor { peer, notes: NOTES + 16 * u64::from(peer.0) }
+}
+
+/// The notes of the peer's only thread.
+pub(super) fn notes(peer: PeerSlot) -> impl Iterator<Item = WordIndex> {
+    (0..NOTES_PER_PEER).map(move |number| actor(peer).notes + number)
 }
 
 /// The peer at work.
@@ -78,12 +85,14 @@ pub(super) fn at_work<'e>(
 
 /// The census of a heap in which everybody lives but [`DEAD`].
 pub(super) fn census(engine: &Slabs, memory: &Memory) -> Census {
-    engine.census(&memory, &World, engine.end(&memory), 8)
+    engine.census(&memory, &Watch(memory), engine.end(memory), 8)
 }
 
 /// What the dead one left is adopted.
 pub(super) fn adopt(engine: &Slabs, memory: &Memory) {
-    at_work(engine, memory, DEAD).adopt((0..7).map(|note| actor(DEAD).notes + note)).unwrap();
+    let worker = at_work(engine, memory, DEAD);
+    worker.adopt_notes(notes(DEAD)).unwrap();
+    worker.adopt_units().unwrap();
 }
 
 impl Memory {
@@ -202,7 +211,10 @@ impl Surroundings for World {
     }
 }
 
-impl Registry for World {
+/// Who watches a heap in which everybody lives but [`DEAD`].
+struct Watch<'m>(&'m Memory);
+
+impl Registry for Watch<'_> {
     fn peer(&self, peer: PeerSlot) -> PeerStanding {
         match peer {
             DEAD => PeerStanding::Dead,
@@ -212,7 +224,8 @@ impl Registry for World {
     }
 
     fn noted(&self) -> Vec<Unit> {
-        vec![]
+        let notes = [ME, OTHER, DEAD].into_iter().flat_map(notes);
+        notes.filter_map(|note| noted_slab(self.0.load(note))).collect()
     }
 
     fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
@@ -282,15 +295,4 @@ pub(super) fn seed() -> u64 {
     let seed = given.unwrap_or_else(made_up);
     println!("replay with SHMHEAP_SEED={seed}");
     seed
-}
-
-/// Counts calls; for worlds that change.
-#[derive(Debug, Default)]
-pub(super) struct Counter(Cell<u64>);
-
-impl Counter {
-    pub(super) fn count(&self) -> u64 {
-        self.0.set(self.0.get() + 1);
-        self.0.get()
-    }
 }

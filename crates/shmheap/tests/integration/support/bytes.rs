@@ -10,7 +10,7 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-use shmheap::{Handle, Heap, Result};
+use shmheap::{Handle, Heap, NotPublished, Result, Unpublished};
 
 /// The layout of `size` bytes aligned to `align`.
 pub(crate) fn layout(size: u64, align: u64) -> Layout {
@@ -108,4 +108,38 @@ pub(crate) fn write_words(object: NonNull<u8>, words: [u64; 2]) {
 pub(crate) fn read_words(_heap: &Heap, object: NonNull<u8>) -> [u64; 2] {
     // SAFETY: as above.
     unsafe { object.cast().read() }
+}
+
+/// A cell so many bytes behind the start of object space, be there an object or not.
+pub(crate) fn cell_anywhere(heap: &Heap, bytes: u64) -> &AtomicU64 {
+    let address = heap.base().as_ptr().wrapping_add(bytes as usize);
+    // SAFETY: only passed to the operations on cells, which find out whether it has storage.
+    unsafe { &*address.cast() }
+}
+
+/// Publishes into a cell, which must be a word of a live object that is nothing but a cell.
+pub(crate) fn publish<'h>(
+    object: Unpublished<'h>,
+    cell: &AtomicU64,
+) -> Result<Handle, NotPublished<'h>> {
+    // SAFETY: the tests reach cells through these functions and as atomics, and start from 0.
+    unsafe { object.publish(NonNull::from(cell).cast()) }
+}
+
+/// Allocates into a cell.
+pub(crate) fn alloc_into(heap: &Heap, size: u64, cell: &AtomicU64) -> Result<NonNull<u8>> {
+    // SAFETY: as above.
+    unsafe { heap.alloc_into(layout(size, 1), NonNull::from(cell).cast()) }
+}
+
+/// Takes from a cell.
+pub(crate) fn take<'h>(heap: &'h Heap, cell: &AtomicU64) -> Result<Option<Unpublished<'h>>> {
+    // SAFETY: as above.
+    unsafe { heap.take(NonNull::from(cell).cast()) }
+}
+
+/// Looks into a cell.
+pub(crate) fn peek(heap: &Heap, cell: &AtomicU64) -> Option<Handle> {
+    // SAFETY: as above.
+    unsafe { heap.peek(NonNull::from(cell).cast()) }
 }

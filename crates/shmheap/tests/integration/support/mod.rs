@@ -84,3 +84,10 @@ pub(crate) fn assert_empty(heap: &Heap) {
 pub(crate) fn first_fit(len_bytes: u64) -> HeapOptions {
     HeapOptions::new(len_bytes).policy(Policy::FirstFit)
 }
+
+/// Runs a test on a small heap of each policy.
+pub(crate) fn for_each_policy(test: impl Fn(HeapOptions)) {
+    for (policy, len_bytes) in [(Policy::FirstFit, 64 << 10), (Policy::Scalable, 4 << 20)] {
+        test(HeapOptions::new(len_bytes).policy(policy));
+    }
+}

@@ -1,0 +1,384 @@
+//! The ledger: who owns an object that is on its way from hand to hand.
+//!
+//! An object is handed over through a *cell*, a word inside another object. Between its allocation
+//! and the cell, and between the cell and its release, it belongs to an entry of a thread record;
+//! so whoever adopts a dead process knows what it had in its hands.
+//!
+//! ```text
+//!   entry   word 0   handle | state    handles are multiples of 8, states are below 8
+//!           word 1   the cell: its byte offset in the segment; counts in states 2, 3, 4 and 6
+//!
+//!   cell    0                          empty
+//!           a handle                   the object is there for whoever takes it
+//!           mark | record | entry | 1  somebody is in the middle of a hand-over
+//! ```
+//!
+//! A tag in a cell keeps all others out, readers by being read as empty, publishers as occupied.
+//! Only the tag's owner replaces it, or who adopts the owner. The steps, each one store:
+//!
+//! ```text
+//!   publish   2 publishing   cell 0 -> tag   3 published   cell tag -> handle   0
+//!                                 fails: back to 1 owned
+//!   take      4 taking       cell handle -> tag   6 taken   cell tag -> 0   1 owned
+//!                                 fails: back to 0
+//! ```
+//!
+//! What a process killed between two of them leaves, and what adoption makes of it:
+//!
+//! | state | cell has the tag | adoption |
+//! |---|---|---|
+//! | 1 owned, 5 freeing | | frees the object, if it is live |
+//! | 2 publishing | no | frees the object: the cell was not won |
+//! | 2 publishing | yes | goes on to 3 |
+//! | 3 published | yes | the handle goes into the cell |
+//! | 3 published | no | nothing: it had gone there, and may have been taken since |
+//! | 4 taking | no | nothing: the cell was not won |
+//! | 4 taking | yes | goes on to 6 |
+//! | 6 taken | yes, no | the cell becomes empty, the object is freed |
+//!
+//! Every step of an adoption leaves a row of this table again, so that it may be killed as well.
+//! States 3 and 6 exist for that: without them a cell without the tag could mean "not won" as well
+//! as "done".
+//!
+//! A cell that a dead process names is only believed if it lies in committed object space.
+
+use std::ops::Range;
+
+use super::threads::{LedgerEntry, Reserve, ThreadTable};
+use crate::Result;
+use crate::segment::words::Words;
+use crate::units::{Offset, PeerSlot, WORD_BYTES, WordIndex};
+
+const STATE_MASK: u64 = 7;
+const NONE: u64 = 0;
+const OWNED: u64 = 1;
+const PUBLISHING: u64 = 2;
+const PUBLISHED: u64 = 3;
+const TAKING: u64 = 4;
+const FREEING: u64 = 5;
+const TAKEN: u64 = 6;
+
+const TAG: u64 = 1;
+const TAG_ENTRY_SHIFT: u32 = 8;
+const TAG_RECORD_SHIFT: u32 = 16;
+/// "hand" in the upper half, so that the bytes of a text or a number are hardly ever a tag.
+pub(crate) const TAG_MARK: u64 = (u32::from_le_bytes(*b"hand") as u64) << 32;
+
+/// The first word of an entry that owns an object.
+pub(crate) const fn owned(handle: u64) -> u64 {
+    (handle & !STATE_MASK) | OWNED
+}
+
+/// What the ledger asks of the engine that keeps the objects.
+pub(crate) trait Objects {
+    /// Frees the object that the entry owns, if it is live, and clears the entry: both or nothing,
+    /// or so that doing it again does no harm.
+    fn free_owned(&self, entry: LedgerEntry, handle: u64) -> Result<()>;
+}
+
+/// What a cell holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    Empty,
+    /// An object, by its handle.
+    Object(u64),
+    /// The entry's owner is in the middle of a hand-over.
+    Midway(LedgerEntry),
+    /// No hand-over has stored this.
+    Nonsense(u64),
+}
+
+/// How an attempt to take an object from a cell went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taking {
+    /// The entry owns the object.
+    Taken,
+    /// The cell holds something else by now.
+    Lost,
+    /// The object is not live; it is in the cell as before.
+    NotLive,
+}
+
+/// The ledger of a heap, in a row of words that reaches over object space.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ledger<W> {
+    words: W,
+    threads: ThreadTable,
+}
+
+impl<W: Words> Ledger<W> {
+    pub(crate) fn new(words: W, threads: ThreadTable) -> Self {
+        Self { words, threads }
+    }
+
+    /// What is in the cell.
+    pub(crate) fn content(&self, cell: WordIndex) -> Content {
+        let word = self.words.load(cell);
+        if word == 0 {
+            Content::Empty
+        } else if word & STATE_MASK == 0 {
+            Content::Object(word)
+        } else {
+            self.entry_of(word).map_or(Content::Nonsense(word), Content::Midway)
+        }
+    }
+
+    /// The entry owns nothing any more: the object is an ordinary one, or gone.
+    pub(crate) fn clear(&self, entry: LedgerEntry) {
+        self.set(entry, NONE, 0);
+    }
+
+    /// Puts the object that the entry owns into an empty cell; what was there if it is not empty.
+    pub(crate) fn publish(
+        &self,
+        entry: LedgerEntry,
+        handle: u64,
+        cell: WordIndex,
+    ) -> Result<(), Content> {
+        self.set_cell(entry, cell);
+        self.set(entry, PUBLISHING, handle);
+        if self.words.compare_exchange(cell, 0, tag(entry)).is_err() {
+            self.set(entry, OWNED, handle);
+            return Err(self.content(cell));
+        }
+        self.set(entry, PUBLISHED, handle);
+        // Release; its partners are the loads of takers, who may use the object from here on.
+        self.words.store(cell, handle);
+        self.set(entry, NONE, 0);
+        Ok(())
+    }
+
+    /// Takes the object `handle` from the cell, for the free entry to own. `is_live` is asked while
+    /// nobody else can free the object.
+    pub(crate) fn take(
+        &self,
+        entry: LedgerEntry,
+        handle: u64,
+        cell: WordIndex,
+        is_live: impl FnOnce() -> bool,
+    ) -> Taking {
+        self.set_cell(entry, cell);
+        self.set(entry, TAKING, handle);
+        if self.words.compare_exchange(cell, handle, tag(entry)).is_err() {
+            self.set(entry, NONE, 0);
+            return Taking::Lost;
+        }
+        if !is_live() {
+            self.words.store(cell, handle);
+            self.set(entry, NONE, 0);
+            return Taking::NotLive;
+        }
+        self.set(entry, TAKEN, handle);
+        self.words.store(cell, 0);
+        self.set(entry, OWNED, handle);
+        Taking::Taken
+    }
+
+    /// Whether the peer owns nothing and is in the middle of nothing.
+    pub(crate) fn is_clear(&self, peer: PeerSlot, reserve: Reserve<'_>) -> Result<bool> {
+        let mut entries = self.entries_of(peer, reserve)?;
+        Ok(entries.all(|entry| self.words.load(self.threads.entry_word(entry)) == 0))
+    }
+
+    /// Brings every hand-over that a dead peer was in the middle of to its end, and frees what it
+    /// owned. The caller holds the peer's proof of life; `space` is committed object space.
+    pub(crate) fn adopt(
+        &self,
+        peer: PeerSlot,
+        reserve: Reserve<'_>,
+        space: &Range<Offset>,
+        objects: &impl Objects,
+    ) -> Result<()> {
+        for entry in self.entries_of(peer, reserve)? {
+            self.adopt_entry(entry, space, objects)?;
+        }
+        Ok(())
+    }
+
+    fn adopt_entry(
+        &self,
+        entry: LedgerEntry,
+        space: &Range<Offset>,
+        objects: &impl Objects,
+    ) -> Result<()> {
+        let at = self.threads.entry_word(entry);
+        let word = self.words.load(at);
+        let handle = word & !STATE_MASK;
+        let cell = cell_in(space, self.words.load(at + 1));
+        let is_tagged = cell.is_some_and(|cell| self.words.load(cell) == tag(entry));
+        match word & STATE_MASK {
+            OWNED | FREEING => return objects.free_owned(entry, handle),
+            PUBLISHING if !is_tagged => return objects.free_owned(entry, handle),
+            PUBLISHING => {
+                self.set(entry, PUBLISHED, handle);
+                self.replace_tag(entry, cell, handle);
+            }
+            PUBLISHED => self.replace_tag(entry, cell, handle),
+            TAKING if !is_tagged => {}
+            TAKING => {
+                self.set(entry, TAKEN, handle);
+                self.replace_tag(entry, cell, 0);
+                return objects.free_owned(entry, handle);
+            }
+            TAKEN => {
+                self.replace_tag(entry, cell, 0);
+                return objects.free_owned(entry, handle);
+            }
+            // Free, or a word that nobody stores.
+            _ => {}
+        }
+        if word != 0 {
+            self.clear(entry);
+        }
+        Ok(())
+    }
+
+    /// Ends a hand-over in the cell, unless that has been done.
+    fn replace_tag(&self, entry: LedgerEntry, cell: Option<WordIndex>, value: u64) {
+        if let Some(cell) = cell {
+            let _ = self.words.compare_exchange(cell, tag(entry), value);
+        }
+    }
+
+    fn entries_of(
+        &self,
+        peer: PeerSlot,
+        reserve: Reserve<'_>,
+    ) -> Result<impl Iterator<Item = LedgerEntry>> {
+        let records = self.threads.of_peer(&self.words, peer, reserve)?;
+        Ok(records.flat_map(|record| self.threads.entries(record)))
+    }
+
+    fn set(&self, entry: LedgerEntry, state: u64, handle: u64) {
+        self.words.store(self.threads.entry_word(entry), handle | state);
+    }
+
+    /// Before the state that makes it count.
+    fn set_cell(&self, entry: LedgerEntry, cell: WordIndex) {
+        self.words.store(self.threads.entry_word(entry) + 1, cell.offset().0);
+    }
+
+    fn entry_of(&self, word: u64) -> Option<LedgerEntry> {
+        let record = self.threads.record((word & !TAG_MARK) >> TAG_RECORD_SHIFT)?;
+        let entry = self.threads.entry(record, word >> TAG_ENTRY_SHIFT & 0xff)?;
+        (tag(entry) == word).then_some(entry)
+    }
+}
+
+/// What stands in a cell while the entry's owner is in the middle of a hand-over.
+fn tag(entry: LedgerEntry) -> u64 {
+    let record = u64::from(entry.record().number()) << TAG_RECORD_SHIFT;
+    TAG_MARK | record | u64::from(entry.number()) << TAG_ENTRY_SHIFT | TAG
+}
+
+/// The cell at that offset, if object space has it.
+pub(crate) fn cell_in(space: &Range<Offset>, offset: u64) -> Option<WordIndex> {
+    let lies_inside = offset.is_multiple_of(WORD_BYTES)
+        && offset >= space.start.0
+        && offset.checked_add(WORD_BYTES).is_some_and(|end| end <= space.end.0);
+    lies_inside.then(|| Offset(offset).word())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::Futex;
+    use crate::segment::words::Row;
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    const TABLE: ThreadTable = ThreadTable::new(WordIndex(16), 2, WordIndex(0));
+    const PEER: PeerSlot = PeerSlot(4);
+    const WORDS: u64 = 110;
+    /// The last words of the row are behind the end of object space.
+    const SPACE: Range<Offset> = WordIndex(70).offset()..WordIndex(100).offset();
+
+    /// Counts what it is asked to free, and does as an engine does to which it is all the same.
+    struct Counted<'r> {
+        ledger: Ledger<Row<'r, Futex>>,
+        count: Cell<u64>,
+    }
+
+    impl Objects for Counted<'_> {
+        fn free_owned(&self, entry: LedgerEntry, _handle: u64) -> Result<()> {
+            self.count.set(self.count.get() + 1);
+            self.ledger.clear(entry);
+            Ok(())
+        }
+    }
+
+    fn memory() -> Vec<AtomicU64> {
+        (0..WORDS).map(|_| AtomicU64::new(0)).collect()
+    }
+
+    fn image(memory: &[AtomicU64]) -> Vec<u64> {
+        memory.iter().map(|word| word.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Whatever a dead peer's entries say, nothing changes but they and cells with their tags.
+    #[test]
+    fn hostile_entries_lead_nowhere() {
+        let offsets = [0, 8, 559, 560, 561, 560 + 29 * 8, 560 + 30 * 8, 872, 1 << 60, u64::MAX - 7];
+        for state in 0..8 {
+            for offset in offsets {
+                for has_tag in [false, true] {
+                    let memory = memory();
+                    let row = Row::new(&memory, Futex);
+                    let ledger = Ledger::new(row, TABLE);
+                    let record = TABLE.claim(&row, PEER, &|_| Ok(())).unwrap();
+                    let entry = TABLE.entries(record).last().unwrap();
+                    let at = TABLE.entry_word(entry);
+                    if has_tag {
+                        // Every word there is, but for the records and the header.
+                        (64..WORDS).for_each(|at| row.store(WordIndex(at), tag(entry)));
+                    }
+                    row.store(at, 0x1230 | state);
+                    row.store(at + 1, offset);
+                    let before = image(&memory);
+                    let objects = Counted { ledger, count: Cell::new(0) };
+                    ledger.adopt(PEER, &|_| Ok(()), &SPACE, &objects).unwrap();
+                    let after = image(&memory);
+                    assert!(ledger.is_clear(PEER, &|_| Ok(())).unwrap());
+                    let cell = cell_in(&SPACE, offset).map(|cell| cell.0 as usize);
+                    for (at, (before, after)) in before.iter().zip(&after).enumerate() {
+                        let may_change = at == 16 + 22 || (has_tag && cell == Some(at));
+                        assert!(before == after || may_change, "state {state}, word {at}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_cell_lies_in_object_space_as_a_whole() {
+        let cell = |offset| cell_in(&SPACE, offset);
+        assert_eq!(cell(560), Some(WordIndex(70)));
+        assert_eq!(cell(792), Some(WordIndex(99)));
+        for offset in [0, 552, 556, 564, 796, 800, u64::MAX, u64::MAX - 7] {
+            assert_eq!(cell(offset), None, "{offset}");
+        }
+    }
+
+    #[test]
+    fn tags_are_no_handles_and_name_their_entry() {
+        let memory = memory();
+        let row = Row::new(&memory, Futex);
+        let ledger = Ledger::new(row, TABLE);
+        let at = WordIndex(70);
+        for number in [0, 1] {
+            for entry in TABLE.entries(TABLE.record(number).unwrap()) {
+                row.store(at, tag(entry));
+                assert_eq!(ledger.content(at), Content::Midway(entry));
+                for bit in (0..64).filter(|bit| ![8, 9, 10, 16].contains(bit)) {
+                    row.store(at, tag(entry) ^ 1 << bit);
+                    let content = ledger.content(at);
+                    assert!(!matches!(content, Content::Midway(_)), "bit {bit}: {content:?}");
+                }
+            }
+        }
+        row.store(at, 0);
+        assert_eq!(ledger.content(at), Content::Empty);
+        row.store(at, 8);
+        assert_eq!(ledger.content(at), Content::Object(8));
+    }
+}
