@@ -27,3 +27,4 @@ mod hostile;
 mod kills;
 mod lifecycle;
 mod processes;
+mod storm;
