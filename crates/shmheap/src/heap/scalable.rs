@@ -100,14 +100,13 @@ impl Heap {
         let Connection::Peer(membership) = &self.connection else {
             return Err(Error::ReadOnly { action });
         };
-        self.threads.take(membership.stay(), || {
+        self.threads.take(membership.stay(), &membership.place(), || {
             let table = self.shape.threads;
             let record = table.claim(&self.words(), peer, &|count| self.reserve_threads(count))?;
             let actor = Actor { peer, note: table.note_word(record) };
             let way_back = WayBack {
                 slabs: slabs.clone(),
                 mapping: std::sync::Arc::clone(&self.mapping),
-                place: membership.place(),
                 table,
                 record,
             };
