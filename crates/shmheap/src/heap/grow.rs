@@ -15,6 +15,7 @@ use crate::first_fit::FirstFit;
 use crate::first_fit::layout::Position;
 use crate::heap::Heap;
 use crate::heap::shape::Engine;
+use crate::slab::UNIT_BYTES;
 use crate::units::PeerSlot;
 use crate::{Error, Result};
 
@@ -183,7 +184,13 @@ impl Heap {
     pub(super) fn why_no_storage(&self) -> Error {
         match self.verify_growth(self.shape.len_bytes(&self.words())) {
             Err(error) => error,
-            Ok(()) => Error::Damaged { what: "an operation under way is beyond the heap's end" },
+            Ok(()) => match &self.shape.engine {
+                Engine::FirstFit { .. } => {
+                    Error::Damaged { what: "an operation under way is beyond the heap's end" }
+                }
+                // For the unit that was trimmed, or the states of its objects.
+                Engine::Slabs(_) => self.connection.object().no_space(UNIT_BYTES),
+            },
         }
     }
 }

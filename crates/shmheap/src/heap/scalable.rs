@@ -102,14 +102,13 @@ impl Heap {
         let Connection::Peer(membership) = &self.connection else {
             return Err(Error::ReadOnly { action });
         };
-        self.threads.take(membership.stay(), || {
+        self.threads.take(membership.stay(), &membership.place(), || {
             let table = self.shape.threads;
             let record = table.claim(&self.words(), peer, &|count| self.reserve_threads(count))?;
             let actor = Actor { peer, notes: table.first_note(record) };
             let way_back = WayBack {
                 slabs: slabs.clone(),
                 mapping: std::sync::Arc::clone(&self.mapping),
-                place: membership.place(),
                 table,
                 record,
             };

@@ -59,7 +59,6 @@ pub(super) struct Hand {
 pub(super) struct WayBack {
     pub(super) slabs: Slabs,
     pub(super) mapping: Arc<Mapping>,
-    pub(super) place: Arc<WipeOnFork>,
     pub(super) table: ThreadTable,
     pub(super) record: ThreadRecord,
 }
@@ -72,7 +71,7 @@ impl Hand {
     /// Gives the slabs and the record back.
     fn end(&mut self) {
         let Some(way_back) = self.way_back.take() else { return };
-        let WayBack { slabs, mapping, table, record, .. } = way_back;
+        let WayBack { slabs, mapping, table, record } = way_back;
         let words = Row::new(mapping.words(slabs.layout().states().start / 8), Futex);
         let records = Records::new(words, StateRow(mapping.states()));
         // The records of its own slabs have storage, or it would not have them.
@@ -86,6 +85,9 @@ struct Seat {
     state: AtomicU8,
     /// The number of the stay that the hand is for, while it is not vacant.
     stay: AtomicU64,
+    /// Tells whether that stay goes on. Here and not in the hand, for the thread asks at its end,
+    /// when another may be ending the hand.
+    place: Arc<WipeOnFork>,
     hand: UnsafeCell<Option<Hand>>,
 }
 
@@ -169,12 +171,9 @@ fn end_of_thread(seat: &Seat) {
     if seat.state.load(Ordering::Acquire) != ACTIVE {
         return;
     }
-    // SAFETY: the hand is active, and this is its thread, or a child's copy of it.
-    let hand = unsafe { &*seat.hand.get() };
-    let place = hand.as_ref().and_then(|hand| Some(Arc::clone(&hand.way_back.as_ref()?.place)));
     // Relaxed: this thread has stored the number itself.
     let stay = seat.stay.load(Ordering::Relaxed);
-    if place.is_some_and(|place| stay_of(&place) == stay) {
+    if stay_of(&seat.place) == stay {
         // SAFETY: this is the hand's thread, in the process whose stay it is for.
         unsafe { seat.end() };
     }
@@ -203,7 +202,12 @@ impl Threads {
     /// This thread's hand for the stay: one that it has, or a new one.
     #[cold]
     #[allow(clippy::mut_from_ref, reason = "as in `hot`")]
-    pub(super) fn take(&self, stay: u64, make: impl FnOnce() -> Result<Hand>) -> Result<&mut Hand> {
+    pub(super) fn take(
+        &self,
+        stay: u64,
+        place: &Arc<WipeOnFork>,
+        make: impl FnOnce() -> Result<Hand>,
+    ) -> Result<&mut Hand> {
         // Relaxed: this thread has stored the numbers of its seats itself.
         let is_for_stay = |seat: &&Arc<Seat>| {
             seat.stay.load(Ordering::Relaxed) == stay
@@ -212,7 +216,7 @@ impl Threads {
         let held = HELD.try_with(|held| held.0.borrow().iter().find(is_for_stay).map(Arc::clone));
         let seat = match held.ok().flatten() {
             Some(seat) => seat,
-            None => self.sit_down(stay, make()?),
+            None => self.sit_down(stay, place, make()?),
         };
         HOT.set(Hot { stay, seat: Arc::as_ptr(&seat) });
         // SAFETY: as in `hot`.
@@ -221,7 +225,7 @@ impl Threads {
     }
 
     /// Puts a new hand on a vacant seat, or on a new one.
-    fn sit_down(&self, stay: u64, hand: Hand) -> Arc<Seat> {
+    fn sit_down(&self, stay: u64, place: &Arc<WipeOnFork>, hand: Hand) -> Arc<Seat> {
         let vacant = self.nodes().find(|node| {
             // Acquire; its partner is the release in `Seat::end`.
             let taken = node.seat.state.compare_exchange(
@@ -234,7 +238,7 @@ impl Threads {
         });
         let seat = match vacant {
             Some(node) => Arc::clone(&node.seat),
-            None => self.add(),
+            None => self.add(place),
         };
         // Relaxed: only this thread reads the number while the hand is active.
         seat.stay.store(stay, Ordering::Relaxed);
@@ -252,10 +256,11 @@ impl Threads {
         seat
     }
 
-    fn add(&self) -> Arc<Seat> {
+    fn add(&self, place: &Arc<WipeOnFork>) -> Arc<Seat> {
         let seat = Arc::new(Seat {
             state: AtomicU8::new(ENDING),
             stay: AtomicU64::new(0),
+            place: Arc::clone(place),
             hand: UnsafeCell::new(None),
         });
         let node = Box::into_raw(Box::new(Node { seat: Arc::clone(&seat), next: ptr::null() }));

@@ -40,12 +40,8 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps the first `len_bytes` bytes of the object, which may be shorter, for what it was
-    /// opened for. Storing to a mapping of a read-only object is a fault.
-    pub(crate) fn new(object: &Object, len_bytes: u64) -> Result<Self> {
-        Self::aligned(object, len_bytes, PAGE_BYTES)
-    }
-
-    /// As [`new`](Self::new), at an address that is a multiple of `align_bytes`, a power of two.
+    /// opened for, at an address that is a multiple of `align_bytes`, a power of two. Storing to a
+    /// mapping of a read-only object is a fault.
     pub(crate) fn aligned(object: &Object, len_bytes: u64, align_bytes: u64) -> Result<Self> {
         let too_large = || Error::AddressSpace { bytes: len_bytes };
         let len = isize::try_from(len_bytes).map_err(|_| too_large())?.unsigned_abs();
@@ -185,11 +181,15 @@ mod tests {
     use crate::os::testing::in_own_process;
     use std::sync::atomic::Ordering;
 
+    fn map(object: &Object, len_bytes: u64) -> Result<Mapping> {
+        Mapping::aligned(object, len_bytes, PAGE_BYTES)
+    }
+
     #[test]
     fn a_mapping_reaches_behind_the_end_and_growth_needs_nothing() {
         let object = Object::memfd(0o600, None).unwrap();
-        let here = Mapping::new(&object, 1 << 40).unwrap();
-        let there = Mapping::new(&object, 1 << 40).unwrap();
+        let here = map(&object, 1 << 40).unwrap();
+        let there = map(&object, 1 << 40).unwrap();
         object.reserve(0..1 << 20).unwrap();
         let last = (1 << 17) - 1;
         here.words(u64::MAX)[last].store(7, Ordering::Release);
@@ -198,13 +198,27 @@ mod tests {
     }
 
     #[test]
+    fn an_aligned_mapping_is_the_whole_of_its_room() {
+        let object = Object::memfd(0o600, None).unwrap();
+        object.reserve(0..8192).unwrap();
+        for align_bytes in [4096, 64 << 10, 2 << 20] {
+            for len_bytes in [1, 4096, 5000, 3 << 20] {
+                let mapping = Mapping::aligned(&object, len_bytes, align_bytes).unwrap();
+                assert_eq!(mapping.base().addr().get() as u64 % align_bytes, 0);
+                assert_eq!(mapping.len_bytes(), len_bytes);
+                drop(mapping);
+            }
+        }
+    }
+
+    #[test]
     fn lengths_that_cannot_be_are_refused() {
         let object = Object::memfd(0o600, None).unwrap();
         for len in [u64::MAX, 1 << 63, (1 << 63) - 1, 1 << 60] {
-            let error = Mapping::new(&object, len).unwrap_err();
+            let error = map(&object, len).unwrap_err();
             assert!(matches!(error, Error::AddressSpace { bytes } if bytes == len), "{error}");
         }
-        assert_eq!(Mapping::new(&object, 0).unwrap_err().errno(), libc::EINVAL);
+        assert_eq!(map(&object, 0).unwrap_err().errno(), libc::EINVAL);
     }
 
     #[test]
@@ -213,9 +227,9 @@ mod tests {
             let object = Object::memfd(0o600, None).unwrap();
             let limit = rustix::process::Rlimit { current: Some(4 << 30), maximum: None };
             rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
-            let error = Mapping::new(&object, 8 << 30).unwrap_err();
+            let error = map(&object, 8 << 30).unwrap_err();
             assert!(matches!(error, Error::AddressSpace { bytes } if bytes == 8 << 30), "{error}");
-            Mapping::new(&object, 1 << 30).unwrap();
+            map(&object, 1 << 30).unwrap();
         });
     }
 }

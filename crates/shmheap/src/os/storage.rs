@@ -94,12 +94,17 @@ impl Object {
     fn not_reserved(&self, range: &Range<u64>, errno: Errno) -> Error {
         let needed_bytes = range.end - range.start;
         let where_full = match errno {
-            Errno::NOSPC | Errno::NOMEM => self.room(),
+            Errno::NOSPC | Errno::NOMEM => return self.no_space(needed_bytes),
             Errno::DQUOT => format!("the disk quota of this user is used up; {}", self.room()),
             Errno::FBIG => "its file system has no files that large".to_owned(),
             errno => return refused("reserving storage (fallocate)")(errno),
         };
         Error::NoSpace { needed_bytes, where_full }
+    }
+
+    /// The error for storage that could not be had a moment ago.
+    pub(crate) fn no_space(&self, needed_bytes: u64) -> Error {
+        Error::NoSpace { needed_bytes, where_full: self.room() }
     }
 
     /// How full the storage is that the object lies on.

@@ -53,7 +53,7 @@ impl Scene {
 
     pub(super) fn of(object: Object) -> Self {
         let size = object.size_bytes().unwrap();
-        let mapping = Mapping::new(&object, size).unwrap();
+        let mapping = Mapping::aligned(&object, size, crate::units::PAGE_BYTES).unwrap();
         let records = (size / WORD_BYTES - BASE) / RECORD_WORDS;
         let table = RecordTable::new(WordIndex(BASE), u16::try_from(records).unwrap());
         Self { object, mapping, table }

@@ -17,7 +17,7 @@
 
 use super::class::Class;
 use super::hints::Hint;
-use super::unit::{Unit, Use};
+use super::unit::{Unit, UnitWord, Use};
 use super::{Note, Surroundings, Worker};
 use crate::segment::fault::Fault;
 use crate::segment::states::States;
@@ -71,7 +71,8 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
 
     fn adopt_unit(&self, unit: Unit) -> Result<(), Fault> {
         let dead = self.actor.peer;
-        match self.load(unit).get() {
+        let word = self.load(unit);
+        match word.get() {
             Some(Use::Slab { owner: Some(owner), class }) if owner == dead => {
                 let class = self.class_with_states(unit, class)?;
                 self.let_go_of(unit, class, self.is_all_free(unit, class));
@@ -83,7 +84,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
             Some(Use::Rest { peer, distance })
                 if peer == dead && !self.is_reached(unit, distance) =>
             {
-                self.free_stray(unit);
+                self.free_stray(unit, word);
             }
             _ => {}
         }
@@ -105,8 +106,9 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         distance < units
     }
 
-    fn free_stray(&self, unit: Unit) {
-        let word = self.load(unit);
+    /// Frees a unit that no head reached after it had that word. If somebody was just freeing the
+    /// run, the unit has another word by now, and may be anybody's.
+    fn free_stray(&self, unit: Unit, word: UnitWord) {
         self.noted(Note::Run(unit, 1), || {
             if self.exchange(unit, word, word.with(Use::Hole)) {
                 self.hint_free(unit, 1);

@@ -1,16 +1,20 @@
 //! Goal: a heap made before a fork serves parent, child and grandchild, each as a process of its
 //! own, and whatever ends one of them leaves the others' heap as it was.
 //!
-//! Method: each test runs in a program started for it, which may fork.
+//! Method: each test runs in a program started for it, which may fork, once for each policy. Every
+//! object is written full and compared before it is freed, so one that two processes had would
+//! show.
 
+use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
-use shmheap::Heap;
+use shmheap::{Heap, HeapOptions, Policy};
 
-use crate::support::first_fit;
-use crate::support::process::{Fork, Role, Worker, set_word, wait_for_word};
+use crate::support::process::{
+    Fork, Role, Worker, count_in_word, set_word, wait_for_word, wait_until,
+};
 use crate::support::random::Random;
-use crate::support::{HeapName, assert_empty, assert_whole, bytes};
+use crate::support::{HeapName, POLICIES, assert_empty, assert_whole, bytes};
 
 /// Starts this test in a process of its own and tells that one to go on.
 fn in_own_process(path: &str) -> bool {
@@ -43,8 +47,32 @@ fn work(heap: &Heap, seed: u64) {
     }
 }
 
-fn small_growing_heap() -> Heap {
-    first_fit(4096).max_len(16 << 20).create_memfd().unwrap()
+/// Objects of many sizes, so that this thread has a slab of each, none of them full.
+fn fill_hands(heap: &Heap, stamp: u64) -> Vec<(NonNull<u8>, u64)> {
+    let sizes = (0..120).map(|number| 16 + number * 61);
+    let hold = |size| {
+        let object = bytes::alloc(heap, size).unwrap();
+        bytes::stamp(object, size, stamp);
+        (object, size)
+    };
+    sizes.map(hold).collect()
+}
+
+/// Frees what `fill_hands` made, by whichever process.
+fn empty_hands(heap: &Heap, held: &[(NonNull<u8>, u64)], stamp: u64) {
+    for &(object, size) in held {
+        assert!(bytes::is_stamped(heap, object, size, stamp));
+        bytes::free(heap, object).unwrap();
+    }
+}
+
+/// A heap to be made that is small at first.
+fn small(policy: Policy) -> HeapOptions {
+    HeapOptions::new(4096).max_len(64 << 20).policy(policy)
+}
+
+fn small_growing_heap(policy: Policy) -> Heap {
+    small(policy).create_memfd().unwrap()
 }
 
 #[test]
@@ -52,22 +80,109 @@ fn parent_child_and_grandchild_work_at_once() {
     if !in_own_process("fork::parent_child_and_grandchild_work_at_once") {
         return;
     }
-    let heap = small_growing_heap();
-    let (handle, row) = bytes::alloc_words(&heap, 1);
-    let child = Fork::start(|| {
-        let grandchild = Fork::start(|| {
-            work(&heap, 3);
+    for policy in POLICIES {
+        let heap = small_growing_heap(policy);
+        let (handle, row) = bytes::alloc_words(&heap, 1);
+        let child = Fork::start(|| {
+            let grandchild = Fork::start(|| {
+                work(&heap, 3);
+                bytes::words(&heap, handle, 1)[0].fetch_add(1, Ordering::SeqCst);
+            });
+            work(&heap, 2);
             bytes::words(&heap, handle, 1)[0].fetch_add(1, Ordering::SeqCst);
+            grandchild.finish();
         });
-        work(&heap, 2);
-        bytes::words(&heap, handle, 1)[0].fetch_add(1, Ordering::SeqCst);
-        grandchild.finish();
+        work(&heap, 1);
+        child.finish();
+        let count = row[0].load(Ordering::SeqCst);
+        assert_eq!(count, 2, "a handle made before the fork names the object");
+        bytes::free_handle(&heap, handle).unwrap();
+        assert_empty(&heap);
+    }
+}
+
+#[test]
+fn a_fork_with_hands_full_gives_no_object_twice() {
+    if !in_own_process("fork::a_fork_with_hands_full_gives_no_object_twice") {
+        return;
+    }
+    for policy in POLICIES {
+        let heap = small_growing_heap(policy);
+        let (_, row) = bytes::alloc_words(&heap, 1);
+        let [ready] = row else { unreachable!() };
+        for round in 1..=20 {
+            let (mine, given) = (fill_hands(&heap, 1), fill_hands(&heap, 2));
+            let child = Fork::start(|| {
+                count_in_word(ready);
+                // At once what the parent has in hand, and objects of the same sizes.
+                let own = fill_hands(&heap, 3);
+                work(&heap, 4);
+                empty_hands(&heap, &given, 2);
+                let grandchild = Fork::start(|| {
+                    let more = fill_hands(&heap, 5);
+                    work(&heap, 6);
+                    empty_hands(&heap, &more, 5);
+                });
+                work(&heap, 7);
+                grandchild.finish();
+                empty_hands(&heap, &own, 3);
+            });
+            wait_for_word(ready, round, || {});
+            let more = fill_hands(&heap, 8);
+            work(&heap, 9);
+            empty_hands(&heap, &more, 8);
+            child.finish();
+            empty_hands(&heap, &mine, 1);
+            assert_eq!(assert_whole(&heap).live_objects, 1, "the row");
+        }
+    }
+}
+
+#[test]
+fn threads_of_the_parent_do_not_disturb_a_fork() {
+    if !in_own_process("fork::threads_of_the_parent_do_not_disturb_a_fork") {
+        return;
+    }
+    let heap = small_growing_heap(Policy::Scalable);
+    let (_, row) = bytes::alloc_words(&heap, 2);
+    let [rounds, stop] = row else { unreachable!() };
+    std::thread::scope(|scope| {
+        for number in 0..3 {
+            let heap = &heap;
+            // Threads that come and go are forked in all states of their coming and going.
+            scope.spawn(move || {
+                while stop.load(Ordering::SeqCst) == 0 {
+                    let brief = scope.spawn(move || work(heap, number));
+                    brief.join().unwrap();
+                    rounds.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        for round in 0..60 {
+            let child = Fork::start(|| {
+                let own = fill_hands(&heap, 10);
+                work(&heap, 11);
+                empty_hands(&heap, &own, 10);
+                assert_eq!(heap.peers().iter().filter(|peer| peer.is_self).count(), 1);
+            });
+            let mut child = Some(child);
+            if round % 3 == 0 {
+                drop(child.take());
+            }
+            let own = fill_hands(&heap, 12);
+            empty_hands(&heap, &own, 12);
+            child.into_iter().for_each(Fork::finish);
+        }
+        let before = rounds.load(Ordering::SeqCst);
+        wait_until("the threads go on", || rounds.load(Ordering::SeqCst) > before + 3);
+        set_word(stop, 1);
     });
-    work(&heap, 1);
-    child.finish();
-    assert_eq!(row[0].load(Ordering::SeqCst), 2, "a handle made before the fork names the object");
-    bytes::free_handle(&heap, handle).unwrap();
-    assert_empty(&heap);
+    heap.trim().unwrap();
+    heap.sweep().unwrap();
+    // What a killed child had made is still there.
+    let stats = assert_whole(&heap);
+    assert_eq!((stats.owners, stats.peers_dead), (vec![], 0), "no thread has anything any more");
+    assert_eq!(heap.peers().len(), 1);
 }
 
 #[test]
@@ -75,30 +190,32 @@ fn a_child_is_a_peer_of_its_own() {
     if !in_own_process("fork::a_child_is_a_peer_of_its_own") {
         return;
     }
-    let name = HeapName::new();
-    let heap = first_fit(1 << 16).create(&name).unwrap();
-    let (_, row) = bytes::alloc_words(&heap, 2);
-    let mut child = Fork::start(|| {
-        let object = bytes::alloc(&heap, 1).unwrap();
-        bytes::free(&heap, object).unwrap();
-        let own: Vec<_> = heap.peers().into_iter().filter(|peer| peer.is_self).collect();
-        assert_eq!(own.len(), 1);
-        assert_eq!(own[0].pid, std::process::id());
-        set_word(&row[0], 1);
-        wait_for_word(&row[1], 1, || {});
-    });
-    wait_for_word(&row[0], 1, || {});
-    let pids: Vec<_> = heap.peers().iter().map(|peer| (peer.pid, peer.alive)).collect();
-    let child_pid = child.pid().as_raw_nonzero().get().unsigned_abs();
-    assert_eq!(pids, [(std::process::id(), true), (child_pid, true)]);
-    assert_eq!(heap.stats().peers_alive, 2);
+    for policy in POLICIES {
+        let name = HeapName::new();
+        let heap = small(policy).create(&name).unwrap();
+        let (_, row) = bytes::alloc_words(&heap, 2);
+        let mut child = Fork::start(|| {
+            let object = bytes::alloc(&heap, 1).unwrap();
+            bytes::free(&heap, object).unwrap();
+            let own: Vec<_> = heap.peers().into_iter().filter(|peer| peer.is_self).collect();
+            assert_eq!(own.len(), 1);
+            assert_eq!(own[0].pid, std::process::id());
+            set_word(&row[0], 1);
+            wait_for_word(&row[1], 1, || {});
+        });
+        wait_for_word(&row[0], 1, || {});
+        let pids: Vec<_> = heap.peers().iter().map(|peer| (peer.pid, peer.alive)).collect();
+        let child_pid = child.pid().as_raw_nonzero().get().unsigned_abs();
+        assert_eq!(pids, [(std::process::id(), true), (child_pid, true)]);
+        assert_eq!(heap.stats().peers_alive, 2);
 
-    child.kill();
-    assert_eq!((heap.stats().peers_alive, heap.stats().peers_dead), (1, 1));
-    assert_eq!(heap.sweep().unwrap(), 1);
-    assert_eq!((heap.stats().peers_alive, heap.stats().peers_dead), (1, 0));
-    work(&heap, 4);
-    assert_whole(&heap);
+        child.kill();
+        assert_eq!((heap.stats().peers_alive, heap.stats().peers_dead), (1, 1));
+        assert_eq!(heap.sweep().unwrap(), 1);
+        assert_eq!((heap.stats().peers_alive, heap.stats().peers_dead), (1, 0));
+        work(&heap, 4);
+        assert_whole(&heap);
+    }
 }
 
 #[test]
@@ -106,10 +223,10 @@ fn a_child_that_drops_the_heap_does_not_disturb_its_parent() {
     if !in_own_process("fork::a_child_that_drops_the_heap_does_not_disturb_its_parent") {
         return;
     }
-    for child_uses_it in [false, true] {
+    for (policy, child_uses_it) in POLICIES.into_iter().flat_map(|p| [(p, false), (p, true)]) {
         let name = HeapName::new();
-        let mut heap = Some(first_fit(1 << 16).create(&name).unwrap());
-        let object = bytes::alloc(heap.as_ref().unwrap(), 100).unwrap();
+        let mut heap = Some(small(policy).create(&name).unwrap());
+        let held = fill_hands(heap.as_ref().unwrap(), 1);
         Fork::start(|| {
             let heap = heap.take().unwrap();
             if child_uses_it {
@@ -125,7 +242,8 @@ fn a_child_that_drops_the_heap_does_not_disturb_its_parent() {
         let peers = heap.peers();
         assert_eq!(peers.len(), 1);
         assert!(peers[0].alive && peers[0].is_self);
-        bytes::free(&heap, object).unwrap();
+        work(&heap, 6);
+        empty_hands(&heap, &held, 1);
         work(&heap, 6);
         assert_empty(&heap);
     }
@@ -136,23 +254,27 @@ fn a_parent_that_leaves_does_not_disturb_its_child() {
     if !in_own_process("fork::a_parent_that_leaves_does_not_disturb_its_child") {
         return;
     }
-    let name = HeapName::new();
-    let heap = first_fit(1 << 16).create(&name).unwrap();
-    let board = first_fit(1 << 12).create(HeapName::new()).unwrap();
-    let (_, row) = bytes::alloc_words(&board, 1);
-    let mut heap = Some(heap);
-    let child = Fork::start(|| {
-        wait_for_word(&row[0], 1, || {});
-        let heap = heap.take().unwrap();
-        work(&heap, 7);
-        let peers = heap.peers();
-        assert_eq!(peers.len(), 1, "the parent has left");
-        assert!(peers[0].is_self && peers[0].alive);
-        assert_empty(&heap);
-    });
-    drop(heap);
-    set_word(&row[0], 1);
-    child.finish();
+    for policy in POLICIES {
+        let name = HeapName::new();
+        let heap = small(policy).create(&name).unwrap();
+        let held = fill_hands(&heap, 1);
+        let board = small(policy).create(HeapName::new()).unwrap();
+        let (_, row) = bytes::alloc_words(&board, 1);
+        let mut heap = Some(heap);
+        let child = Fork::start(|| {
+            wait_for_word(&row[0], 1, || {});
+            let heap = heap.take().unwrap();
+            work(&heap, 7);
+            let peers = heap.peers();
+            assert_eq!(peers.len(), 1, "the parent has left");
+            assert!(peers[0].is_self && peers[0].alive);
+            empty_hands(&heap, &held, 1);
+            assert_empty(&heap);
+        });
+        drop(heap);
+        set_word(&row[0], 1);
+        child.finish();
+    }
 }
 
 #[test]
@@ -160,21 +282,25 @@ fn children_killed_in_the_middle_leave_a_sound_heap() {
     if !in_own_process("fork::children_killed_in_the_middle_leave_a_sound_heap") {
         return;
     }
-    let heap = small_growing_heap();
-    let (_, row) = bytes::alloc_words(&heap, 1);
-    for round in 1..=50 {
-        let mut child = Fork::start(|| {
-            set_word(&row[0], round);
-            loop {
-                work(&heap, round);
-            }
-        });
-        wait_for_word(&row[0], round, || {});
-        work(&heap, 100 + round);
-        child.kill();
-        assert!(heap.check().is_sound());
-        assert_whole(&heap);
+    for policy in POLICIES {
+        let heap = small_growing_heap(policy);
+        let (_, row) = bytes::alloc_words(&heap, 1);
+        for round in 1..=50 {
+            let held = fill_hands(&heap, 1);
+            let mut child = Fork::start(|| {
+                set_word(&row[0], round);
+                loop {
+                    work(&heap, round);
+                }
+            });
+            wait_for_word(&row[0], round, || {});
+            work(&heap, 100 + round);
+            child.kill();
+            assert!(heap.check().is_sound());
+            empty_hands(&heap, &held, 1);
+            assert_whole(&heap);
+        }
+        heap.sweep().unwrap();
+        assert_eq!(heap.peers().len(), 1);
     }
-    heap.sweep().unwrap();
-    assert_eq!(heap.peers().len(), 1);
 }

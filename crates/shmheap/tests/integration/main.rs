@@ -30,4 +30,5 @@ mod hostile;
 mod kills;
 mod lifecycle;
 mod processes;
+mod storm;
 mod unpublished;

@@ -5,10 +5,10 @@
 
 use std::sync::atomic::AtomicU64;
 
-use shmheap::{Error, Heap, HeapOptions};
+use shmheap::{Error, Heap};
 
 use crate::support::process::{Fork, Role, Worker};
-use crate::support::{HeapName, assert_empty, bytes, for_each_policy};
+use crate::support::{HeapName, assert_empty, bytes, for_each_policy, scalable};
 
 #[test]
 fn a_refused_object_comes_back_and_any_number_may_be_held() {
@@ -104,7 +104,7 @@ fn a_forked_child_leaves_its_parents_objects_alone() {
     if Role::of(path).is_none() {
         return Worker::start(path, &[]).finish();
     }
-    let heap = HeapOptions::new(64 << 10).create_memfd().unwrap();
+    let heap = scalable(4 << 20).create_memfd().unwrap();
     let (handle, cells) = bytes::alloc_words(&heap, 1);
     let [dropped, kept, published] =
         [(); 3].map(|()| Some(heap.alloc_unpublished(bytes::layout(50, 1)).unwrap()));

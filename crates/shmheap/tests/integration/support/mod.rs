@@ -44,17 +44,21 @@ impl Drop for HeapName {
     }
 }
 
+/// Every policy, for tests of what all heaps have in common.
+pub(crate) const POLICIES: [Policy; 2] = [Policy::FirstFit, Policy::Scalable];
+
 /// Asserts that nobody lost or invented a byte: the audit is sound, and the counters, the walk over
 /// the blocks and the audit agree. Nothing may change the heap meanwhile.
 #[track_caller]
 pub(crate) fn assert_whole(heap: &Heap) -> Stats {
-    // The audit takes the lock, and with it finishes what a killed process left half done.
+    // The audit finishes what a killed process left half done.
     let report = heap.check();
     let stats = heap.stats();
     assert!(report.is_sound(), "{:#?}", report.findings);
     assert!(report.stood_still);
-    let (mut live, mut live_bytes, mut free_bytes, mut largest) = (0, 0, 0, 0);
+    let (mut count, mut live, mut live_bytes, mut free_bytes, mut largest) = (0, 0, 0, 0, 0);
     for block in heap.blocks() {
+        count += 1;
         if block.live {
             live += 1;
             live_bytes += block.bytes;
@@ -63,17 +67,30 @@ pub(crate) fn assert_whole(heap: &Heap) -> Stats {
             largest = largest.max(block.bytes);
         }
     }
-    assert_eq!(live_bytes + free_bytes, stats.len_bytes, "blocks fill the heap");
-    assert_eq!((stats.live_objects, stats.live_bytes), (live, live_bytes), "counters");
-    assert_eq!((stats.free_bytes, stats.largest_free_bytes), (free_bytes, largest), "counters");
-    assert_eq!((report.live_objects, report.live_bytes), (live, live_bytes), "audit");
-    assert_eq!((report.free_bytes, report.blocks), (free_bytes, heap.blocks().count() as u64));
+    assert_eq!(live_bytes + free_bytes + stats.tail_bytes, stats.len_bytes, "they fill the heap");
+    assert_eq!(
+        (stats.live_objects, stats.live_bytes, stats.free_bytes),
+        (live, live_bytes, free_bytes)
+    );
+    assert_eq!(
+        (report.live_objects, report.live_bytes, report.free_bytes),
+        (live, live_bytes, free_bytes)
+    );
+    assert_eq!((report.tail_bytes, report.blocks), (stats.tail_bytes, count), "audit");
+    match heap.info().policy {
+        // A free object of a slab may be larger than the longest run of free units.
+        Policy::Scalable => assert!(stats.largest_free_bytes <= largest),
+        _ => assert_eq!((stats.largest_free_bytes, stats.tail_bytes), (largest, 0)),
+    }
     stats
 }
 
-/// Asserts that the heap is one free block.
+/// Asserts that the heap is one free block, once this thread has let go what it has in hand.
 #[track_caller]
 pub(crate) fn assert_empty(heap: &Heap) {
+    if !heap.is_read_only() {
+        heap.trim().unwrap();
+    }
     let stats = assert_whole(heap);
     let blocks: Vec<_> = heap.blocks().collect();
     assert_eq!(stats.live_objects, 0, "{blocks:?}");
@@ -90,4 +107,9 @@ pub(crate) fn for_each_policy(test: impl Fn(HeapOptions)) {
     for (policy, len_bytes) in [(Policy::FirstFit, 64 << 10), (Policy::Scalable, 4 << 20)] {
         test(HeapOptions::new(len_bytes).policy(policy));
     }
+}
+
+/// A heap to be made whose threads own slabs.
+pub(crate) fn scalable(len_bytes: u64) -> HeapOptions {
+    HeapOptions::new(len_bytes).policy(Policy::Scalable)
 }

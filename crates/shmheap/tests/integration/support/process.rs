@@ -192,7 +192,9 @@ impl Fork {
     /// status 0 when `body` returns, with 101 if it panics, and without dropping what it inherited.
     pub(crate) fn start(body: impl FnOnce()) -> Self {
         let parent = rustix::process::getpid();
-        // SAFETY: no other thread of a worker runs, so the child misses none that holds a lock.
+        // SAFETY: the threads that the child misses hold no lock that `body` takes: those of the
+        // test program wait, others work in heaps, which have none, and the C library sees to its
+        // own.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
         if let Some(pid) = Pid::from_raw(pid) {
@@ -220,9 +222,26 @@ impl Fork {
 
     /// Kills it in the middle of whatever it does; it must not have ended by itself.
     pub(crate) fn kill(&mut self) {
-        kill_process(self.pid(), Signal::KILL).unwrap();
-        let (_, status) = waitpid(self.0.take(), WaitOptions::empty()).unwrap().unwrap();
+        self.send(Signal::KILL);
+        self.reap_killed();
+    }
+
+    pub(crate) fn send(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for the end of a child that was sent the signal to, if that has not been done.
+    pub(crate) fn reap_killed(&mut self) {
+        let Some(pid) = self.0.take() else { return };
+        let (_, status) = waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
         assert_eq!(status.terminating_signal(), Some(libc::SIGKILL), "it ended before: {status:?}");
+    }
+
+    /// Stops it in the middle of whatever it does, and waits until no thread of it runs.
+    pub(crate) fn stop(&self) {
+        self.send(Signal::STOP);
+        let (_, status) = waitpid(self.0, WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped(), "it ended before: {status:?}");
     }
 
     /// Waits for the end of a child that found nothing wrong.
@@ -281,6 +300,18 @@ pub(crate) fn count_in_word(word: &AtomicU64) {
 
 fn wake(word: &AtomicU64) {
     futex::wake(low_half(word), futex::Flags::empty(), i32::MAX as u32).unwrap();
+}
+
+/// Sleeps while a word in a heap has the value.
+#[track_caller]
+pub(crate) fn wait_while_word(word: &AtomicU64, value: u64) {
+    let timeout = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    let deadline = Instant::now() + PATIENCE;
+    while word.load(Ordering::SeqCst) == value {
+        assert!(Instant::now() < deadline, "the word stays {value}");
+        // Whatever the call says, the word tells.
+        let _ = futex::wait(low_half(word), futex::Flags::empty(), value as u32, Some(&timeout));
+    }
 }
 
 /// Sleeps until a word in a heap has the value; `look` is called once in a while.
