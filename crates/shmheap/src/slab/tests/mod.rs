@@ -1,4 +1,5 @@
 //! Tests of the scalable engine over plain memory.
 
+mod kills;
 mod memory;
 mod model;
