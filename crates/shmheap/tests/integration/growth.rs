@@ -4,15 +4,11 @@
 //! Method: growth by several processes at once, by explicit calls, and by processes that are killed
 //! on the way; a tmpfs of a few hundred KiB; a limit on the address space of a process.
 
-use std::ffi::CString;
-use std::path::Path;
-
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use shmheap::{Error, Handle, Heap};
 
 use crate::support::first_fit;
-use crate::support::process::{Fork, Role, Worker, leave_mount_namespace, set_word, wait_for_word};
+use crate::support::process::{Fork, Role, Worker, mount_own_tmpfs, set_word, wait_for_word};
 use crate::support::random::{Random, seed};
 use crate::support::{HeapName, assert_empty, assert_whole, bytes};
 
@@ -249,15 +245,6 @@ fn a_false_length_on_a_full_file_system_is_no_signal() {
     }
     assert!(matches!(bytes::alloc(&heap, 1), Err(Error::Damaged { .. })));
     assert!(matches!(heap.grow(64 * MIB), Err(Error::Damaged { .. }) | Ok(_)));
-}
-
-/// Mounts a tmpfs that only this process sees.
-fn mount_own_tmpfs(at: &Path, options: &str) -> bool {
-    let options = CString::new(options).unwrap();
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    leave_mount_namespace()
-        && mount_change("/", private).is_ok()
-        && mount("tmpfs", at, "tmpfs", MountFlags::empty(), options.as_c_str()).is_ok()
 }
 
 #[test]

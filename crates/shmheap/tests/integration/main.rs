@@ -5,7 +5,13 @@
 //! | `api` | every operation, valid and invalid, in one process |
 //! | `lifecycle` | create, connect, pass on, destroy; races for a name |
 //! | `processes` | many processes share a heap and hand each other objects |
-//! | `kills` | processes killed at any moment cost the others nothing |
+//! | `operations` | any row of operations keeps content and count, by threads, too |
+//! | `handles` | a handle names one object in its one life |
+//! | `kills` | processes killed at any moment cost the others nothing, by first fit |
+//! | `storm` | the same for slabs, and for processes of several threads |
+//! | `stops` | processes stopped at any moment cost the others nothing |
+//! | `threads` | threads that end leave nothing in their hands |
+//! | `trim` | memory given back, and needed again |
 //! | `growth` | growth under the feet of others; storage and address space that end |
 //! | `fork` | a heap that was made before a fork |
 //! | `hostile` | what is no heap, and heaps whose records are overwritten |
@@ -23,8 +29,13 @@ mod support;
 mod api;
 mod fork;
 mod growth;
+mod handles;
 mod hostile;
 mod kills;
 mod lifecycle;
+mod operations;
 mod processes;
+mod stops;
 mod storm;
+mod threads;
+mod trim;
