@@ -14,7 +14,8 @@
 //! | `trim` | memory given back, and needed again |
 //! | `growth` | growth under the feet of others; storage and address space that end |
 //! | `fork` | a heap that was made before a fork |
-//! | `hostile` | what is no heap, and heaps whose records are overwritten |
+//! | `hostile` | what is no heap, or no longer one |
+//! | `overwritten` | heaps whose records are overwritten |
 //!
 //! All are one program, so that what they share is used by it, and a test that needs processes of
 //! its own starts this program again for one of its tests: see `support::process`.
@@ -34,6 +35,7 @@ mod hostile;
 mod kills;
 mod lifecycle;
 mod operations;
+mod overwritten;
 mod processes;
 mod stops;
 mod storm;
