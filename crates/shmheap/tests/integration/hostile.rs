@@ -1,5 +1,5 @@
 //! Goal: whatever stands under a name, a process that connects to it gets a heap or an error that
-//! says what is wrong: no signal, no panic, no endless loop, and nothing is removed that is no heap.
+//! says what is wrong: no signal, no panic, no endless loop; and what is no heap stays.
 //!
 //! Method: objects that are no heap, or no longer one, in all kinds, each with the error it must
 //! give.
