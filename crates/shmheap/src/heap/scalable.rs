@@ -249,7 +249,7 @@ impl Heap {
         let place = Place(self.space().displacement(object));
         match hand.cache.free(&StateRow(self.mapping.states()), place) {
             Freed::Done => Ok(()),
-            freed => self.finish_free(slabs, hand, place, freed),
+            freed => self.finish_free(slabs, hand, object, freed),
         }
     }
 
@@ -258,12 +258,13 @@ impl Heap {
         &self,
         slabs: &Slabs,
         hand: &mut Hand,
-        place: Place,
+        object: NonNull<u8>,
         freed: Freed,
     ) -> Result<()> {
+        let place = Place(self.space().displacement(object));
         let worker = self.worker(slabs, hand.actor);
         let finished = worker.finish_free(&mut hand.cache, place, freed);
-        finished.map_err(|fault| self.explain(fault, self.space().at(place.0).addr().get()))
+        finished.map_err(|fault| self.explain(fault, object.addr().get()))
     }
 
     /// The place of an address that may be in object space.

@@ -93,8 +93,13 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         }
         self.surroundings.ensure_units(end.0)?;
         let (head, word) = self.engine.head_of(&self.words, unit);
+        // Hostile lengths must not lead behind the heap: callers write to all of an object.
+        let most = end.0.saturating_sub(head.0);
         match word.get() {
-            Some(Use::Slab { class, .. }) => self.small_object(head, word, class, place),
+            Some(Use::Slab { class, .. }) => self.small_object(head, word, class, place, most),
+            Some(Use::Large { units }) if units > most => {
+                Err(Fault::Damaged("a large object is longer than the heap"))
+            }
             Some(Use::Large { units }) if head.start() == place => {
                 Ok(Object::Large { unit: head, units, generation: word.generation() })
             }
@@ -112,9 +117,13 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         word: UnitWord,
         class: u64,
         place: Place,
+        units_max: u64,
     ) -> Result<Object, Fault> {
         let no_object = Fault::NotLive(NotLive::NoObject);
         let class = Class::from_number(class).ok_or(Fault::Damaged("a slab has no size class"))?;
+        if class.units() > units_max {
+            return Err(Fault::Damaged("a slab is longer than the heap"));
+        }
         let within = place.0.wrapping_sub(unit.start().0);
         let index = class.geometry().index_of(within).ok_or(no_object)?;
         let state_at = self.state_of(unit, class, index)?;

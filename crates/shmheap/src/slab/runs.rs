@@ -144,6 +144,8 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
 
     /// The units of the run become `becomes`, the head last. Done again by whoever adopts this.
     pub(super) fn free_units(&self, start: Unit, units: u64, becomes: Use) {
+        // The dead may have left any number.
+        let units = units.min(self.end().0.saturating_sub(start.0));
         for distance in (1..units).rev() {
             let word = self.load(start + distance);
             if matches!(word.get(), Some(Use::Rest { distance: found, .. }) if found == distance) {

@@ -1,24 +1,29 @@
 //! Goal: every operation of a heap does what it says for valid and for invalid arguments, and an
 //! invalid one leaves the heap as it was.
 //!
-//! Method: one process, one heap per test; after each refusal, audit and count.
+//! Method: one process, one heap per test and policy; after each refusal, audit and count.
 
 use std::alloc::Layout;
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
 
-use proptest::prelude::*;
 use shmheap::{Error, Granule, Handle, Heap, HeapOptions, NotLive, Policy};
 
 use crate::support::bytes::{alloc, displaced, free, free_handle, layout, realloc};
-use crate::support::first_fit;
-use crate::support::random::{Random, seed};
-use crate::support::{HeapName, assert_empty, assert_whole, bytes};
+use crate::support::{HeapName, POLICIES, assert_empty, assert_whole, bytes, first_fit, scalable};
 
 const LEN_BYTES: u64 = 64 << 10;
 
-fn heap() -> Heap {
-    first_fit(LEN_BYTES).create_memfd().unwrap()
+/// As long as a test needs: a slab for each of some size classes, or some objects.
+const fn len_bytes(policy: Policy) -> u64 {
+    match policy {
+        Policy::Scalable => 4 << 20,
+        _ => LEN_BYTES,
+    }
+}
+
+fn heap(policy: Policy) -> Heap {
+    HeapOptions::new(len_bytes(policy)).policy(policy).create_memfd().unwrap()
 }
 
 const fn assert_send_and_sync<T: Send + Sync>() {}
@@ -27,18 +32,20 @@ const _: () = assert_send_and_sync::<Error>();
 
 #[test]
 fn an_object_of_size_0_is_an_object() {
-    let heap = heap();
-    let first = heap.alloc(Layout::new::<()>()).unwrap();
-    let second = heap.alloc(Layout::new::<()>()).unwrap();
-    assert_ne!(first, second);
-    assert_eq!(heap.usable_size(first).unwrap(), 16);
-    free(&heap, first).unwrap();
-    free(&heap, second).unwrap();
-    assert_empty(&heap);
+    for policy in POLICIES {
+        let heap = heap(policy);
+        let first = heap.alloc(Layout::new::<()>()).unwrap();
+        let second = heap.alloc(Layout::new::<()>()).unwrap();
+        assert_ne!(first, second);
+        assert_eq!(heap.usable_size(first).unwrap(), 16);
+        free(&heap, first).unwrap();
+        free(&heap, second).unwrap();
+        assert_empty(&heap);
+    }
 }
 
 #[test]
-fn alignments_go_up_to_a_page() {
+fn alignments_go_up_to_a_page_by_first_fit() {
     for granule in [Granule::Eight, Granule::Sixteen] {
         let heap = first_fit(1 << 20).granule(granule).create_memfd().unwrap();
         assert!(heap.base().addr().get().is_multiple_of(4096));
@@ -65,38 +72,76 @@ fn alignments_go_up_to_a_page() {
 }
 
 #[test]
-fn sizes_that_no_heap_holds_are_refused() {
-    let heap = heap();
-    let whole = alloc(&heap, LEN_BYTES).unwrap();
-    free(&heap, whole).unwrap();
-    for size in [LEN_BYTES + 1, 1 << 40, 1 << 46, 1 << 62, isize::MAX as u64] {
-        for align in [1, 4096] {
-            let Ok(layout) = Layout::from_size_align(size as usize, align) else { continue };
-            for result in [heap.alloc(layout), heap.alloc_zeroed(layout)] {
-                let error = result.unwrap_err();
-                assert!(matches!(error, Error::Full { .. }), "{error}");
-                assert_eq!(error.errno(), libc::ENOMEM);
-            }
+fn alignments_go_up_to_a_huge_page_in_slabs() {
+    let heap = scalable(64 << 20).create_memfd().unwrap();
+    let mut objects = vec![];
+    for align in (0..=21).map(|bits| 1_u64 << bits) {
+        for size in [1, 24, 5000, 100_000, 600_000, align, 3 * align / 2] {
+            let object = heap.alloc(layout(size, align)).unwrap();
+            assert!(object.addr().get().is_multiple_of(align as usize), "{size} {align}");
+            assert!(heap.usable_size(object).unwrap() as u64 >= size);
+            objects.push(object);
         }
-        assert_empty(&heap);
+        let moved = realloc(&heap, objects.pop().unwrap(), 70_000, align).unwrap();
+        assert!(moved.addr().get().is_multiple_of(align as usize), "{align}");
+        free(&heap, moved).unwrap();
     }
-    let object = alloc(&heap, 10).unwrap();
-    let error = realloc(&heap, object, isize::MAX as u64, 1).unwrap_err();
-    assert!(matches!(error, Error::Full { .. }), "{error}");
-    assert_eq!(heap.usable_size(object).unwrap(), 16);
+    let before = assert_whole(&heap);
+    for align in [4 << 20, 1 << 30, 1 << 62] {
+        let errors = [
+            heap.alloc(layout(1, align)).unwrap_err(),
+            realloc(&heap, objects[0], 1, align).unwrap_err(),
+        ];
+        for error in errors {
+            let named =
+                matches!(&error, Error::InvalidLayout { align_bytes, .. } if *align_bytes == align);
+            assert!(named, "{error}");
+        }
+    }
+    assert_eq!(assert_whole(&heap).live_bytes, before.live_bytes);
+    for object in objects {
+        free(&heap, object).unwrap();
+    }
+    assert_empty(&heap);
+}
+
+#[test]
+fn sizes_that_no_heap_holds_are_refused() {
+    for policy in POLICIES {
+        let (heap, len_bytes) = (heap(policy), len_bytes(policy));
+        let whole = alloc(&heap, len_bytes).unwrap();
+        free(&heap, whole).unwrap();
+        for size in [len_bytes + 1, 1 << 40, 1 << 46, 1 << 62, isize::MAX as u64] {
+            for align in [1, 4096] {
+                let Ok(layout) = Layout::from_size_align(size as usize, align) else { continue };
+                for result in [heap.alloc(layout), heap.alloc_zeroed(layout)] {
+                    let error = result.unwrap_err();
+                    assert!(matches!(error, Error::Full { .. }), "{error}");
+                    assert_eq!(error.errno(), libc::ENOMEM);
+                }
+            }
+            assert_empty(&heap);
+        }
+        let object = alloc(&heap, 10).unwrap();
+        let error = realloc(&heap, object, isize::MAX as u64, 1).unwrap_err();
+        assert!(matches!(error, Error::Full { .. }), "{error}");
+        assert_eq!(heap.usable_size(object).unwrap(), 16);
+    }
 }
 
 #[test]
 fn zeroed_objects_are_zero_in_dirty_memory() {
-    let heap = heap();
-    let dirty = alloc(&heap, LEN_BYTES).unwrap();
-    bytes::stamp(dirty, LEN_BYTES, 1);
-    free(&heap, dirty).unwrap();
-    for size in [1, 15, 16, 17, 4095, 10_000] {
-        let object = heap.alloc_zeroed(layout(size, 64)).unwrap();
-        let usable = heap.usable_size(object).unwrap() as u64;
-        assert!(usable >= size);
-        assert!(bytes::content(&heap, object, usable).iter().all(|&byte| byte == 0), "{size}");
+    for policy in POLICIES {
+        let (heap, len_bytes) = (heap(policy), len_bytes(policy));
+        let dirty = alloc(&heap, len_bytes).unwrap();
+        bytes::stamp(dirty, len_bytes, 1);
+        free(&heap, dirty).unwrap();
+        for size in [1, 15, 16, 17, 4095, 10_000, 40_000] {
+            let object = heap.alloc_zeroed(layout(size, 64)).unwrap();
+            let usable = heap.usable_size(object).unwrap() as u64;
+            assert!(usable >= size);
+            assert!(bytes::content(&heap, object, usable).iter().all(|&byte| byte == 0), "{size}");
+        }
     }
 }
 
@@ -115,8 +160,8 @@ fn objects_lie_at_the_lowest_address_that_holds_them() {
 }
 
 #[test]
-fn realloc_stays_where_it_can() {
-    let heap = heap();
+fn realloc_stays_where_it_can_by_first_fit() {
+    let heap = heap(Policy::FirstFit);
     let object = alloc(&heap, 100).unwrap();
     bytes::stamp(object, 100, 1);
     assert_eq!(realloc(&heap, object, 5000, 1).unwrap(), object, "into the free block behind");
@@ -132,34 +177,74 @@ fn realloc_stays_where_it_can() {
 }
 
 #[test]
-fn realloc_moves_where_it_must_and_keeps_the_content() {
-    let heap = heap();
-    let object = alloc(&heap, 100).unwrap();
-    bytes::stamp(object, 100, 2);
-    let wall = alloc(&heap, 1).unwrap();
-    let moved = realloc(&heap, object, 1000, 1).unwrap();
-    assert_ne!(moved, object);
-    assert!(bytes::is_stamped(&heap, moved, 100, 2));
-    assert!(matches!(heap.handle(object), Err(Error::InvalidPointer { .. })), "the old is free");
+fn realloc_stays_where_it_can_in_slabs() {
+    let heap = heap(Policy::Scalable);
+    let small = alloc(&heap, 1000).unwrap();
+    bytes::stamp(small, 1000, 1);
+    for size in [1024, 600, 512, 1000] {
+        assert_eq!(realloc(&heap, small, size, 1).unwrap(), small, "half of it is used");
+    }
+    let moved = realloc(&heap, small, 100, 1).unwrap();
+    assert_ne!(moved, small, "a smaller class is worth the move");
+    assert!(bytes::is_stamped(&heap, moved, 100, 1));
+    free(&heap, moved).unwrap();
 
-    let aligned = realloc(&heap, moved, 1000, 4096).unwrap();
-    assert!(aligned.addr().get().is_multiple_of(4096));
-    assert!(bytes::is_stamped(&heap, aligned, 100, 2));
-
-    let error = realloc(&heap, wall, LEN_BYTES, 1).unwrap_err();
+    let large = alloc(&heap, 600_000).unwrap();
+    bytes::stamp(large, 600_000, 2);
+    for size in [1 << 20, 600_000, 3 << 20, 900_000, 2 << 20] {
+        assert_eq!(realloc(&heap, large, size, 1).unwrap(), large, "units come and go behind it");
+        assert_eq!(heap.usable_size(large).unwrap() as u64, size.next_multiple_of(64 << 10));
+        assert_whole(&heap);
+    }
+    assert!(bytes::is_stamped(&heap, large, 600_000, 2));
+    let wall = alloc(&heap, 600_000).unwrap();
+    let error = realloc(&heap, large, 3 << 20, 1).unwrap_err();
     assert!(matches!(error, Error::Full { .. }), "{error}");
-    free(&heap, wall).unwrap();
-    assert!(bytes::is_stamped(&heap, aligned, 100, 2));
-    free(&heap, aligned).unwrap();
+    assert!(bytes::is_stamped(&heap, large, 600_000, 2));
+    let small = realloc(&heap, large, 5000, 1).unwrap();
+    assert!(bytes::is_stamped(&heap, small, 5000, 2));
+    for object in [wall, small] {
+        free(&heap, object).unwrap();
+    }
     assert_empty(&heap);
+}
+
+#[test]
+fn realloc_moves_where_it_must_and_keeps_the_content() {
+    for policy in POLICIES {
+        let heap = heap(policy);
+        let object = alloc(&heap, 100).unwrap();
+        bytes::stamp(object, 100, 2);
+        let wall = alloc(&heap, 1).unwrap();
+        let moved = realloc(&heap, object, 1000, 1).unwrap();
+        assert_ne!(moved, object);
+        assert!(bytes::is_stamped(&heap, moved, 100, 2));
+        assert!(
+            matches!(heap.handle(object), Err(Error::InvalidPointer { .. })),
+            "the old is free"
+        );
+
+        let aligned = realloc(&heap, moved, 1000, 4096).unwrap();
+        assert!(aligned.addr().get().is_multiple_of(4096));
+        assert!(bytes::is_stamped(&heap, aligned, 100, 2));
+
+        let error = realloc(&heap, wall, len_bytes(policy), 1).unwrap_err();
+        assert!(matches!(error, Error::Full { .. }), "{error}");
+        free(&heap, wall).unwrap();
+        assert!(bytes::is_stamped(&heap, aligned, 100, 2));
+        free(&heap, aligned).unwrap();
+        assert_empty(&heap);
+    }
 }
 
 fn at_address(address: usize) -> NonNull<u8> {
     NonNull::new(std::ptr::without_provenance_mut(address)).unwrap()
 }
 
-/// Pointers to where no object is, with the reason.
-fn no_objects(heap: &Heap) -> Vec<(NonNull<u8>, NotLive)> {
+/// Pointers to where no object is, with the reasons that each policy may give.
+fn no_objects(heap: &Heap) -> Vec<(NonNull<u8>, &'static [NotLive])> {
+    use NotLive::{Foreign, Freed, Misaligned, NoObject};
+    let len_bytes = heap.info().len_bytes as isize;
     let live = alloc(heap, 100).unwrap();
     let freed = alloc(heap, 16).unwrap();
     let wall = alloc(heap, 16).unwrap();
@@ -167,108 +252,122 @@ fn no_objects(heap: &Heap) -> Vec<(NonNull<u8>, NotLive)> {
     free(heap, freed).unwrap();
     free(heap, joined).unwrap();
     let on_the_stack = 0_u128;
+    let odd: &[NotLive] = match heap.info().policy {
+        // Slabs know no granule.
+        Policy::Scalable => &[NoObject],
+        _ => &[Misaligned],
+    };
+    // In slabs there are free objects and free units where by first fit there is nothing.
+    let nothing: &[NotLive] = match heap.info().policy {
+        Policy::Scalable => &[Freed],
+        _ => &[NoObject],
+    };
     vec![
-        (freed, NotLive::Freed),
-        (joined, NotLive::Freed),
-        (displaced(joined, 16), NotLive::NoObject),
-        (displaced(live, 16), NotLive::NoObject),
-        (displaced(live, 8), NotLive::Misaligned),
-        (displaced(wall, 1), NotLive::Misaligned),
-        (displaced(heap.base(), -16), NotLive::Foreign),
-        (displaced(heap.base(), LEN_BYTES as isize), NotLive::Foreign),
-        (displaced(heap.base(), LEN_BYTES as isize - 16), NotLive::NoObject),
-        (displaced(heap.base(), 1 << 40), NotLive::Foreign),
-        (NonNull::from(&on_the_stack).cast(), NotLive::Foreign),
-        (at_address(1), NotLive::Foreign),
-        (at_address(usize::MAX), NotLive::Foreign),
+        (freed, &[Freed]),
+        (joined, &[Freed]),
+        (displaced(joined, 16), nothing),
+        (displaced(live, 16), &[NoObject]),
+        (displaced(live, 8), odd),
+        (displaced(wall, 1), odd),
+        (displaced(heap.base(), -16), &[Foreign]),
+        (displaced(heap.base(), len_bytes), &[Foreign]),
+        (displaced(heap.base(), len_bytes - 16), nothing),
+        (displaced(heap.base(), 1 << 40), &[Foreign]),
+        // Above any heap it may also be named by its last bits.
+        (NonNull::from(&on_the_stack).cast(), &[Foreign, Misaligned]),
+        (at_address(1), &[Foreign, Misaligned]),
+        (at_address(usize::MAX), &[Foreign, Misaligned]),
     ]
 }
 
 #[test]
 fn pointers_to_no_object_are_refused_everywhere() {
-    let heap = heap();
-    let pointers = no_objects(&heap);
-    let before = assert_whole(&heap);
-    for (pointer, expected) in pointers {
-        let errors = [
-            free(&heap, pointer).unwrap_err(),
-            realloc(&heap, pointer, 200, 1).unwrap_err(),
-            heap.handle(pointer).unwrap_err(),
-            heap.usable_size(pointer).unwrap_err(),
-        ];
-        for error in errors {
-            let Error::InvalidPointer { address, why } = error else { panic!("{error}") };
-            // Above any heap it may also be named by its last bits.
-            assert!(
-                why == expected || (expected == NotLive::Foreign && why == NotLive::Misaligned),
-                "{pointer:?}: {why}, not {expected}"
-            );
-            assert_eq!(address, pointer.addr().get());
+    for policy in POLICIES {
+        let heap = heap(policy);
+        let pointers = no_objects(&heap);
+        let before = assert_whole(&heap);
+        for (pointer, expected) in pointers {
+            let errors = [
+                free(&heap, pointer).unwrap_err(),
+                realloc(&heap, pointer, 200, 1).unwrap_err(),
+                heap.handle(pointer).unwrap_err(),
+                heap.usable_size(pointer).unwrap_err(),
+            ];
+            for error in errors {
+                let Error::InvalidPointer { address, why } = error else { panic!("{error}") };
+                assert!(expected.contains(&why), "{policy:?} {pointer:?}: {why}, not {expected:?}");
+                assert_eq!(address, pointer.addr().get());
+            }
         }
+        let after = assert_whole(&heap);
+        assert_eq!(
+            (after.live_objects, after.live_bytes),
+            (before.live_objects, before.live_bytes)
+        );
     }
-    let after = assert_whole(&heap);
-    assert_eq!((after.live_objects, after.live_bytes), (before.live_objects, before.live_bytes));
 }
 
 #[test]
 fn handles_of_no_object_are_refused() {
-    let heap = heap();
-    let base = heap.info().data_offset_bytes;
-    for (pointer, expected) in no_objects(&heap) {
-        let Some(offset) = pointer.addr().get().checked_sub(heap.base().addr().get()) else {
-            continue;
-        };
-        if offset as u64 > 2 * LEN_BYTES {
-            continue;
+    for policy in POLICIES {
+        let heap = heap(policy);
+        let (base, len_bytes) = (heap.info().data_offset_bytes, heap.info().len_bytes);
+        for (pointer, expected) in no_objects(&heap) {
+            let start = heap.base().addr().get();
+            let offset = pointer.addr().get().wrapping_sub(start) as u64;
+            if offset > 2 * len_bytes {
+                continue;
+            }
+            let error = heap.resolve(Handle::from_raw(base + offset)).unwrap_err();
+            match error {
+                Error::InvalidHandle { why, .. } => assert!(expected.contains(&why), "{why}"),
+                Error::Stale { .. } => assert_eq!(policy, Policy::Scalable),
+                error => panic!("{error}"),
+            }
         }
-        let handle = Handle::from_raw(base + offset as u64);
-        let error = heap.resolve(handle).unwrap_err();
-        assert!(
-            matches!(&error, Error::InvalidHandle { why, .. } if *why == expected),
-            "{error}, not {expected}"
-        );
+        let object = alloc(&heap, 1).unwrap();
+        let handle = heap.handle(object).unwrap();
+        assert_eq!(heap.resolve(handle).unwrap(), object);
+        free(&heap, object).unwrap();
+        assert!(heap.resolve(handle).is_err(), "stale");
+        assert_whole(&heap);
     }
-    let mut random = Random::new(seed());
-    let nonsense = (0..10_000).map(|_| random.next()).chain([0, 1, base - 1, base - 16, u64::MAX]);
-    for raw in nonsense.filter(|&raw| raw < base || raw >= base + LEN_BYTES) {
-        let error = heap.resolve(Handle::from_raw(raw)).unwrap_err();
-        assert!(matches!(error, Error::InvalidHandle { .. }), "{raw:#x}: {error}");
-    }
-    assert!(matches!(heap.resolve(Handle::NONE), Err(Error::InvalidHandle { .. })));
-    let object = alloc(&heap, 1).unwrap();
-    let handle = heap.handle(object).unwrap();
-    assert_eq!(heap.resolve(handle).unwrap(), object);
-    free_handle(&heap, handle).unwrap();
-    assert!(matches!(heap.resolve(handle), Err(Error::InvalidHandle { .. })), "stale");
-    assert_whole(&heap);
 }
 
 #[test]
 fn objects_of_another_heap_are_foreign() {
-    let (ours, theirs) = (heap(), heap());
-    let object = alloc(&theirs, 1).unwrap();
-    let error = free(&ours, object).unwrap_err();
-    assert!(matches!(error, Error::InvalidPointer { .. }), "{error}");
-    assert_eq!(assert_whole(&theirs).live_objects, 1);
+    for policy in POLICIES {
+        let (ours, theirs) = (heap(policy), heap(policy));
+        let object = alloc(&theirs, 1).unwrap();
+        let error = free(&ours, object).unwrap_err();
+        assert!(matches!(error, Error::InvalidPointer { .. }), "{error}");
+        assert_eq!(assert_whole(&theirs).live_objects, 1);
+    }
 }
 
 #[test]
 fn a_heap_tells_what_it_is() {
-    let name = HeapName::new();
-    let heap = first_fit(1000).max_len(99_999).create(&name).unwrap();
-    let info = heap.info();
-    assert_eq!((info.len_bytes, info.max_len_bytes), (1008, 100_000));
-    assert_eq!((info.granule(), info.policy), (Granule::Sixteen, Policy::FirstFit));
-    assert!(info.data_offset_bytes.is_multiple_of(4096));
-    assert_ne!(info.id, self::heap().info().id);
-    assert_eq!(Heap::connect(&name).unwrap().info(), info);
-    let peers = heap.peers();
-    assert_eq!(peers.len(), 1);
-    assert!(peers[0].is_self && peers[0].alive);
-    assert_eq!(peers[0].pid, std::process::id());
-    let program = std::env::args().next().unwrap();
-    assert!(program.starts_with(peers[0].command.split(' ').next().unwrap()));
-    assert!(format!("{heap:?}").contains(name.as_str()));
+    // Lengths are rounded up to the granule, or to 64 KiB.
+    let expected = [(Policy::FirstFit, 1008, 100_000), (Policy::Scalable, 64 << 10, 128 << 10)];
+    for (policy, len_bytes, max_len_bytes) in expected {
+        let name = HeapName::new();
+        let options = HeapOptions::new(1000).max_len(99_999).policy(policy);
+        let heap = options.create(&name).unwrap();
+        let info = heap.info();
+        assert_eq!((info.len_bytes, info.max_len_bytes), (len_bytes, max_len_bytes));
+        assert_eq!((info.granule(), info.policy), (Granule::Sixteen, policy));
+        assert!(info.data_offset_bytes.is_multiple_of(4096));
+        assert_ne!(info.id, self::heap(policy).info().id);
+        assert_eq!(Heap::connect(&name).unwrap().info(), info);
+        let peers = heap.peers();
+        assert_eq!(peers.len(), 1);
+        assert!(peers[0].is_self && peers[0].alive);
+        assert_eq!(peers[0].pid, std::process::id());
+        let program = std::env::args().next().unwrap();
+        assert!(program.starts_with(peers[0].command.split(' ').next().unwrap()));
+        assert!(format!("{heap:?}").contains(name.as_str()));
+    }
+    assert_eq!(HeapOptions::new(1).create_memfd().unwrap().info().policy, Policy::Scalable);
 }
 
 #[test]
@@ -279,6 +378,10 @@ fn options_that_no_heap_can_have_are_refused() {
         assert!(named, "{option}: {error}");
         assert_eq!(error.errno(), libc::EINVAL);
     };
+    refused(scalable(0), "len");
+    refused(scalable((1 << 46) + 1), "len");
+    refused(scalable(1 << 20).max_len(1 << 19), "max_len");
+    refused(scalable(4096).max_len(u64::MAX), "max_len");
     refused(first_fit(0), "len");
     refused(first_fit(u64::MAX), "len");
     refused(first_fit((1 << 46) + 1), "len");
@@ -297,35 +400,14 @@ fn the_smallest_heap_holds_one_object() {
         free(&heap, object).unwrap();
         assert_empty(&heap);
     }
-}
-
-#[test]
-fn threads_share_a_heap() {
-    let heap = first_fit(LEN_BYTES).max_len(64 << 20).create_memfd().unwrap();
-    let seed = seed();
-    std::thread::scope(|scope| {
-        for thread in 0..8 {
-            let heap = &heap;
-            scope.spawn(move || {
-                let mut random = Random::new(seed ^ thread);
-                let mut held = vec![];
-                for sequence in 0..10_000 {
-                    let (size, stamp) = (random.log_uniform(2000), thread << 32 | sequence);
-                    let object = alloc(heap, size).unwrap();
-                    bytes::stamp(object, size, stamp);
-                    held.push((object, size, stamp));
-                    while held.len() > 50 || (sequence == 9_999 && !held.is_empty()) {
-                        let index = random.below(held.len() as u64) as usize;
-                        let (object, size, stamp) = held.swap_remove(index);
-                        assert!(bytes::is_stamped(heap, object, size, stamp));
-                        free(heap, object).unwrap();
-                    }
-                }
-            });
-        }
-    });
-    assert_empty(&heap);
-    assert_eq!(heap.peers().len(), 1, "threads are one process");
+    let heap = scalable(1).create_memfd().unwrap();
+    for size in [64 << 10, 1, 600] {
+        let object = alloc(&heap, size).unwrap();
+        let error = alloc(&heap, 64 << 10).unwrap_err();
+        assert!(matches!(error, Error::Full { .. }), "{error}");
+        free(&heap, object).unwrap();
+        assert_empty(&heap);
+    }
 }
 
 #[test]
@@ -359,83 +441,20 @@ fn errors_say_what_to_do() {
             format!("{object:?} is not a live object of this heap: it was freed already"),
         ),
     ];
-    for (error, text) in texts {
+    let slabs = scalable(1).create_memfd().unwrap();
+    let handle = slabs.handle(alloc(&slabs, 1).unwrap()).unwrap();
+    free_handle(&slabs, handle).unwrap();
+    let stale = (
+        slabs.resolve(handle).unwrap_err(),
+        format!("handle {handle} is stale: its object was freed; drop the handle"),
+    );
+    let full = (
+        alloc(&slabs, 65_537).unwrap_err(),
+        "the heap is full: no free range of 65537 bytes \
+         (65536 bytes free of 65536, limit 65536)"
+            .to_owned(),
+    );
+    for (error, text) in texts.into_iter().chain([stale, full]) {
         assert_eq!(error.to_string(), text);
-    }
-}
-
-#[test]
-fn handles_are_text_and_integers() {
-    let heap = heap();
-    let handle = heap.handle(alloc(&heap, 1).unwrap()).unwrap();
-    assert_eq!(handle.to_string().parse(), Ok(handle));
-    assert_eq!(Handle::from_raw(u64::from(handle)), handle);
-    assert_eq!(size_of::<Handle>(), 8);
-    #[cfg(feature = "serde")]
-    {
-        let text = serde_json::to_string(&handle).unwrap();
-        assert_eq!(text, handle.to_raw().to_string());
-        assert_eq!(serde_json::from_str::<Handle>(&text).unwrap(), handle);
-        assert!(serde_json::to_value(heap.stats()).unwrap()["live_objects"] == 1);
-    }
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Alloc { size: u64, align_bits: u32 },
-    Free { which: usize },
-    Realloc { which: usize, size: u64 },
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        3 => (0..600_u64, 0..10_u32)
-            .prop_map(|(size, align_bits)| Step::Alloc { size, align_bits }),
-        2 => any::<usize>().prop_map(|which| Step::Free { which }),
-        1 => (any::<usize>(), 0..600_u64).prop_map(|(which, size)| Step::Realloc { which, size }),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 200,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
-
-    #[test]
-    fn any_row_of_operations_keeps_content_and_count(
-        steps in proptest::collection::vec(step(), 1..200),
-    ) {
-        let heap = first_fit(16 << 10).create_memfd().unwrap();
-        let mut held: Vec<(NonNull<u8>, u64, u64)> = vec![];
-        for (stamp, step) in (0..).zip(steps) {
-            match step {
-                Step::Alloc { size, align_bits } => {
-                    if let Ok(object) = heap.alloc(layout(size, 1 << align_bits)) {
-                        bytes::stamp(object, size, stamp);
-                        held.push((object, size, stamp));
-                    }
-                }
-                Step::Free { which } if !held.is_empty() => {
-                    let (object, size, stamp) = held.swap_remove(which % held.len());
-                    prop_assert!(bytes::is_stamped(&heap, object, size, stamp));
-                    free(&heap, object).unwrap();
-                }
-                Step::Realloc { which, size } if !held.is_empty() => {
-                    let index = which % held.len();
-                    let (object, old_size, old_stamp) = held[index];
-                    if let Ok(moved) = realloc(&heap, object, size, 1) {
-                        let kept = size.min(old_size);
-                        prop_assert!(bytes::is_stamped(&heap, moved, kept, old_stamp));
-                        bytes::stamp(moved, size, stamp);
-                        held[index] = (moved, size, stamp);
-                    }
-                }
-                Step::Free { .. } | Step::Realloc { .. } => {}
-            }
-            prop_assert_eq!(heap.stats().live_objects as usize, held.len());
-        }
-        assert_whole(&heap);
     }
 }

@@ -29,7 +29,7 @@ use crate::support::random::{Random, seed, setting};
 use crate::support::{HeapName, assert_empty, assert_whole, bytes};
 
 const WORKERS: usize = 4;
-const KILLS: u64 = 2000;
+const KILLS: u64 = 1000;
 /// Objects that a worker has at the most.
 const PLACES: usize = 48;
 const SIZE_MAX: u64 = 4096;

@@ -5,12 +5,19 @@
 //! | `api` | every operation, valid and invalid, in one process |
 //! | `lifecycle` | create, connect, pass on, destroy; races for a name |
 //! | `processes` | many processes share a heap and hand each other objects |
-//! | `kills` | processes killed at any moment cost the others nothing |
 //! | `handover` | objects in cells: none lost, none doubled, whoever is killed |
+//! | `operations` | any row of operations keeps content and count, by threads, too |
+//! | `handles` | a handle names one object in its one life |
+//! | `kills` | processes killed at any moment cost the others nothing, by first fit |
+//! | `storm` | the same for slabs, and for processes of several threads |
+//! | `stops` | processes stopped at any moment cost the others nothing |
+//! | `threads` | threads that end leave nothing in their hands |
+//! | `trim` | memory given back, and needed again |
 //! | `growth` | growth under the feet of others; storage and address space that end |
 //! | `unpublished` | the operations of a hand-over, valid and invalid |
 //! | `fork` | a heap that was made before a fork |
-//! | `hostile` | what is no heap, and heaps whose records are overwritten |
+//! | `hostile` | what is no heap, or no longer one |
+//! | `overwritten` | heaps whose records are overwritten |
 //!
 //! All are one program, so that what they share is used by it, and a test that needs processes of
 //! its own starts this program again for one of its tests: see `support::process`.
@@ -25,10 +32,16 @@ mod support;
 mod api;
 mod fork;
 mod growth;
+mod handles;
 mod handover;
 mod hostile;
 mod kills;
 mod lifecycle;
+mod operations;
+mod overwritten;
 mod processes;
+mod stops;
 mod storm;
+mod threads;
+mod trim;
 mod unpublished;

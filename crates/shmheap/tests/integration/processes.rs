@@ -12,10 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use shmheap::{Handle, Heap};
 
-use crate::support::first_fit;
 use crate::support::process::{Role, Worker, wait_until};
 use crate::support::random::{Random, seed, setting};
-use crate::support::{HeapName, assert_empty, bytes};
+use crate::support::{HeapName, POLICIES, assert_empty, bytes, heap_of};
 
 const WORKERS: u64 = 8;
 const SIZE_MAX: u64 = 2000;
@@ -56,29 +55,31 @@ impl<'h> Board<'h> {
 fn eight_processes_share_a_heap() {
     let seed = seed();
     let rounds = setting("SHMHEAP_ROUNDS", 20_000);
-    let name = HeapName::new();
-    let heap = first_fit(64 << 10).max_len(256 << 20).create(&name).unwrap();
-    let (handle, row) = bytes::alloc_words(&heap, Board::WORDS);
-    let board = Board(row);
-    let workers: Vec<_> = (0..WORKERS)
-        .map(|number| {
-            let seed = seed.wrapping_add(number);
-            let arguments = [number, seed, rounds].map(|number| number.to_string());
-            let [number, seed, rounds] = arguments.each_ref().map(String::as_str);
-            let board = handle.to_string();
-            Worker::start("processes::worker", &[name.as_str(), &board, number, seed, rounds])
-        })
-        .collect();
-    for worker in workers {
-        worker.finish();
+    for policy in POLICIES {
+        let name = HeapName::new();
+        let heap = heap_of(policy, 64 << 10).max_len(256 << 20).create(&name).unwrap();
+        let (handle, row) = bytes::alloc_words(&heap, Board::WORDS);
+        let board = Board(row);
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|number| {
+                let seed = seed.wrapping_add(number);
+                let arguments = [number, seed, rounds].map(|number| number.to_string());
+                let [number, seed, rounds] = arguments.each_ref().map(String::as_str);
+                let board = handle.to_string();
+                Worker::start("processes::worker", &[name.as_str(), &board, number, seed, rounds])
+            })
+            .collect();
+        for worker in workers {
+            worker.finish();
+        }
+        let mailed = board.mailed().load(Ordering::Relaxed);
+        assert_eq!(board.allocated().load(Ordering::Relaxed), WORKERS * rounds);
+        assert!(mailed > WORKERS * rounds / 4, "only {mailed} objects changed hands");
+        assert_eq!(heap.peers().len(), 1, "all workers have left");
+        bytes::free_handle(&heap, handle).unwrap();
+        assert_empty(&heap);
+        println!("{} objects, {mailed} of them freed by another process", WORKERS * rounds);
     }
-    let mailed = board.mailed().load(Ordering::Relaxed);
-    assert_eq!(board.allocated().load(Ordering::Relaxed), WORKERS * rounds);
-    assert!(mailed > WORKERS * rounds / 4, "only {mailed} objects changed hands");
-    assert_eq!(heap.peers().len(), 1, "all workers have left");
-    bytes::free_handle(&heap, handle).unwrap();
-    assert_empty(&heap);
-    println!("{} objects, {mailed} of them freed by another process", WORKERS * rounds);
 }
 
 #[test]

@@ -223,14 +223,8 @@ impl<'h> Storm<'h> {
 
     fn pass_time(&mut self) {
         let wait_ns = self.random.log_uniform(RUN_NS_MAX);
-        if self.random.one_in(3) {
-            for _ in 0..wait_ns / 4 {
-                std::hint::spin_loop();
-            }
-        } else {
-            let time = Timespec::try_from(Duration::from_nanos(wait_ns)).unwrap();
-            let _ = rustix::thread::nanosleep(&time);
-        }
+        let time = Timespec::try_from(Duration::from_nanos(wait_ns)).unwrap();
+        let _ = rustix::thread::nanosleep(&time);
     }
 
     /// Sees every surviving thread do an operation after the kills, and holds it then.

@@ -27,11 +27,13 @@ const NOTES: WordIndex = WordIndex(16);
 const NOTES_PER_PEER: u64 = 9;
 const RECORDS: Offset = Offset(2048);
 
-/// What was stored: a word or a state.
+/// What was done to memory: a word or a state stored, storage reserved or given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Store {
     Word(WordIndex, u64),
     State(StateIndex, u8),
+    /// Not a store: what the system was asked to do with a unit's storage.
+    Storage(Unit, u8),
 }
 
 /// The records of a heap in plain memory.
@@ -39,6 +41,8 @@ pub(super) enum Store {
 pub(super) struct Memory {
     words: Vec<AtomicU64>,
     states: Vec<AtomicU8>,
+    /// Which units have storage: 1, or 0.
+    storage: Vec<AtomicU8>,
     /// While recording, every store in order.
     log: RefCell<Option<Vec<Store>>>,
 }
@@ -48,6 +52,7 @@ pub(super) struct Memory {
 pub(super) struct Image {
     pub(super) words: Vec<u64>,
     pub(super) states: Vec<u8>,
+    pub(super) storage: Vec<u8>,
 }
 
 /// The engine and its memory for a heap of `units` units that may grow to `units_max`.
@@ -58,6 +63,7 @@ pub(super) fn heap(units: u64, units_max: u64) -> (Slabs, Memory) {
     let memory = Memory {
         words: (0..states.start / 8).map(|_| AtomicU64::new(0)).collect(),
         states: (0..states.end - states.start).map(|_| AtomicU8::new(0)).collect(),
+        storage: (0..units_max).map(|_| AtomicU8::new(1)).collect(),
         log: RefCell::new(None),
     };
     engine.format(&memory, units);
@@ -79,8 +85,8 @@ pub(super) fn at_work<'e>(
     engine: &'e Slabs,
     memory: &'e Memory,
     peer: PeerSlot,
-) -> Worker<'e, &'e Memory, &'static World> {
-    engine.worker(memory, &World, actor(peer))
+) -> Worker<'e, &'e Memory, &'e Memory> {
+    engine.worker(memory, memory, actor(peer))
 }
 
 /// The census of a heap in which everybody lives but [`DEAD`].
@@ -100,15 +106,7 @@ impl Memory {
         Image {
             words: self.words.iter().map(|word| word.load(Ordering::Relaxed)).collect(),
             states: self.states.iter().map(|state| state.load(Ordering::Relaxed)).collect(),
-        }
-    }
-
-    pub(super) fn restore(&self, image: &Image) {
-        for (word, &value) in self.words.iter().zip(&image.words) {
-            word.store(value, Ordering::Relaxed);
-        }
-        for (state, &value) in self.states.iter().zip(&image.states) {
-            state.store(value, Ordering::Relaxed);
+            storage: self.storage.iter().map(|has| has.load(Ordering::Relaxed)).collect(),
         }
     }
 
@@ -118,6 +116,9 @@ impl Memory {
             match store {
                 Store::Word(at, _) => self.apply(Store::Word(at, image.words[at.0 as usize])),
                 Store::State(at, _) => self.apply(Store::State(at, image.states[at.0 as usize])),
+                Store::Storage(unit, _) => {
+                    self.apply(Store::Storage(unit, image.storage[unit.0 as usize]));
+                }
             }
         }
     }
@@ -127,6 +128,9 @@ impl Memory {
         match store {
             Store::Word(at, value) => self.words[at.0 as usize].store(value, Ordering::Relaxed),
             Store::State(at, value) => self.states[at.0 as usize].store(value, Ordering::Relaxed),
+            Store::Storage(unit, has) => {
+                self.storage[unit.0 as usize].store(has, Ordering::Relaxed);
+            }
         }
     }
 
@@ -135,6 +139,17 @@ impl Memory {
         *self.log.borrow_mut() = Some(vec![]);
         let result = operation();
         (result, self.log.borrow_mut().take().unwrap())
+    }
+
+    pub(super) fn has_storage(&self, unit: Unit) -> bool {
+        self.storage[unit.0 as usize].load(Ordering::Relaxed) == 1
+    }
+
+    fn set_storage(&self, units: Range<Unit>, has: u8) {
+        for unit in (units.start.0..units.end.0).map(Unit) {
+            self.note(Store::Storage(unit, has));
+            self.apply(Store::Storage(unit, has));
+        }
     }
 
     fn note(&self, store: Store) {
@@ -189,11 +204,8 @@ impl States for Memory {
     }
 }
 
-/// Everybody lives but [`DEAD`]; there is storage for everything.
-#[derive(Debug)]
-pub(super) struct World;
-
-impl Surroundings for World {
+/// The system: it has storage for everything, and forgets what is given back.
+impl Surroundings for Memory {
     fn ensure_units(&self, _units: u64) -> Result<(), Fault> {
         Ok(())
     }
@@ -202,11 +214,13 @@ impl Surroundings for World {
         Ok(())
     }
 
-    fn reserve(&self, _units: Range<Unit>) -> Result<(), Fault> {
+    fn reserve(&self, units: Range<Unit>) -> Result<(), Fault> {
+        self.set_storage(units, 1);
         Ok(())
     }
 
-    fn discard(&self, _units: Range<Unit>) -> bool {
+    fn discard(&self, units: Range<Unit>) -> bool {
+        self.set_storage(units, 0);
         true
     }
 }
@@ -242,7 +256,7 @@ pub(super) struct Held {
 
 /// Allocates as the heap does, without growth.
 pub(super) fn alloc(
-    worker: &Worker<'_, &Memory, &World>,
+    worker: &Worker<'_, &Memory, &Memory>,
     cache: &mut Cache,
     size: u64,
     align: u64,

@@ -97,6 +97,11 @@ pub(crate) fn assert_empty(heap: &Heap) {
     assert_eq!((blocks.len(), stats.free_bytes), (1, stats.len_bytes), "{blocks:?}");
 }
 
+/// A heap to be made under a policy.
+pub(crate) fn heap_of(policy: Policy, len_bytes: u64) -> HeapOptions {
+    HeapOptions::new(len_bytes).policy(policy)
+}
+
 /// A heap to be made whose objects are placed by first fit.
 pub(crate) fn first_fit(len_bytes: u64) -> HeapOptions {
     HeapOptions::new(len_bytes).policy(Policy::FirstFit)

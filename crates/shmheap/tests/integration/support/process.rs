@@ -18,6 +18,7 @@
 //! `fork` and `_exit`.
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getppid, kill_process, pidfd_open,
     set_parent_process_death_signal, waitpid,
@@ -269,11 +271,20 @@ pub(crate) fn close_all_descriptors() {
 }
 
 /// Gives this process mounts of its own; `false` where that is not permitted.
-pub(crate) fn leave_mount_namespace() -> bool {
+fn leave_mount_namespace() -> bool {
     let alone = UnshareFlags::NEWNS;
     // SAFETY: the flags unshare mounts and users, and no descriptors.
     let leave = |flags| unsafe { unshare_unsafe(flags) };
     leave(alone).is_ok() || leave(alone | UnshareFlags::NEWUSER).is_ok()
+}
+
+/// Mounts a tmpfs that only this process sees.
+pub(crate) fn mount_own_tmpfs(at: &Path, options: &str) -> bool {
+    let options = CString::new(options).unwrap();
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    leave_mount_namespace()
+        && mount_change("/", private).is_ok()
+        && mount("tmpfs", at, "tmpfs", MountFlags::empty(), options.as_c_str()).is_ok()
 }
 
 /// Waits until the condition holds, without sleeping: processes yield to each other.
