@@ -313,7 +313,9 @@ typedef struct shmheap_statistics {
 SHMHEAP_API int shmheap_stats(shmheap_memory_handle mem, shmheap_statistics *statistics);
 
 /**
- * Audits the whole heap. Takes time in proportion to its length; others may go on meanwhile.
+ * Audits the whole heap. Takes time in proportion to its length; others may go on meanwhile. Under
+ * the scalable policy it stops nobody, so a change that a thread is in the middle of may be found,
+ * too: what is damage is found again a moment later.
  *
  * @return 0 for a sound heap; else the number of findings (64 stands for 64 or more), with the
  *         first as shmheap_last_error() and errno EUCLEAN; or -1: EINVAL.
