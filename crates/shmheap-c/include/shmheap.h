@@ -24,15 +24,18 @@
  *   prints, installs a signal handler, or lets a C++ exception or Rust panic through.
  * - Wrong arguments. NULL, disconnected, foreign and invented memory handles are noticed (EINVAL).
  *   So are pointers and handles that name no live object: freed twice, inside an object, of another
- *   heap (EINVAL). A freed object whose memory was given to a new object cannot be told from it.
+ *   heap (EINVAL). A pointer to a freed object whose memory was given to a new one cannot be told
+ *   from a pointer to that; an object handle can, under the scalable policy (ESTALE).
  * - Threads. Any thread may call any function at any time. shmheap_disconnect() and
- *   shmheap_destroy() wait for calls of other threads on that handle to return. As with malloc,
- *   no function may be called from a signal handler.
+ *   shmheap_destroy() wait for calls of other threads on that handle to return; threads that have
+ *   used the heap may go on, or end, before or after. As with malloc, no function may be called
+ *   from a signal handler.
  * - Fork. A memory handle made before fork() works in the child, which counts as a process of its
  *   own. After exec, connect again.
  * - Crashes. A process may be killed at any instruction, also inside these functions: the heap
  *   stays sound and the others go on. Objects of a killed process stay allocated. While a process
- *   is stopped (SIGSTOP) inside one of them, the others wait until it goes on or is killed.
+ *   is stopped (SIGSTOP) inside one of them, the others wait until it goes on or is killed under
+ *   the first-fit policy, and do not under the scalable policy.
  */
 #ifndef SHMHEAP_H
 #define SHMHEAP_H
@@ -119,11 +122,17 @@ SHMHEAP_API void shmheap_destroy(const char *name, shmheap_memory_handle mem);
 SHMHEAP_API void *shmheap_underlying(shmheap_memory_handle mem);
 
 /**
- * Allocates an object at the lowest address that holds it.
+ * Allocates an object: under the first-fit policy, which heaps of shmheap_create() have, at the
+ * lowest address that holds it; under the scalable policy in a slab of its size class.
  *
- * @param sz  size; rounded up to the granule (8 for shmheap_create()). 0 gives a smallest object.
- * @return the object, its content undefined, aligned to the granule; or NULL: ENOMEM (no free range
- *         is large enough; the heap stays usable), EROFS (connected read-only), EINVAL.
+ * @param sz  size; rounded up to the granule (8 for shmheap_create()) or to the size class. 0 gives
+ *            a smallest object.
+ * @return the object, its content undefined; or NULL: ENOMEM (no free range is large enough; the
+ *         heap stays usable), EROFS (connected read-only), EUSERS (under the scalable policy, too
+ *         many threads of all processes), EINVAL.
+ *
+ * The object is aligned to the granule; under the scalable policy to 16 from a size of 16 on, below
+ * that to 8, which is enough for any C type of that size.
  */
 SHMHEAP_API void *shmheap_alloc(shmheap_memory_handle mem, size_t sz);
 
@@ -137,13 +146,32 @@ SHMHEAP_API void shmheap_free(shmheap_memory_handle mem, void *ptr);
 /** The handle of the object that starts at @p ptr, or 0: EINVAL (no live object starts there). */
 SHMHEAP_API shmheap_object_handle shmheap_ptr_to_handle(shmheap_memory_handle mem, void *ptr);
 
-/** The object's address in this process, or NULL: EINVAL (@p hdl names no live object). */
+/**
+ * The object's address in this process, or NULL: EINVAL (@p hdl names no live object of this heap),
+ * under the scalable policy ESTALE where it names a place in the heap (the object was freed).
+ *
+ * Under the scalable policy the handle of a freed object is told from that of a later object at the
+ * same address, until the address has been used 128 times more. Under first fit both are the same.
+ */
 SHMHEAP_API void *shmheap_handle_to_ptr(shmheap_memory_handle mem, shmheap_object_handle hdl);
 
 /* ---- creating and connecting with choices -------------------------------------------------- */
 
-/** For `policy`: every object gets the lowest address that holds it. */
+/**
+ * For `policy`: every object gets the lowest address that holds it. Operations of all processes
+ * take turns. For placement that is compact and the same in every run, for heaps below some MiB,
+ * and for programs written for the original nine functions.
+ */
 #define SHMHEAP_POLICY_FIRST_FIT 1u
+/**
+ * For `policy`: threads allocate from slabs of size classes that are theirs, without a lock. For
+ * many processes or threads at work at once, and where one that is stopped must not stop the rest.
+ *
+ * Lengths are multiples of 64 KiB. Every thread takes a slab of at least 64 KiB for each size class
+ * that it allocates from, so a heap should have some MiB; objects above 512 KiB take multiples of
+ * 64 KiB. A size above 128 bytes is rounded up by an eighth at most.
+ */
+#define SHMHEAP_POLICY_SCALABLE 2u
 
 /** For shmheap_connect_with(): only read. Functions that change the heap fail with EROFS. */
 #define SHMHEAP_READ_ONLY 1u
@@ -162,7 +190,7 @@ typedef struct shmheap_options {
     size_t size;       /**< sizeof(shmheap_options) */
     size_t len;        /**< bytes for objects now */
     size_t max_len;    /**< bytes for objects at the most, by growth; default: len */
-    uint32_t granule;  /**< 8 or 16: objects start at multiples, sizes round up; default 16 */
+    uint32_t granule;  /**< first fit: 8 or 16, for addresses and sizes; default 16 */
     uint32_t mode;     /**< permission bits, set whatever the umask; default 0600 */
     uint32_t policy;   /**< SHMHEAP_POLICY_*; default SHMHEAP_POLICY_FIRST_FIT */
     uint32_t flags;    /**< SHMHEAP_FILE, SHMHEAP_SET_GROUP */
@@ -220,6 +248,15 @@ SHMHEAP_API int shmheap_fd(shmheap_memory_handle mem);
  */
 SHMHEAP_API size_t shmheap_grow(shmheap_memory_handle mem, size_t len);
 
+/**
+ * Gives memory that no object uses back to the system. The heap keeps its length: what was given
+ * back is taken again when it is needed, and if the system is full then, an allocation fails
+ * (ENOSPC).
+ *
+ * @return how many bytes were given back, always 0 under the first-fit policy; or 0: EINVAL, EROFS.
+ */
+SHMHEAP_API size_t shmheap_trim(shmheap_memory_handle mem);
+
 /* ---- the rest of the malloc family ----------------------------------------------------------- */
 
 /** Allocates @p count * @p size bytes, all 0. NULL: ENOMEM (also if the product overflows). */
@@ -237,8 +274,8 @@ SHMHEAP_API void *shmheap_calloc(shmheap_memory_handle mem, size_t count, size_t
 SHMHEAP_API void *shmheap_realloc(shmheap_memory_handle mem, void *ptr, size_t size);
 
 /**
- * Allocates at a multiple of @p alignment, a power of two up to 4096; EINVAL for any other.
- * @p size need not be a multiple of it. shmheap_free() frees it.
+ * Allocates at a multiple of @p alignment, a power of two up to 4096, under the scalable policy up
+ * to 2 MiB; EINVAL for any other. @p size need not be a multiple of it. shmheap_free() frees it.
  */
 SHMHEAP_API void *shmheap_aligned_alloc(shmheap_memory_handle mem, size_t alignment, size_t size);
 
@@ -252,18 +289,20 @@ typedef struct shmheap_statistics {
     size_t size;             /**< sizeof(shmheap_statistics): set before the call */
     uint64_t len;            /**< bytes for objects now */
     uint64_t max_len;        /**< bytes for objects at the most */
-    uint64_t live_bytes;     /**< bytes in live objects, each rounded up to the granule */
+    uint64_t live_bytes;     /**< bytes in live objects, rounded up as they are */
     uint64_t live_objects;   /**< number of live objects */
     uint64_t free_bytes;     /**< bytes in free blocks */
     uint64_t largest_free;   /**< bytes of the largest free block */
     uint64_t metadata_bytes; /**< bytes of the heap's own records */
-    uint64_t operations;     /**< operations since the heap was made */
+    uint64_t operations;     /**< operations since the heap was made; scalable: 0 */
     uint32_t peers_alive;    /**< processes connected now */
     uint32_t peers_dead;     /**< processes that died connected, not yet swept */
+    uint64_t tail_bytes;     /**< bytes that no object can use, behind the last of a slab */
+    uint64_t trimmed_bytes;  /**< of free_bytes, those given back to the system */
 } shmheap_statistics;
 
 /** Initial value: `shmheap_statistics statistics = SHMHEAP_STATISTICS_INIT;` */
-#define SHMHEAP_STATISTICS_INIT {sizeof(shmheap_statistics), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define SHMHEAP_STATISTICS_INIT {sizeof(shmheap_statistics), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 /**
  * Fills in the statistics; exact when no process changes the heap meanwhile. Fields that the
@@ -274,7 +313,9 @@ typedef struct shmheap_statistics {
 SHMHEAP_API int shmheap_stats(shmheap_memory_handle mem, shmheap_statistics *statistics);
 
 /**
- * Audits the whole heap. Takes time in proportion to its length; others may go on meanwhile.
+ * Audits the whole heap. Takes time in proportion to its length; others may go on meanwhile. Under
+ * the scalable policy it stops nobody, so a change that a thread is in the middle of may be found,
+ * too: what is damage is found again a moment later.
  *
  * @return 0 for a sound heap; else the number of findings (64 stands for 64 or more), with the
  *         first as shmheap_last_error() and errno EUCLEAN; or -1: EINVAL.

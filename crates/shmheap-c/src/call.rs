@@ -3,7 +3,7 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{self, Errno, Failure};
+use crate::error::{self, Failure};
 use crate::handles::{Connection, HEAPS};
 use crate::options::MemoryHandle;
 use crate::pins;
@@ -27,25 +27,28 @@ pub(crate) fn elsewhere<T>(failed: T, body: impl FnOnce() -> Result<T, Failure>)
 
 #[inline]
 fn run<T>(inside: usize, failed: T, body: impl FnOnce(&pins::Pin) -> Result<T, Failure>) -> T {
-    let errno = Errno::of_this_thread();
-    let errno_before = errno.get();
-    let guarded = AssertUnwindSafe(|| match pins::enter(inside) {
-        Some(pin) => body(&pin),
-        None => Err(Failure::NoRoom("the process has no memory for this thread's record")),
-    });
+    let Some(pin) = pins::enter(inside) else {
+        error::report(&Failure::NoRoom("the process has no memory for this thread's record"));
+        return failed;
+    };
+    let errno_before = pin.errno().get();
     // AssertUnwindSafe: nothing of the caller's is left half-changed but the shared heap, which is
     // made for processes that stop at any instruction.
-    let failure = match panic::catch_unwind(guarded) {
+    match panic::catch_unwind(AssertUnwindSafe(|| body(&pin))) {
         Ok(Ok(value)) => {
             // The system calls within may have set it.
-            errno.set(errno_before);
-            return value;
+            pin.errno().set(errno_before);
+            value
         }
-        Ok(Err(failure)) => failure,
-        Err(_panic) => Failure::Panicked,
-    };
-    error::report(&failure);
-    failed
+        Ok(Err(failure)) => {
+            error::report(&failure);
+            failed
+        }
+        Err(_panic) => {
+            error::report(&Failure::Panicked);
+            failed
+        }
+    }
 }
 
 /// Keeps a panic inside this library from printing. Others' panics, where a Rust program links
@@ -66,6 +69,7 @@ pub(crate) fn silence_own_panics() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Errno;
     use std::ffi::CStr;
 
     #[test]

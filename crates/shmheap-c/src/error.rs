@@ -181,7 +181,8 @@ pub(crate) fn describe(errno: c_int) -> *const c_char {
         libc::ENOSPC => c"the system's storage is full",
         libc::ENOMEM => c"the heap is full, or the process has no address space left",
         libc::EROFS => c"connected for reading only",
-        libc::EUSERS => c"too many processes are connected",
+        libc::EUSERS => c"too many processes are connected, or too many of their threads at work",
+        libc::ESTALE => c"the object of that handle was freed",
         libc::EUCLEAN => c"the heap's metadata is damaged",
         libc::ENOTRECOVERABLE => c"internal error in libshmheap",
         other => return describe_system(other),
@@ -198,7 +199,7 @@ fn describe_system(errno: c_int) -> *const c_char {
     })
 }
 
-/// This thread's `errno`. Looked up once a call: finding it costs more than using it.
+/// This thread's `errno`.
 #[derive(Clone, Copy)]
 pub(crate) struct Errno(*mut c_int);
 

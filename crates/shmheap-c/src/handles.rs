@@ -34,7 +34,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-use shmheap::Heap;
+use shmheap::{Granule, Heap, Policy};
 
 use crate::error::Failure;
 use crate::pins::{self, Pin};
@@ -44,6 +44,9 @@ const BUSY: usize = 1;
 const TAG_SHIFT: u32 = 48;
 const GENERATION_SHIFT: u32 = 16;
 const SLOT_MASK: usize = 0xffff;
+
+const PAGE_BYTES: usize = 4096;
+const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 const SLOTS_PER_CHUNK: usize = 64;
 /// How many heaps a process may have at once.
@@ -55,13 +58,22 @@ const _: () = assert!(usize::BITS == 64, "a memory handle needs 64 bits");
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) heap: Heap,
-    pub(crate) granule_bytes: usize,
+    /// Objects of so many bytes and more are aligned to 16 bytes, smaller ones to 8.
+    pub(crate) sixteen_from_bytes: usize,
+    /// The largest alignment that an object can have.
+    pub(crate) align_bytes_max: usize,
 }
 
 impl Connection {
     pub(crate) fn new(heap: Heap) -> Self {
-        let granule_bytes = if heap.info().granule_bytes == 8 { 8 } else { 16 };
-        Self { heap, granule_bytes }
+        let info = heap.info();
+        let (sixteen_from_bytes, align_bytes_max) = match (info.policy, info.granule()) {
+            (Policy::FirstFit, Granule::Eight) => (usize::MAX, PAGE_BYTES),
+            (Policy::FirstFit, _) => (0, PAGE_BYTES),
+            // As malloc: no object of C that is smaller than 16 bytes needs more than 8.
+            _ => (16, HUGE_PAGE_BYTES),
+        };
+        Self { heap, sixteen_from_bytes, align_bytes_max }
     }
 }
 

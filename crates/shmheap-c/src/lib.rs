@@ -6,7 +6,7 @@
 //! ```text
 //!  C program       shmheap_alloc(mem, 24)
 //!      |
-//!  call.rs         remembers errno, catches panics, turns a failure into errno and text
+//!  call.rs         keeps errno as it was, catches panics, turns a failure into errno and text
 //!      |
 //!  pins.rs         notes "this thread is inside `mem`" (one plain store)
 //!      |
@@ -17,7 +17,7 @@
 //!
 //! | file | functions |
 //! |---|---|
-//! | `lifetime.rs` | create, connect, disconnect, destroy and their variants |
+//! | `lifetime.rs` | create, connect, disconnect, destroy and their variants, grow, trim |
 //! | `objects.rs` | alloc, free, handles and the rest of the malloc family |
 //! | `inspect.rs` | statistics, audit, error texts, version |
 //! | `options.rs` | the two structs of the header, as programs of any version pass them |
@@ -40,7 +40,7 @@ pub use inspect::{
 pub use lifetime::{
     shmheap_connect, shmheap_connect_fd, shmheap_connect_with, shmheap_create,
     shmheap_create_memfd, shmheap_create_with, shmheap_destroy, shmheap_destroy_with,
-    shmheap_disconnect, shmheap_fd, shmheap_grow,
+    shmheap_disconnect, shmheap_fd, shmheap_grow, shmheap_trim,
 };
 pub use objects::{
     shmheap_aligned_alloc, shmheap_alloc, shmheap_calloc, shmheap_free, shmheap_handle_to_ptr,

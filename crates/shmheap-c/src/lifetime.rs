@@ -1,4 +1,5 @@
-//! How a heap begins and ends for a program: create, connect, disconnect, destroy, grow.
+//! How a heap begins and ends for a program, and its size: create, connect, disconnect, destroy,
+//! grow, trim.
 //!
 //! # Safety
 //!
@@ -172,6 +173,12 @@ pub unsafe extern "C" fn shmheap_destroy_with(
 #[unsafe(no_mangle)]
 pub extern "C" fn shmheap_grow(mem: MemoryHandle, len: usize) -> usize {
     call::on_heap(mem, 0, |connection| Ok(connection.heap.grow(len as u64)? as usize))
+}
+
+/// `shmheap_trim`.
+#[unsafe(no_mangle)]
+pub extern "C" fn shmheap_trim(mem: MemoryHandle) -> usize {
+    call::on_heap(mem, 0, |connection| Ok(connection.heap.trim()? as usize))
 }
 
 fn open(heap: impl FnOnce() -> Result<Heap, Failure>) -> MemoryHandle {

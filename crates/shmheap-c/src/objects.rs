@@ -50,10 +50,14 @@ pub extern "C" fn shmheap_aligned_alloc(
     size: usize,
 ) -> *mut c_void {
     call::on_heap(mem, NO_OBJECT, |connection| {
-        if !alignment.is_power_of_two() || alignment > ALIGNMENT_MAX_BYTES {
-            return Err(Failure::Argument("the alignment must be a power of two, at most 4096"));
+        if !alignment.is_power_of_two() || alignment > connection.align_bytes_max {
+            return Err(Failure::Argument(
+                "the alignment must be a power of two, at most 4096 in a heap of the first-fit \
+                 policy and 2 MiB in one of the scalable policy",
+            ));
         }
-        let layout = layout(size, alignment.max(connection.granule_bytes))?;
+        let least = connection.layout(size)?;
+        let layout = layout(size, alignment.max(least.align()))?;
         Ok(connection.heap.alloc(layout)?.as_ptr().cast())
     })
 }
@@ -123,14 +127,12 @@ pub extern "C" fn shmheap_handle_to_ptr(mem: MemoryHandle, hdl: ObjectHandle) ->
     })
 }
 
-/// Largest alignment of an object: a page.
-const ALIGNMENT_MAX_BYTES: usize = 4096;
-
 impl Connection {
     /// What `malloc` means by a size, in this heap.
     #[inline]
     fn layout(&self, bytes: usize) -> Result<Layout, Failure> {
-        layout(bytes, self.granule_bytes)
+        // Two calls, so that each is checked with a constant.
+        if bytes >= self.sixteen_from_bytes { layout(bytes, 16) } else { layout(bytes, 8) }
     }
 }
 

@@ -89,6 +89,10 @@ pub struct Statistics {
     pub peers_alive: u32,
     /// Processes that died connected, not yet swept.
     pub peers_dead: u32,
+    /// Bytes that no object can use.
+    pub tail_bytes: u64,
+    /// Of the free bytes, those that were given back to the system.
+    pub trimmed_bytes: u64,
 }
 
 impl Options {
@@ -176,6 +180,8 @@ impl Statistics {
             operations: stats.operations,
             peers_alive: stats.peers_alive,
             peers_dead: stats.peers_dead,
+            tail_bytes: stats.tail_bytes,
+            trimmed_bytes: stats.trimmed_bytes,
         };
         let known = size.min(size_of::<Self>());
         // SAFETY: `size` bytes are writable by the caller's promise.

@@ -31,6 +31,8 @@ use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering, compiler_fence, fence,
 };
 
+use crate::error::Errno;
+
 /// What a record holds during a call that concerns no heap yet, such as create.
 pub(crate) const NO_HEAP: usize = 1;
 
@@ -53,35 +55,54 @@ static FENCES: AtomicU8 = AtomicU8::new(0);
 const ASYMMETRIC: u8 = 1;
 const SYMMETRIC: u8 = 2;
 
-/// The record of a thread, given back at the thread's end.
-struct Mine(Cell<Option<&'static Record>>);
+/// What a thread looks at in every call.
+#[derive(Clone, Copy)]
+struct Mine {
+    record: &'static Record,
+    /// Looked up once a thread: finding it costs more than using it.
+    errno: Errno,
+}
 
-impl Drop for Mine {
+/// Gives the thread's record back at the thread's end.
+struct AtEnd;
+
+impl Drop for AtEnd {
     fn drop(&mut self) {
-        if let Some(record) = self.0.get() {
-            record.claimed.store(false, Ordering::Release); // with the Acquire in `claim`
+        if let Some(mine) = MINE.take() {
+            mine.record.claimed.store(false, Ordering::Release); // with the Acquire in `claim`
         }
     }
 }
 
 thread_local! {
-    static MINE: Mine = const { Mine(Cell::new(None)) };
+    // Without a destructor, so that a call finds it with nothing else to ask.
+    static MINE: Cell<Option<Mine>> = const { Cell::new(None) };
+    static AT_END: AtEnd = const { AtEnd };
 }
 
 /// Proof that this thread is noted. Dropping it ends the note.
 pub(crate) struct Pin {
-    record: &'static Record,
+    mine: Mine,
     /// The thread's own record is gone (it is ending): this one serves a single call.
     for_one_call: bool,
 }
 
+impl Pin {
+    /// The thread's `errno`.
+    #[inline]
+    pub(crate) fn errno(&self) -> Errno {
+        self.mine.errno
+    }
+}
+
 impl Drop for Pin {
+    #[inline]
     fn drop(&mut self) {
         // Release: what the call did to the heap comes before the Acquire load in
         // `wait_until_unused`, and so before the unmapping.
-        self.record.inside.store(0, Ordering::Release);
+        self.mine.record.inside.store(0, Ordering::Release);
         if self.for_one_call {
-            self.record.claimed.store(false, Ordering::Release); // with the Acquire in `claim`
+            self.mine.record.claimed.store(false, Ordering::Release); // with the Acquire in `claim`
         }
     }
 }
@@ -89,21 +110,33 @@ impl Drop for Pin {
 /// Notes that this thread works with `handle`. `None` if there is no memory for its record.
 #[inline]
 pub(crate) fn enter(handle: usize) -> Option<Pin> {
-    let own = MINE.try_with(|mine| mine.0.get().or_else(|| claim_for_thread(mine)));
-    let pin = match own {
-        Ok(record) => Pin { record: record?, for_one_call: false },
-        Err(_thread_is_ending) => Pin { record: claim()?, for_one_call: true },
+    let pin = match MINE.get() {
+        Some(mine) => Pin { mine, for_one_call: false },
+        None => first_pin()?,
     };
     // Relaxed: the fence orders it before the table's load, with the fence of `heavy_fence`.
-    pin.record.inside.store(handle, Ordering::Relaxed);
+    pin.mine.record.inside.store(handle, Ordering::Relaxed);
     light_fence();
     Some(pin)
 }
 
+/// A pin for a thread that has no record: from now on, or, if it is ending, for one call.
+#[cold]
+fn first_pin() -> Option<Pin> {
+    let errno = Errno::of_this_thread();
+    let errno_before = errno.get();
+    let claimed = claim();
+    // Memory for the record may have been asked of the system.
+    errno.set(errno_before);
+    let mine = Mine { record: claimed?, errno };
+    let stays = AT_END.try_with(|_at_end| MINE.set(Some(mine))).is_ok();
+    Some(Pin { mine, for_one_call: !stays })
+}
+
 /// Whether this thread is inside a call.
 pub(crate) fn inside_a_call() -> bool {
-    let noted = |mine: &Mine| mine.0.get().is_some_and(|r| r.inside.load(Ordering::Relaxed) != 0);
-    MINE.try_with(noted).unwrap_or(false)
+    // Relaxed: this thread has stored it itself.
+    MINE.get().is_some_and(|mine| mine.record.inside.load(Ordering::Relaxed) != 0)
 }
 
 /// Waits until no thread works with `handle`, which the caller has made stale.
@@ -140,11 +173,12 @@ pub(crate) fn prepare() {
 
 /// After fork only the forking thread exists, and it is inside no call.
 extern "C" fn forget_other_threads() {
-    let own = MINE.try_with(|mine| mine.0.get()).ok().flatten();
+    let own = MINE.get();
     // Relaxed: there is no other thread.
     for record in records() {
+        let is_own = own.is_some_and(|own| ptr::eq(own.record, record));
         record.inside.store(0, Ordering::Relaxed);
-        record.claimed.store(own.is_some_and(|own| ptr::eq(own, record)), Ordering::Relaxed);
+        record.claimed.store(is_own, Ordering::Relaxed);
     }
 }
 
@@ -173,12 +207,6 @@ fn membarrier(command: libc::c_int) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
-}
-
-#[cold]
-fn claim_for_thread(mine: &Mine) -> Option<&'static Record> {
-    mine.0.set(claim());
-    mine.0.get()
 }
 
 /// A record that no thread has: one given back, or a new one.

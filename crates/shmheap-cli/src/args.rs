@@ -4,36 +4,61 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use shmheap::Policy;
 
 use crate::target::HeapRef;
 use crate::{account, size};
 
 const AFTER_HELP: &str = "\
-HEAP is the name of a heap in shared memory ('demo' or '/demo'), or the path of a heap in a file
-when it has a '/' after its first character ('./demo.heap', '/tmp/demo.heap').
+HEAP is the name of a heap in shared memory ('demo' or '/demo'), or the path
+of a heap in a file when it has a '/' after its first character
+('./demo.heap', '/tmp/demo.heap').
 
-Sizes are whole numbers, with K, M, G or T for powers of 1024: 4096, 64K, 1MiB, 2G.
+Sizes are whole numbers, with K, M, G or T for powers of 1024: 4096, 64K,
+1MiB, 2G.
 
 Exit codes:
   0  done, and the answer is good
-  1  the answer is bad: a heap is not sound, a doctor's check fails, the demo broke a promise
+  1  the answer is bad: a heap is not sound, a doctor's check fails, the demo
+     broke a promise
   2  wrong usage
   3  the operation failed, for instance because there is no such heap
 
-With --json, names of fields are stable: none is renamed or removed within a major version. Sizes
-are in bytes (_bytes), times in nanoseconds since 1970 (_unix_ns).
+With --json, names of fields are stable: none is renamed or removed within a
+major version. Sizes are in bytes (_bytes), times in nanoseconds since 1970
+(_unix_ns).
 
-NO_COLOR in the environment turns colours off; they are off when the output is not a terminal.";
+NO_COLOR in the environment turns colours off; they are off when the output is
+not a terminal.";
 
-/// Heaps in shared memory that several processes use at once, and that survive kill -9.
+/// Heaps in shared memory for several processes at once, which survive kill -9.
 #[derive(Debug, Parser)]
-#[command(name = "shmheap", version, after_long_help = AFTER_HELP)]
+#[command(name = "shmheap", version, after_long_help = AFTER_HELP, max_term_width = 100)]
 #[command(after_help = "New here? Run `shmheap demo`. Exit codes and sizes: `shmheap --help`.")]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// What the command line says; ends the process if it makes no sense.
+    pub(crate) fn read() -> Self {
+        let arguments = Self::parse();
+        if let Command::Create(Create { policy: Placement::Scalable, granule: Some(_), .. }) =
+            &arguments.command
+        {
+            let why = "'--granule' is a choice of '--policy first-fit'; the scalable policy has \
+                       size classes instead";
+            let mut command = Self::command();
+            command.build();
+            let create = command.find_subcommand_mut("create").map(std::mem::take);
+            create.unwrap_or(command).error(ErrorKind::ArgumentConflict, why).exit();
+        }
+        arguments
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,11 +73,13 @@ pub(crate) enum Command {
     Stat(Stat),
     /// Audit a heap from end to end; exit code 1 if it is not sound
     Check(Reader),
+    /// Give memory that no object uses back to the system
+    Trim(Reader),
     /// Remove a heap and everything in it
     Destroy(Destroy),
     /// Clean up after processes that died
     Gc(Gc),
-    /// Examine this machine: what could keep heaps from working here, and the fix
+    /// Find what could keep heaps from working on this machine, and the fix
     Doctor(Doctor),
     /// See it work: several processes, one heap, one of them killed
     Demo(Demo),
@@ -82,7 +109,29 @@ pub(crate) struct Reader {
     pub(crate) json: bool,
 }
 
+/// How the objects of a new heap are placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Placement {
+    /// At the lowest address, one operation at a time: compact and reproducible
+    FirstFit,
+    /// In slabs of size classes that threads own, without a lock: fast on many cores
+    Scalable,
+}
+
+impl From<Placement> for Policy {
+    fn from(placement: Placement) -> Self {
+        match placement {
+            Placement::FirstFit => Self::FirstFit,
+            Placement::Scalable => Self::Scalable,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Under the scalable policy lengths are multiples of 64K, and each thread that
+allocates takes at least 64K for each size class it uses: give such a heap some
+MiB. Smaller ones are better served by first-fit.")]
 pub(crate) struct Create {
     /// Name of the new heap, or path of its file
     #[arg(value_parser = heap_parser())]
@@ -93,11 +142,14 @@ pub(crate) struct Create {
     /// Let it grow on demand to this size [default: it never grows]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub(crate) max_len: Option<u64>,
-    /// Sizes and addresses of objects are multiples of this many bytes
-    #[arg(long, value_name = "8|16", default_value = "16",
+    /// How objects are placed
+    #[arg(long, value_enum, default_value_t = Placement::Scalable)]
+    pub(crate) policy: Placement,
+    /// With first-fit: sizes and addresses are multiples of this many bytes [default: 16]
+    #[arg(long, value_name = "8|16",
           value_parser = clap::builder::PossibleValuesParser::new(["8", "16"])
               .map(|text: String| if text == "8" { 8_u64 } else { 16 }))]
-    pub(crate) granule: u64,
+    pub(crate) granule: Option<u64>,
     /// Permissions in octal; for instance 660 for a heap of a group
     #[arg(long, value_name = "OCTAL", default_value = "600", value_parser = parse_mode)]
     pub(crate) mode: u32,
@@ -109,9 +161,10 @@ pub(crate) struct Create {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Fields of --json, a list with one object for each heap:
-  name, readable, error (why it cannot be read, or null), policy, len_bytes, max_len_bytes,
-  live_bytes, live_objects, peers_alive, peers_dead, created_unix_ns (null when not readable),
-  mode (octal text), uid, gid, owner (null when unknown)")]
+  name, readable, error (why it cannot be read, or null), policy, len_bytes,
+  max_len_bytes, live_bytes, live_objects, peers_alive, peers_dead,
+  created_unix_ns (null when not readable), mode (octal text), uid, gid, owner
+  (null when unknown)")]
 pub(crate) struct Ls {
     /// Print JSON
     #[arg(long)]
@@ -119,6 +172,18 @@ pub(crate) struct Ls {
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Under the scalable policy there is a line for each size class that has slabs,
+a slab being 64K or more. Those with an owner are one thread's to allocate
+from, shared ones anybody's. A tail is what is left of a slab behind its last
+object.
+
+Fields of --json:
+  name, len_bytes, max_len_bytes, live_bytes, live_objects, free_bytes,
+  tail_bytes, trimmed_bytes, largest_free_bytes, fragmentation, metadata_bytes,
+  peers_alive, peers_dead; operations and lock_holder (0 and null under the
+  scalable policy, which has no lock); classes and owners (empty under first
+  fit)")]
 pub(crate) struct Stat {
     #[command(flatten)]
     pub(crate) reader: Reader,
@@ -140,12 +205,13 @@ pub(crate) struct Destroy {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 A heap with a living process is never removed. What is done to each heap:
-  - what dead processes left half done is recovered and their records are freed,
+  - what dead processes left half done is recovered, their records are freed,
   - unfinished heaps of creators that crashed are removed,
-  - with --remove-idle, heaps that no living process is connected to are destroyed.
+  - with --remove-idle, heaps without a living process are destroyed.
 
-Fields of --json: dry_run, unfinished_removed (list of names; null with --dry-run),
-heaps: a list of { name, peers_alive, peers_dead, swept, removed, error }")]
+Fields of --json:
+  dry_run, unfinished_removed (list of names; null with --dry-run), heaps: a
+  list of { name, peers_alive, peers_dead, swept, removed, error }")]
 pub(crate) struct Gc {
     /// Say what would be done and do nothing
     #[arg(long)]
@@ -161,7 +227,7 @@ pub(crate) struct Gc {
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Fields of --json, a list with one object for each check:
-  check, status (ok, warn or fail), finding, fix (null when there is nothing to do)
+  check, status (ok, warn or fail), finding, fix (null: nothing to do)
 
 Exit code 1 if a check fails; warnings do not count.")]
 pub(crate) struct Doctor {
@@ -172,10 +238,11 @@ pub(crate) struct Doctor {
 
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-Worker processes build one word index of the text in one heap: every word and every place where
-it occurs is an object, linked by handles. One worker is killed with SIGKILL while it allocates.
-The others go on and finish its work; another process connects read-only and answers queries; the
-whole index is compared with a plain count; everything is freed and the heap is destroyed.
+Worker processes build one word index of the text in one heap: every word and
+every place where it occurs is an object, linked by handles. One worker is
+killed with SIGKILL while it allocates. The others go on and finish its work;
+another process connects read-only and answers queries; the whole index is
+compared with a plain count; everything is freed and the heap is destroyed.
 
 Exit code 0 only if all of it went as promised.")]
 pub(crate) struct Demo {

@@ -15,8 +15,6 @@ mod target;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// What a command found out; failures are errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -37,7 +35,7 @@ impl Verdict {
 const EXIT_FAILED: u8 = 3;
 
 fn main() -> ExitCode {
-    let arguments = args::Arguments::parse();
+    let arguments = args::Arguments::read();
     let mut out = BufWriter::new(io::stdout().lock());
     let result = command::run(arguments.command, &mut out)
         .and_then(|verdict| out.flush().map(|()| verdict).map_err(Into::into));

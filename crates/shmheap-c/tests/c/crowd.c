@@ -2,6 +2,7 @@
  * 200 exec'd processes connected at once.
  *
  *   crowd gather HEAP                   creates the heap and runs the others
+ *   crowd gather_scalable HEAP          the same with the scalable policy
  *   crowd join HEAP                     connects, sends its object's handle to standard output,
  *                                       waits for the end of standard input, frees, disconnects
  */
@@ -43,8 +44,7 @@ static pid_t start(const char *heap, int input, int output) {
     return child;
 }
 
-static void gather(const char *heap) {
-    shmheap_memory_handle mem = shmheap_create(heap, 1 << 16);
+static void gather_in(const char *heap, shmheap_memory_handle mem) {
     shmheap_statistics statistics = SHMHEAP_STATISTICS_INIT;
     shmheap_object_handle hdl[CROWD];
     pid_t child[CROWD];
@@ -86,8 +86,24 @@ static void gather(const char *heap) {
     shmheap_destroy(heap, mem);
 }
 
+static void gather(const char *heap) {
+    gather_in(heap, shmheap_create(heap, 1 << 16));
+}
+
+/* Every process takes a slab of 64 KiB for its object. */
+static void gather_scalable(const char *heap) {
+    shmheap_options options = SHMHEAP_OPTIONS_INIT;
+    options.len = (size_t)CROWD << 16;
+    options.policy = SHMHEAP_POLICY_SCALABLE;
+    gather_in(heap, shmheap_create_with(heap, &options));
+}
+
 int main(int argc, char **argv) {
-    static const struct test_case cases[] = {{"gather", gather}, {"join", join}};
+    static const struct test_case cases[] = {
+        {"gather", gather},
+        {"gather_scalable", gather_scalable},
+        {"join", join},
+    };
     program = argv[0];
     return run_case(cases, sizeof cases / sizeof *cases, argc, argv);
 }

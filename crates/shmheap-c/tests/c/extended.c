@@ -107,6 +107,7 @@ static void read_only(const char *heap) {
     CHECK_FAILS(shmheap_realloc(reader, object, 80) == NULL, EROFS);
     CHECK_REFUSES(shmheap_free(reader, object), EROFS);
     CHECK_FAILS(shmheap_grow(reader, 2 * LEN) == 0, EROFS);
+    CHECK_FAILS(shmheap_trim(reader) == 0, EROFS);
     CHECK(shmheap_stats(reader, &statistics) == 0 && statistics.live_objects == 1);
     CHECK(shmheap_check(reader) == 0);
     shmheap_disconnect(reader);
@@ -257,7 +258,7 @@ static void audit(const char *heap) {
 
 static void texts(const char *heap) {
     static const int known[] = {0,      EINVAL, EEXIST, ENOENT, EACCES, EBADF,
-                                ENOSPC, ENOMEM, EROFS,  EPROTO, EDOM,   -5};
+                                ENOSPC, ENOMEM, EROFS,  EPROTO, ESTALE, EDOM, -5};
     char version[32];
     size_t index;
     CHECK(strcmp(shmheap_last_error(), "") == 0);

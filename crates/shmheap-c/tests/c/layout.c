@@ -32,5 +32,7 @@ int main(void) {
     FIELD(shmheap_statistics, operations);
     FIELD(shmheap_statistics, peers_alive);
     FIELD(shmheap_statistics, peers_dead);
+    FIELD(shmheap_statistics, tail_bytes);
+    FIELD(shmheap_statistics, trimmed_bytes);
     return 0;
 }

@@ -18,6 +18,7 @@ static void refuse_everything(const char *heap, shmheap_memory_handle mem, void 
     CHECK_FAILS(shmheap_ptr_to_handle(mem, object) == 0, EINVAL);
     CHECK_FAILS(shmheap_handle_to_ptr(mem, 4096) == NULL, EINVAL);
     CHECK_FAILS(shmheap_grow(mem, LEN) == 0, EINVAL);
+    CHECK_FAILS(shmheap_trim(mem) == 0, EINVAL);
     CHECK_FAILS(shmheap_stats(mem, &statistics) == -1, EINVAL);
     CHECK_FAILS(shmheap_check(mem) == -1, EINVAL);
     CHECK_FAILS(shmheap_fd(mem) == -1, EINVAL);

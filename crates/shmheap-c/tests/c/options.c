@@ -77,7 +77,7 @@ static void wrong_values(const char *heap) {
     options.granule = 32;
     refuse(heap, &options);
     options.granule = 0;
-    options.policy = 2;
+    options.policy = 3;
     refuse(heap, &options);
     options.policy = SHMHEAP_POLICY_FIRST_FIT;
     options.mode = 010000;
@@ -177,6 +177,7 @@ static void statistics(const char *heap) {
     CHECK(full.free_bytes == 65536 - 1008 && full.largest_free == full.free_bytes);
     CHECK(full.metadata_bytes > 0 && full.operations >= 2);
     CHECK(full.peers_alive == 1 && full.peers_dead == 0);
+    CHECK(full.tail_bytes == 0 && full.trimmed_bytes == 0);
 
     for (size = 16; size < sizeof older; size += 8) {
         memset(&older, 0xee, sizeof older);

@@ -30,5 +30,10 @@ cases! {
     extended, "extended.c":
         zeroed resized aligned grows read_only in_a_file memfd thousands_of_heaps audit texts;
     crowd, "crowd.c":
-        gather;
+        gather gather_scalable;
+    scalable, "scalable.c":
+        sizes zeroed resized aligned stale_handles wrong_pointers forked killed trimmed full grows;
+    hands, "hands.c":
+        come_and_go ends disconnected_by_another ends_race_with_disconnect
+        calls_race_with_disconnect;
 }

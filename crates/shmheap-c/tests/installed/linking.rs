@@ -116,4 +116,7 @@ fn valgrind_has_nothing_against_it() {
     run("misuse.c", "pointers");
     run("options.c", "versions");
     run("extended.c", "resized");
+    run("scalable.c", "resized");
+    run("scalable.c", "stale_handles");
+    run("hands.c", "disconnected_by_another");
 }

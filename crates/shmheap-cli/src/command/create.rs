@@ -3,17 +3,18 @@
 use std::io::Write;
 
 use anyhow::Result;
-use shmheap::{Granule, HeapOptions, Policy};
+use shmheap::{Granule, HeapOptions};
 
-use crate::Verdict;
+use super::ls::policy_name;
 use crate::args::Create;
-use crate::size;
+use crate::{Verdict, size};
 
 pub(crate) fn run(arguments: &Create, out: &mut dyn Write) -> Result<Verdict> {
-    let mut options = HeapOptions::new(arguments.len)
-        .policy(Policy::FirstFit)
-        .granule(Granule::from_bytes(arguments.granule)?)
-        .mode(arguments.mode);
+    let mut options =
+        HeapOptions::new(arguments.len).policy(arguments.policy.into()).mode(arguments.mode);
+    if let Some(granule_bytes) = arguments.granule {
+        options = options.granule(Granule::from_bytes(granule_bytes)?);
+    }
     if let Some(max_len_bytes) = arguments.max_len {
         options = options.max_len(max_len_bytes);
     }
@@ -22,7 +23,8 @@ pub(crate) fn run(arguments: &Create, out: &mut dyn Write) -> Result<Verdict> {
     }
     let heap = arguments.heap.create(&options)?;
     let info = heap.info();
-    write!(out, "created '{}', {}", arguments.heap, size::long(info.len_bytes))?;
+    let policy = policy_name(info.policy);
+    write!(out, "created '{}', {policy}, {}", arguments.heap, size::long(info.len_bytes))?;
     if info.max_len_bytes > info.len_bytes {
         write!(out, ", may grow to {}", size::long(info.max_len_bytes))?;
     }

@@ -36,7 +36,16 @@ struct Description {
     peer_limit: u32,
     created_unix_ns: u64,
     id: String,
-    peers: Vec<Peer>,
+    peers: Vec<Member>,
+}
+
+/// A peer, and what it has in hand.
+#[derive(Debug, Serialize)]
+struct Member {
+    #[serde(flatten)]
+    peer: Peer,
+    /// Live objects in slabs that its threads own; null under first fit, where nobody owns any.
+    objects_owned: Option<u64>,
 }
 
 pub(crate) fn run(arguments: &Reader, out: &mut dyn Write) -> Result<Verdict> {
@@ -70,8 +79,18 @@ fn describe(arguments: &Reader, heap: &Heap) -> Description {
         peer_limit: info.peer_limit,
         created_unix_ns: info.created_unix_ns,
         id: format!("{:032x}", info.id),
-        peers: heap.peers(),
+        peers: members(heap, info.policy),
     }
+}
+
+fn members(heap: &Heap, policy: Policy) -> Vec<Member> {
+    let owners = if policy == Policy::Scalable { heap.stats().owners } else { vec![] };
+    let objects_owned = |slot: u16| {
+        let owned = owners.iter().find(|owner| owner.slot == slot);
+        (policy == Policy::Scalable).then(|| owned.map_or(0, |owner| owner.live_objects))
+    };
+    let member = |peer: Peer| Member { objects_owned: objects_owned(peer.slot), peer };
+    heap.peers().into_iter().map(member).collect()
 }
 
 fn write(out: &mut dyn Write, arguments: &Reader, heap: &Description) -> Result<()> {
@@ -79,11 +98,13 @@ fn write(out: &mut dyn Write, arguments: &Reader, heap: &Description) -> Result<
     output::field(out, "name", &heap.name)?;
     output::field(out, "object", arguments.heap.path().display())?;
     output::field(out, "policy", policy_name(heap.policy))?;
-    output::field(out, "granule", format!("{} bytes", heap.granule_bytes))?;
+    if heap.policy == Policy::FirstFit {
+        output::field(out, "granule", format!("{} bytes", heap.granule_bytes))?;
+    }
     output::field(out, "length", size::long(heap.len_bytes))?;
     let growth = if heap.max_len_bytes > heap.len_bytes { "" } else { ", does not grow" };
     output::field(out, "maximum", format!("{}{growth}", size::long(heap.max_len_bytes)))?;
-    output::field(out, "records", size::long(heap.data_offset_bytes))?;
+    output::field(out, "records", format!("up to {}", size::long(heap.data_offset_bytes)))?;
     if let (Some(object), Some(reserved)) = (heap.object_bytes, heap.reserved_bytes) {
         let text = format!("{} of {} reserved", size::long(reserved), size::long(object));
         output::field(out, "storage", text)?;
@@ -100,25 +121,28 @@ fn write(out: &mut dyn Write, arguments: &Reader, heap: &Description) -> Result<
         return Ok(());
     }
     writeln!(out)?;
-    let mut table = Table::new(&[">SLOT", ">PID", "STATE", ">AGE", "COMMAND"]);
-    for peer in &heap.peers {
-        table.row(row(peer));
+    let is_scalable = heap.policy == Policy::Scalable;
+    let titles: &[_] = match is_scalable {
+        true => &[">SLOT", ">PID", "STATE", ">OWNS", ">AGE", "COMMAND"],
+        false => &[">SLOT", ">PID", "STATE", ">AGE", "COMMAND"],
+    };
+    let mut table = Table::new(titles);
+    for member in &heap.peers {
+        table.row(row(member));
     }
     table.write(out)?;
     Ok(())
 }
 
-fn row(peer: &Peer) -> Vec<String> {
+fn row(Member { peer, objects_owned }: &Member) -> Vec<String> {
     let state = match (peer.alive, peer.is_self) {
         (true, true) => "this process".to_owned(),
         (true, false) => "alive".to_owned(),
         (false, _) => console::style("dead").yellow().to_string(),
     };
-    vec![
-        peer.slot.to_string(),
-        peer.pid.to_string(),
-        state,
-        output::age(peer.connected_unix_ns, output::now_unix_ns()),
-        console::truncate_str(&peer.command, COMMAND_CHARACTERS, "...").into_owned(),
-    ]
+    let mut cells = vec![peer.slot.to_string(), peer.pid.to_string(), state];
+    cells.extend(objects_owned.map(size::short_count));
+    cells.push(output::age(peer.connected_unix_ns, output::now_unix_ns()));
+    cells.push(console::truncate_str(&peer.command, COMMAND_CHARACTERS, "...").into_owned());
+    cells
 }

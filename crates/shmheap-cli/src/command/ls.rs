@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &Ls, out: &mut dyn Write) -> Result<Verdict> {
         return Ok(Verdict::Fine);
     }
     if listings.is_empty() {
-        writeln!(out, "no heaps; `shmheap create NAME --len 1M` makes one")?;
+        writeln!(out, "no heaps; `shmheap create NAME --len 16M` makes one")?;
         return Ok(Verdict::Fine);
     }
     let titles = [
@@ -146,6 +146,7 @@ fn ownership(listing: &Listing) -> Ownership {
 pub(crate) fn policy_name(policy: Policy) -> &'static str {
     match policy {
         Policy::FirstFit => "first fit",
+        Policy::Scalable => "scalable",
         _ => "unknown",
     }
 }

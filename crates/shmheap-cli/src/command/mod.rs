@@ -9,6 +9,7 @@ mod gc;
 mod info;
 mod ls;
 mod stat;
+mod trim;
 
 use std::io::Write;
 
@@ -25,6 +26,7 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<Verdict> {
         Command::Info(arguments) => info::run(&arguments, out),
         Command::Stat(arguments) => stat::run(&arguments, out),
         Command::Check(arguments) => check::run(&arguments, out),
+        Command::Trim(arguments) => trim::run(&arguments, out),
         Command::Destroy(arguments) => destroy::run(&arguments, out),
         Command::Gc(arguments) => gc::run(&arguments, out),
         Command::Doctor(arguments) => doctor::run(&arguments, out),

@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &Demo, out: &mut dyn Write) -> Result<Verdict> {
     report.promise(gone, "destroyed  nothing is left on this machine".to_owned());
     let kept = report.promises()?;
     let last = if kept {
-        "All as promised. Make a heap of your own: shmheap create NAME --len 1M"
+        "All as promised. Make a heap of your own: shmheap create NAME --len 16M"
     } else {
         "Not all is as promised; please report it with this output."
     };

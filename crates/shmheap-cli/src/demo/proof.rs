@@ -143,6 +143,8 @@ fn free_everything(heap: &Heap, reachable: &[Handle], report: &mut Report<'_>) -
     let started = Instant::now();
     sweep::free_all(heap, reachable)?;
     let taken = started.elapsed();
+    // This process has slabs in hand until it lets them go.
+    let given_back = heap.trim()?;
     let stats = heap.stats();
     let objects = output::counted(reachable.len() as u64, "object");
     let rate = report::rate(reachable.len() as u64, taken, "objects");
@@ -151,7 +153,8 @@ fn free_everything(heap: &Heap, reachable: &[Handle], report: &mut Report<'_>) -
         && stats.live_bytes == 0
         && stats.largest_free_bytes == stats.len_bytes;
     let left = output::counted(stats.live_objects, "object");
-    let space = if empty { "all free space in one block" } else { "free space in pieces" };
-    report.promise(empty, format!("empty      {left} left, {space}"));
+    let space = if empty { "in one block" } else { "in pieces" };
+    let given_back = size::long(given_back);
+    report.promise(empty, format!("empty      {left} left, {given_back} {space} given back"));
     Ok(())
 }

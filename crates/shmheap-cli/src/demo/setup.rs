@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use shmheap::{Error, Granule, Heap, HeapOptions};
+use shmheap::{Error, Heap, HeapOptions};
 
 use super::corpus::{self, Corpus, Random};
 use super::count::Count;
@@ -25,7 +25,9 @@ const WORD_BYTES: u64 = 56;
 /// Storage of a document besides its letters: name, table row, record.
 const DOCUMENT_BYTES: u64 = 160;
 /// Room for the tables, and for what the killed worker leaves.
-const SPARE_BYTES: u64 = 2 << 20;
+const SPARE_BYTES: u64 = 4 << 20;
+/// What a worker has in hand: a slab for each size of its objects.
+const WORKER_BYTES: u64 = 1 << 20;
 /// How many names to try, where process numbers are used again.
 const NAMES: u32 = 100;
 
@@ -56,7 +58,8 @@ pub(super) fn prepare(arguments: &Demo) -> Result<Ground> {
         None => corpus::built_in(BUILT_IN_WORDS.min(available / 2 / WORD_STORAGE_BYTES)),
     };
     let count = Count::of(&corpus.documents);
-    let needed = needed_bytes(&corpus, &count);
+    let workers = arguments.workers.unwrap_or_else(default_workers);
+    let needed = needed_bytes(&corpus, &count) + u64::from(workers) * WORKER_BYTES;
     if needed > available {
         bail!(
             "the index of {} needs about {}, {SHM_DIRECTORY} has {} free; \
@@ -66,11 +69,7 @@ pub(super) fn prepare(arguments: &Demo) -> Result<Ground> {
             size::long(available)
         );
     }
-    let workers = arguments.workers.unwrap_or_else(default_workers);
-    let options = HeapOptions::new(corpus.bytes() + SPARE_BYTES)
-        .policy(shmheap::Policy::FirstFit)
-        .max_len(2 * needed)
-        .granule(Granule::Eight);
+    let options = HeapOptions::new(corpus.bytes() + SPARE_BYTES).max_len(2 * needed);
     let (name, heap) = create(&options)?;
     let len_bytes = heap.info().len_bytes;
     let ground = Ground { corpus, count, workers, name, heap, len_bytes };

@@ -9,8 +9,8 @@ use shmheap::{Handle, Heap};
 use super::directory::Directory;
 use super::object;
 
-/// Unlinks what was never committed and returns every object that can be reached, in order of
-/// address. Only for a single process.
+/// Unlinks what was never committed and returns every object that can be reached, in order. Only
+/// for a single process.
 pub(super) fn mark(directory: &Directory<'_>) -> Result<Vec<Handle>> {
     let mut reachable = directory.objects();
     for word in directory.index.words()? {
@@ -21,15 +21,10 @@ pub(super) fn mark(directory: &Directory<'_>) -> Result<Vec<Handle>> {
     Ok(reachable)
 }
 
-/// Live objects that are not among the `reachable`, both in order of address.
+/// Live objects that are not among the `reachable`, which are in order.
 pub(super) fn orphans(heap: &Heap, reachable: &[Handle]) -> Vec<Handle> {
-    let mut reachable = reachable.iter().copied().peekable();
     let live = heap.blocks().filter(|block| block.live).map(|block| block.handle);
-    live.filter(|&handle| {
-        while reachable.next_if(|&marked| marked < handle).is_some() {}
-        reachable.peek() != Some(&handle)
-    })
-    .collect()
+    live.filter(|handle| reachable.binary_search(handle).is_err()).collect()
 }
 
 /// Frees objects.

@@ -1,19 +1,24 @@
 //! Each command against real heaps: what it prints, its JSON, its exit code.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::process::Stdio;
 
 use super::support::{Name, Peer, command, fail, run, succeed};
 use serde_json::Value;
 
+/// A heap with room for a few threads, or what the arguments say instead.
 fn created(arguments: &[&str]) -> Name {
     let name = Name::new();
-    let mut all = vec!["create", &name.0, "--len", "64K"];
+    let mut all = vec!["create", &name.0, "--len", "1M"];
     all.extend(arguments);
     succeed(&all);
     name
 }
+
+const FIRST_FIT: [&str; 2] = ["--policy", "first-fit"];
+const SCALABLE: [&str; 2] = ["--policy", "scalable"];
 
 /// The entry of a heap in the answer of `ls --json` or the `heaps` of `gc --json`.
 fn entry<'v>(list: &'v Value, name: &Name) -> &'v Value {
@@ -24,8 +29,9 @@ fn entry<'v>(list: &'v Value, name: &Name) -> &'v Value {
 #[test]
 fn create_tells_what_it_made() {
     let name = Name::new();
-    let out = succeed(&["create", &name.0, "--len", "64K", "--max-len", "1MiB", "--granule", "8"]);
-    assert_eq!(out, format!("created '{}', 64.00 KiB, may grow to 1.00 MiB\n", name.0));
+    let options = ["--len", "64K", "--max-len", "1MiB", "--policy", "first-fit", "--granule", "8"];
+    let out = succeed(&[&["create", &name.0], &options[..]].concat());
+    assert_eq!(out, format!("created '{}', first fit, 64.00 KiB, may grow to 1.00 MiB\n", name.0));
     let info = run(&["info", &format!("/{}", name.0), "--json"]).json();
     assert_eq!(info["len_bytes"], 64 << 10);
     assert_eq!(info["max_len_bytes"], 1 << 20);
@@ -35,6 +41,21 @@ fn create_tells_what_it_made() {
     assert_eq!(info["id"].as_str().unwrap().len(), 32);
     assert!(info["object_bytes"].as_u64() >= info["len_bytes"].as_u64());
     fail(&["create", &name.0, "--len", "64K"], 3, "exists already");
+}
+
+#[test]
+fn the_scalable_policy_is_the_default_and_has_no_granule() {
+    let name = Name::new();
+    let out = succeed(&["create", &name.0, "--len", "100K"]);
+    assert_eq!(out, format!("created '{}', scalable, 128.00 KiB\n", name.0));
+    assert_eq!(run(&["info", &name.0, "--json"]).json()["policy"], "scalable");
+    let text = succeed(&["info", &name.0]);
+    assert!(text.contains("scalable") && !text.contains("granule"), "{text}");
+    for policy in [&[][..], &SCALABLE] {
+        let create = ["create", "x", "--len", "1M", "--granule", "8"];
+        fail(&[&create, policy].concat(), 2, "choice of '--policy first-fit'");
+    }
+    fail(&["create", "x", "--len", "1M", "--policy", "best"], 2, "first-fit, scalable");
 }
 
 #[test]
@@ -62,7 +83,7 @@ fn wrong_arguments_say_what_is_wrong() {
 
 #[test]
 fn failed_operations_exit_with_3() {
-    for reader in ["info", "stat", "check", "destroy"] {
+    for reader in ["info", "stat", "check", "trim", "destroy"] {
         fail(&[reader, "no-such-heap"], 3, "no heap 'no-such-heap'");
         fail(&[reader, "./no/such/file"], 3, "no/such/file");
     }
@@ -92,7 +113,8 @@ fn ls_lists_heaps_and_passes_over_other_objects() {
     let list = run(&["ls", "--json"]).json();
     let listed = entry(&list, &name);
     assert_eq!(listed["readable"], true);
-    assert_eq!(listed["len_bytes"], 64 << 10);
+    assert_eq!(listed["len_bytes"], 1 << 20);
+    assert_eq!(listed["policy"], "scalable");
     assert_eq!(listed["live_objects"], 0);
     assert_eq!(listed["mode"], "0600");
     assert_eq!(listed["peers_alive"], 0);
@@ -100,14 +122,17 @@ fn ls_lists_heaps_and_passes_over_other_objects() {
     assert!(list.as_array().unwrap().iter().all(|entry| entry["name"] != other.0.as_str()));
     let table = succeed(&["ls"]);
     let row = table.lines().find(|line| line.starts_with(&name.0)).expect("a row");
-    assert!(row.contains("64K") && row.contains("0%"), "{row}");
+    assert!(row.contains("1.0M") && row.contains("0%") && row.contains("scalable"), "{row}");
 }
 
 #[test]
 fn ls_names_heaps_that_cannot_be_read() {
     let name = created(&[]);
     let whole = fs::read(name.path()).unwrap();
-    fs::write(name.path(), &whole[..4096.min(whole.len() / 2)]).unwrap();
+    // Put in its place, not cut: another test's `ls` may be reading the whole one.
+    let part = Name::new();
+    fs::write(part.path(), &whole[..4096.min(whole.len() / 2)]).unwrap();
+    fs::rename(part.path(), name.path()).unwrap();
     let list = run(&["ls", "--json"]).json();
     let listed = entry(&list, &name);
     assert_eq!(listed["readable"], false);
@@ -118,7 +143,7 @@ fn ls_names_heaps_that_cannot_be_read() {
 
 #[test]
 fn info_and_stat_show_peers_and_objects() {
-    let name = created(&[]);
+    let name = created(&FIRST_FIT);
     let peer = Peer::connect(&name.0);
     let info = run(&["info", &name.0, "--json"]).json();
     let peers = info["peers"].as_array().unwrap();
@@ -126,6 +151,7 @@ fn info_and_stat_show_peers_and_objects() {
     assert_eq!(peers[0]["pid"], peer.id());
     assert_eq!(peers[0]["alive"], true);
     assert!(peers[0]["command"].as_str().unwrap().contains("be_a_peer"));
+    assert!(peers[0]["objects_owned"].is_null(), "under first fit nobody owns any");
     let text = succeed(&["info", &name.0]);
     assert!(text.contains(&peer.id().to_string()) && text.contains("alive"), "{text}");
 
@@ -133,12 +159,115 @@ fn info_and_stat_show_peers_and_objects() {
     assert_eq!((&stat["live_objects"], &stat["live_bytes"]), (&1.into(), &16.into()));
     assert_eq!(stat["peers_alive"], 1);
     assert_eq!(stat["fragmentation"], 0.0);
-    assert!(succeed(&["stat", &name.0]).contains("1 object"));
+    assert_eq!(stat["classes"].as_array().unwrap().len(), 0);
+    let text = succeed(&["stat", &name.0]);
+    assert!(text.contains("1 object") && text.contains("operations"), "{text}");
+}
+
+#[test]
+fn of_a_scalable_heap_info_tells_what_peers_own_and_stat_the_classes() {
+    let name = created(&[]);
+    let empty = succeed(&["stat", &name.0]);
+    assert!(!empty.contains("SLABS"), "no table without slabs: {empty}");
+    let peer = Peer::connect(&name.0);
+    let info = run(&["info", &name.0, "--json"]).json();
+    assert_eq!(info["peers"][0]["pid"], peer.id());
+    assert_eq!(info["peers"][0]["objects_owned"], 1);
+    let text = succeed(&["info", &name.0]);
+    assert!(text.contains("OWNS"), "{text}");
+
+    let stat = run(&["stat", &name.0, "--json"]).json();
+    let classes = stat["classes"].as_array().unwrap();
+    assert_eq!(classes.len(), 1);
+    for (field, value) in
+        [("object_bytes", 16), ("owned_slabs", 1), ("shared_slabs", 0), ("live_objects", 1)]
+    {
+        assert_eq!(classes[0][field], value, "{field}");
+    }
+    assert_eq!(stat["owners"][0]["live_objects"], 1);
+    let text = succeed(&["stat", &name.0]);
+    for told in ["policy       scalable", "tails", "\nSIZE  SLABS OWNED", "\n  16  "] {
+        assert!(text.contains(told), "{told}: {text}");
+    }
+    for untold in ["operations", "at work", "granule"] {
+        assert!(!text.contains(untold), "{untold}: {text}");
+    }
+    let wide = text.lines().find(|line| line.len() > 80);
+    assert_eq!(wide, None);
+}
+
+#[test]
+fn watch_shows_a_line_at_a_time_under_the_titles_of_the_policy() {
+    for (policy, title) in [(&FIRST_FIT, "OPS/S"), (&SCALABLE, "TRIMMED")] {
+        let name = created(policy);
+        let mut process = command(&["stat", &name.0, "--watch", "1"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let lines: Vec<_> = lines.take(3).map(|line| line.unwrap()).collect();
+        process.kill().unwrap();
+        process.wait().unwrap();
+        assert!(lines[0].contains(title), "{lines:?}");
+        assert!(lines[1..].iter().all(|line| line.contains("1.0M")), "{lines:?}");
+        assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{lines:?}");
+    }
+}
+
+#[test]
+fn trim_gives_back_what_is_free() {
+    let name = created(&[]);
+    let text = succeed(&["trim", &name.0]);
+    assert!(text.starts_with(&format!("given back: 1.00 MiB of '{}'", name.0)), "{text}");
+    let again = run(&["trim", &name.0, "--json"]).json();
+    assert_eq!(again["given_back_bytes"], 0);
+    assert_eq!(again["trimmed_bytes"], 1 << 20);
+    assert_eq!(run(&["stat", &name.0, "--json"]).json()["trimmed_bytes"], 1 << 20);
+    assert!(succeed(&["stat", &name.0]).contains("of which 1.00 MiB trimmed"));
+    let peer = Peer::connect(&name.0);
+    let stat = run(&["stat", &name.0, "--json"]).json();
+    assert_eq!(stat["trimmed_bytes"], (1 << 20) - (64 << 10), "used again as if never given");
+    drop(peer);
+
+    let name = created(&FIRST_FIT);
+    assert!(succeed(&["trim", &name.0]).starts_with("nothing given back"));
+    fail(&["trim", "no-such-heap"], 3, "no heap 'no-such-heap'");
+}
+
+#[test]
+fn a_scalable_heap_is_sound_while_processes_work_and_after_one_was_killed() {
+    let name = created(&["--max-len", "64M"]);
+    let mut busy = Peer::at_work(&name.0);
+    for _ in 0..5 {
+        let run = run(&["check", &name.0]);
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(run.out.starts_with(&format!("sound: '{}', scalable\n", name.0)), "{run:?}");
+    }
+    let audit = run(&["check", &name.0, "--json"]).json();
+    assert_eq!((&audit["sound"], &audit["policy"]), (&true.into(), &"scalable".into()));
+    busy.stop();
+    let stat = run(&["stat", &name.0, "--json"]).json();
+    assert_eq!((&stat["peers_alive"], &stat["lock_holder"]), (&1.into(), &Value::Null));
+    drop(Peer::connect(&name.0)); // allocates: a stopped process keeps nobody waiting
+    busy.kill();
+    assert_ne!(run(&["stat", &name.0, "--json"]).json()["peers_dead"], 0);
+    assert_eq!(run(&["check", &name.0]).code, Some(0));
+    assert_eq!(run(&["stat", &name.0, "--json"]).json()["peers_dead"], 0, "the audit adopts it");
 }
 
 #[test]
 fn check_exits_with_1_for_a_damaged_heap() {
-    let name = created(&[]);
+    damage_is_found(&FIRST_FIT);
+}
+
+#[test]
+fn check_exits_with_1_for_a_damaged_scalable_heap() {
+    damage_is_found(&SCALABLE);
+}
+
+fn damage_is_found(policy: &[&str]) {
+    let name = created(policy);
     drop(Peer::connect(&name.0));
     let audit = run(&["check", &name.0, "--json"]).json();
     assert_eq!((&audit["sound"], &audit["live_objects"]), (&true.into(), &1.into()));
@@ -147,11 +276,12 @@ fn check_exits_with_1_for_a_damaged_heap() {
     let data = info["data_offset_bytes"].as_u64().unwrap() as usize;
     // Words in use, the last records first: those of blocks, not those of peers.
     let whole = fs::read(name.path()).unwrap();
+    let object = fs::File::options().write(true).open(name.path()).unwrap();
     let words = (512..data).step_by(8).rev();
     let damaged = words.filter(|&at| whole[at..at + 8] != [0; 8]).any(|at| {
-        let mut copy = whole.clone();
-        copy[at..at + 8].iter_mut().for_each(|byte| *byte ^= 0x5a);
-        fs::write(name.path(), copy).unwrap();
+        let word: Vec<u8> = whole[at..at + 8].iter().map(|byte| byte ^ 0x5a).collect();
+        object.write_all_at(&whole, 0).unwrap();
+        object.write_all_at(&word, at as u64).unwrap();
         let run = run(&["check", &name.0]);
         assert!(!run.err.contains("panicked"), "{run:?}");
         run.code == Some(1) && run.out.starts_with("not sound")

@@ -86,14 +86,26 @@ pub(crate) struct Peer {
 
 /// Set for a process that is to connect; the test `be_a_peer` does it.
 const PEER_VARIABLE: &str = "SHMHEAP_TEST_PEER_OF";
+/// Whether it is to work.
+const PART_VARIABLE: &str = "SHMHEAP_TEST_PEER_PART";
 
 impl Peer {
     /// Starts it and waits until it is connected and has allocated one object.
     pub(crate) fn connect(name: &str) -> Self {
+        Self::start(name, "rest")
+    }
+
+    /// The same, but it goes on to allocate and free.
+    pub(crate) fn at_work(name: &str) -> Self {
+        Self::start(name, "work")
+    }
+
+    fn start(name: &str, part: &str) -> Self {
         let program = std::env::current_exe().unwrap();
         let process = Command::new(program)
             .args(["support::be_a_peer", "--exact", "--nocapture"])
             .env(PEER_VARIABLE, name)
+            .env(PART_VARIABLE, part)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -106,6 +118,12 @@ impl Peer {
 
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Stops it with SIGSTOP, wherever it is.
+    pub(crate) fn stop(&mut self) {
+        let process = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
     }
 
     /// Kills it with SIGKILL.
@@ -127,6 +145,27 @@ fn be_a_peer() {
     heap.alloc(std::alloc::Layout::new::<u64>()).unwrap();
     println!("\nconnected");
     std::io::stdout().flush().unwrap();
+    if std::env::var(PART_VARIABLE).is_ok_and(|part| part == "work") {
+        work(&heap);
+    }
     // Until the parent ends this process, or its own end closes the pipe.
     let _ = std::io::stdin().lines().count();
+}
+
+/// Allocates and frees small and large objects until another ends the process; or, if nobody does,
+/// until a test would have failed long since.
+fn work(heap: &shmheap::Heap) {
+    let mut held: [Option<std::ptr::NonNull<u8>>; 64] = [None; 64];
+    for round in 0..100_000_000_usize {
+        if let Some(object) = held[round % 64].take() {
+            // SAFETY: it is this process's, and nobody else knows of it.
+            #[allow(unsafe_code)]
+            unsafe {
+                heap.free(object).unwrap();
+            }
+        }
+        let bytes = round * 97 % 900 + if round % 100 == 0 { 600_000 } else { 0 };
+        let layout = std::alloc::Layout::from_size_align(bytes, 8).unwrap();
+        held[round % 64] = heap.alloc(layout).ok();
+    }
 }

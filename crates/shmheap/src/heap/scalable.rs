@@ -108,7 +108,7 @@ impl Heap {
             let actor = Actor { peer, notes: table.first_note(record) };
             let way_back = WayBack {
                 slabs: slabs.clone(),
-                mapping: std::sync::Arc::clone(&self.mapping),
+                mapping: std::sync::Arc::downgrade(&self.mapping),
                 table,
                 record,
             };

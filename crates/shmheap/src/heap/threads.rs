@@ -30,8 +30,8 @@
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::fmt;
 use std::ptr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use crate::Result;
 use crate::heap::scalable::Records;
@@ -58,7 +58,9 @@ pub(super) struct Hand {
 #[derive(Debug)]
 pub(super) struct WayBack {
     pub(super) slabs: Slabs,
-    pub(super) mapping: Arc<Mapping>,
+    /// Not kept by the hand: a forked child has a copy of it that it must never touch, and leaves
+    /// the heap all the same.
+    pub(super) mapping: Weak<Mapping>,
     pub(super) table: ThreadTable,
     pub(super) record: ThreadRecord,
 }
@@ -72,6 +74,8 @@ impl Hand {
     fn end(&mut self) {
         let Some(way_back) = self.way_back.take() else { return };
         let WayBack { slabs, mapping, table, record } = way_back;
+        // The heap ends every hand before it lets the mapping go.
+        let Some(mapping) = mapping.upgrade() else { return };
         let words = Row::new(mapping.words(slabs.layout().states().start / 8), Futex);
         let records = Records::new(words, StateRow(mapping.states()));
         // The records of its own slabs have storage, or it would not have them.
@@ -88,6 +92,9 @@ struct Seat {
     /// Tells whether that stay goes on. Here and not in the hand, for the thread asks at its end,
     /// when another may be ending the hand.
     place: Arc<WipeOnFork>,
+    /// The system's number of the hand's thread, if that cannot end the hand itself: it came here
+    /// when its thread-locals were gone. Else 0.
+    orphan: AtomicI32,
     hand: UnsafeCell<Option<Hand>>,
 }
 
@@ -179,6 +186,19 @@ fn end_of_thread(seat: &Seat) {
     }
 }
 
+/// The system's number of this thread.
+fn own_number() -> i32 {
+    rustix::thread::gettid().as_raw_nonzero().get()
+}
+
+/// Whether no thread of this process has the number any more. One that another thread has got since
+/// counts as that of the old one: its hand ends with the heap, then.
+fn is_gone(thread: i32) -> bool {
+    // SAFETY: signal 0 is none; the call only tells whether there is such a thread.
+    let outcome = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, 0) };
+    outcome == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+}
+
 impl Threads {
     pub(super) fn new() -> Self {
         Self { newest: AtomicPtr::new(ptr::null_mut()) }
@@ -224,8 +244,22 @@ impl Threads {
         hand.ok_or(crate::Error::Damaged { what: "a thread's own records" })
     }
 
+    /// Ends the hands of threads that could not do so themselves, and are gone.
+    fn end_orphans(&self, stay: u64) {
+        for Node { seat, .. } in self.nodes() {
+            // Acquire; its partner is the release in `sit_down`: the stay belongs to the number.
+            let orphan = seat.orphan.load(Ordering::Acquire);
+            // Relaxed: a stay does not change while its hand is active.
+            if orphan != 0 && seat.stay.load(Ordering::Relaxed) == stay && is_gone(orphan) {
+                // SAFETY: the hand's thread is no more, and the stay is this process's.
+                unsafe { seat.end() };
+            }
+        }
+    }
+
     /// Puts a new hand on a vacant seat, or on a new one.
     fn sit_down(&self, stay: u64, place: &Arc<WipeOnFork>, hand: Hand) -> Arc<Seat> {
+        self.end_orphans(stay);
         let vacant = self.nodes().find(|node| {
             // Acquire; its partner is the release in `Seat::end`.
             let taken = node.seat.state.compare_exchange(
@@ -244,15 +278,17 @@ impl Threads {
         seat.stay.store(stay, Ordering::Relaxed);
         // SAFETY: the exchange, or that it is new and ending, keeps everybody else from the seat.
         unsafe { *seat.hand.get() = Some(hand) };
-        // Release; its partner is the acquire in `Seat::end`, should another thread end it.
-        seat.state.store(ACTIVE, Ordering::Release);
-        // A thread that is ending already has no list any more: the heap ends the hand then.
-        let _ = HELD.try_with(|held| {
+        let held = HELD.try_with(|held| {
             let mut held = held.0.borrow_mut();
             // Relaxed: a seat that is vacant for a moment, or for good, is not this thread's.
             held.retain(|seat| seat.state.load(Ordering::Relaxed) == ACTIVE);
             held.push(Arc::clone(&seat));
         });
+        let orphan = if held.is_ok() { 0 } else { own_number() };
+        // Release; its partner is the acquire in `end_orphans`.
+        seat.orphan.store(orphan, Ordering::Release);
+        // Release; its partner is the acquire in `Seat::end`, should another thread end it.
+        seat.state.store(ACTIVE, Ordering::Release);
         seat
     }
 
@@ -261,6 +297,7 @@ impl Threads {
             state: AtomicU8::new(ENDING),
             stay: AtomicU64::new(0),
             place: Arc::clone(place),
+            orphan: AtomicI32::new(0),
             hand: UnsafeCell::new(None),
         });
         let node = Box::into_raw(Box::new(Node { seat: Arc::clone(&seat), next: ptr::null() }));

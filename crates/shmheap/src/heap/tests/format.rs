@@ -1,5 +1,8 @@
 //! FORMAT.md says what the constants say: every number of its tables is looked up here.
 
+use std::alloc;
+use std::os::unix::fs::FileExt;
+
 use crate::first_fit::JOURNAL_WORDS;
 use crate::first_fit::layout::{FAN_OUT, Layout, REGION_GRANULES, REGION_WORDS};
 use crate::heap::HeapOptions;
@@ -12,6 +15,9 @@ use crate::segment::format::{
     JOURNAL_AT, LAYOUT_AT, LEN_MAX_AT, LEN_MAX_BYTES, LENGTH_AT, LOCK_AT, MAGIC_AT, PEERS_AT,
     POLICY_AT, PROLOGUE_BYTES, RECORDS as RECORDS_AT, THREADS_USED_AT, VERSION, VERSION_AT,
 };
+use crate::segment::states::GENERATION_BITS;
+use crate::slab::layout::{BLOCK_UNITS, GROUP_UNITS, GROUP_WORDS};
+use crate::slab::{self, ALIGN_BYTES_MAX, CLASS_COUNT, Class, UNIT_BYTES};
 use crate::units::WORD_BYTES;
 
 const DOCUMENT: &str = include_str!("../../../../../FORMAT.md");
@@ -70,6 +76,14 @@ fn format_document_states_every_constant() {
         format!("the maximum of {FAN_OUT} words"),
         format!("from byte {} on", END_OF_RECORDS.0),
         format!("{HEADER_BYTES} {} {} data_offset", END_OF_PROCESSES.0, END_OF_RECORDS.0),
+        format!("A *unit* is {UNIT_BYTES} bytes"),
+        format!("under policy 2 of {ALIGN_BYTES_MAX}"),
+        format!("the next multiple of {ALIGN_BYTES_MAX}"),
+        format!("There are {CLASS_COUNT} classes"),
+        format!("each group of {GROUP_UNITS} units"),
+        format!("| hints | {GROUP_WORDS} G words |"),
+        format!("the rows of one kind of {BLOCK_UNITS} units"),
+        format!("its state's {GENERATION_BITS} bits"),
     ] {
         assert!(says(&text), "FORMAT.md lacks: {text}");
     }
@@ -103,4 +117,109 @@ fn format_document_describes_the_layout() {
         let (shape, _) = Shape::of_options(&options).unwrap();
         assert_eq!(shape.data_offset.0, at.next_multiple_of(4096));
     }
+}
+
+/// The size classes as FORMAT.md describes them: bytes of an object, units of a slab, capacity.
+fn classes() -> Vec<(u64, u64, u64)> {
+    let mut sizes = vec![16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128];
+    let mut base = 128;
+    while base < 524_288 {
+        sizes.extend((1..=8).map(|eighths| base + eighths * base / 8));
+        base *= 2;
+    }
+    let slab = |bytes: u64| {
+        let fits = |&units: &u64| {
+            let slab_bytes = units * 65536;
+            slab_bytes >= bytes && slab_bytes % bytes <= slab_bytes / 8
+        };
+        let units = (1..).find(fits).unwrap();
+        (bytes, units, units * 65536 / bytes)
+    };
+    sizes.into_iter().map(slab).collect()
+}
+
+#[test]
+fn format_document_describes_the_size_classes() {
+    let described = classes();
+    assert_eq!(described.len(), CLASS_COUNT);
+    for (class, (bytes, units, capacity)) in Class::all().zip(described) {
+        assert_eq!((class.object_bytes(), class.units()), (bytes, units));
+        assert_eq!(class.capacity(), capacity);
+        assert!(capacity <= 4096);
+    }
+}
+
+/// Where the records of the scalable policy start: units, hints, summary, states of each kind, and
+/// object space; as FORMAT.md describes them.
+fn slab_records(units: u64) -> [u64; 7] {
+    let (groups, rows) = (units.div_ceil(64), units.next_multiple_of(16));
+    let mut at = 921_600_u64;
+    let mut starts = [0; 7];
+    for (number, words) in [units, 2 * groups, groups.div_ceil(64)].into_iter().enumerate() {
+        starts[number] = at;
+        at = (at + words * 8).next_multiple_of(64);
+    }
+    at = at.next_multiple_of(4096);
+    for kind in 0..3 {
+        starts[3 + kind] = at;
+        at += (1024 << kind) * rows;
+    }
+    starts[6] = at.next_multiple_of(2_097_152);
+    starts
+}
+
+#[test]
+fn format_document_describes_the_layout_of_slabs() {
+    for units in [1, 15, 17, 64, 65, 4097, 1 << 20] {
+        let options = HeapOptions::new(units << 16);
+        let (shape, _) = Shape::of_options(&options).unwrap();
+        let starts = slab_records(units);
+        assert_eq!(shape.data_offset.0, starts[6]);
+        let layout = slab::layout::Layout::new(END_OF_RECORDS, units).unwrap();
+        assert_eq!(layout.states().start, starts[3]);
+        assert_eq!(layout.end().0, starts[5] + 4096 * units.next_multiple_of(16));
+    }
+}
+
+/// A heap read without the library, by the sentences of FORMAT.md alone.
+#[test]
+fn format_document_describes_a_heap_of_slabs() {
+    let heap = HeapOptions::new(16 << 16).create_memfd().unwrap();
+    let small = heap.alloc(alloc::Layout::new::<[u64; 6]>()).unwrap();
+    let second = heap.alloc(alloc::Layout::new::<[u64; 6]>()).unwrap();
+    let large = heap.alloc(alloc::Layout::from_size_align(600_000, 8).unwrap()).unwrap();
+    let me = u64::from(heap.peers()[0].slot) + 1;
+    let file = std::fs::File::from(heap.to_fd().unwrap());
+    let byte = |at: u64| {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        u64::from(byte[0])
+    };
+    let word = |at: u64| (0..8).fold(0, |word, number| word | byte(at + number) << (8 * number));
+    let [units, hints, summary, .., kind_1, _, data] = slab_records(16);
+
+    let class = classes().iter().position(|&(bytes, ..)| bytes == 48).unwrap() as u64;
+    assert_eq!(classes()[class as usize].2, 1365, "so its states are of kind 1");
+    assert_eq!(word(units), 4 << 60 | 1 << 48 | me << 32 | class, "a slab");
+    assert_eq!((byte(kind_1), byte(kind_1 + 1), byte(kind_1 + 2)), (1, 1, 0), "two live");
+    assert_eq!(word(units + 8), 5 << 60 | 1 << 48 | 10, "a large object of ten units");
+    for distance in 1..10 {
+        assert_eq!(word(units + 8 * (1 + distance)), 3 << 60 | me << 32 | distance, "its rest");
+    }
+    assert_eq!((word(units + 8 * 11), word(hints), word(summary)), (0, 0x1f << 11, 1), "free");
+    assert_eq!(heap.handle(small).unwrap().to_raw(), (1 << 7) << 48 | data);
+    assert_eq!(heap.handle(second).unwrap().to_raw(), (1 << 7) << 48 | (data + 48));
+    assert_eq!(heap.handle(large).unwrap().to_raw(), 1 << 48 | (data + 65536));
+
+    // SAFETY: nobody else knows of the object.
+    #[allow(unsafe_code)]
+    unsafe {
+        heap.free(large).unwrap();
+    }
+    assert_eq!(heap.trim().unwrap(), 15 << 16);
+    assert_eq!(word(units), 4 << 60 | 1 << 48 | class, "nobody's now");
+    assert_eq!(word(hints + 8), 1, "and hinted at");
+    assert_eq!(word(units + 8), 1 << 60 | 1 << 48, "a hole");
+    let table = 135_168;
+    assert_eq!((word(table), word(table + 8)), (me, 0), "the thread has left no note");
 }
