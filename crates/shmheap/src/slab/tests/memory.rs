@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::peers::ThreadTable;
 use crate::segment::fault::Fault;
 use crate::segment::states::{State, StateIndex, StateRow, States};
 use crate::segment::words::Words;
@@ -26,6 +27,10 @@ const LENGTH: WordIndex = WordIndex(0);
 const NOTES: WordIndex = WordIndex(16);
 const NOTES_PER_PEER: u64 = 9;
 const RECORDS: Offset = Offset(2048);
+/// Two thread records, for the entries of the ledger.
+pub(super) const THREADS: ThreadTable = ThreadTable::new(WordIndex(160), 2, WordIndex(9));
+/// Words behind all records, for the tests' cells.
+const CELLS: u64 = 8;
 
 /// What was done to memory: a word or a state stored, storage reserved or given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,13 +66,19 @@ pub(super) fn heap(units: u64, units_max: u64) -> (Slabs, Memory) {
     let engine = Slabs::new(&layout, LENGTH);
     let states = layout.states();
     let memory = Memory {
-        words: (0..states.start / 8).map(|_| AtomicU64::new(0)).collect(),
+        words: (0..states.start / 8 + CELLS).map(|_| AtomicU64::new(0)).collect(),
         states: (0..states.end - states.start).map(|_| AtomicU8::new(0)).collect(),
         storage: (0..units_max).map(|_| AtomicU8::new(1)).collect(),
         log: RefCell::new(None),
     };
     engine.format(&memory, units);
     (engine, memory)
+}
+
+/// Where the cells lie.
+pub(super) fn cells(engine: &Slabs) -> Range<Offset> {
+    let start = engine.layout().states().start;
+    Offset(start)..Offset(start + CELLS * 8)
 }
 
 /// The peer's only thread.
@@ -134,11 +145,34 @@ impl Memory {
         }
     }
 
+    /// Makes memory what an image has.
+    pub(super) fn restore(&self, image: &Image) {
+        for (word, &value) in self.words.iter().zip(&image.words) {
+            word.store(value, Ordering::Relaxed);
+        }
+        for (state, &value) in self.states.iter().zip(&image.states) {
+            state.store(value, Ordering::Relaxed);
+        }
+        for (storage, &value) in self.storage.iter().zip(&image.storage) {
+            storage.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Records stores from here on.
+    pub(super) fn begin(&self) {
+        *self.log.borrow_mut() = Some(vec![]);
+    }
+
+    /// What was stored since [`begin`](Self::begin), in order.
+    pub(super) fn finish(&self) -> Vec<Store> {
+        self.log.borrow_mut().take().unwrap()
+    }
+
     /// Runs `operation` and returns what it stored, in order.
     pub(super) fn record<T>(&self, operation: impl FnOnce() -> T) -> (T, Vec<Store>) {
-        *self.log.borrow_mut() = Some(vec![]);
+        self.begin();
         let result = operation();
-        (result, self.log.borrow_mut().take().unwrap())
+        (result, self.finish())
     }
 
     pub(super) fn has_storage(&self, unit: Unit) -> bool {
