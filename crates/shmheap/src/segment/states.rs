@@ -201,26 +201,26 @@ impl<W, S: States> States for WithStates<W, S> {
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline]
 fn live_bits(line: &[AtomicU8; STATES_PER_LINE as usize]) -> u64 {
-    use std::arch::asm;
-    use std::arch::x86_64::{__m128i, _mm_movemask_epi8, _mm_slli_epi16};
-    const BYTES: usize = size_of::<__m128i>();
-    let first: *const AtomicU8 = line.as_ptr();
-    (0..line.len() / BYTES).fold(0, |bits, number| {
-        let states: __m128i;
-        // SAFETY: the sixteen bytes lie in `line`. To the abstract machine the instruction is
-        // sixteen acquire loads of a byte: the processor reads no byte in parts, and does not let a
-        // load be overtaken by what comes behind it.
+    const TOGETHER: usize = 16;
+    let (chunks, _) = line.as_chunks::<TOGETHER>();
+    chunks.iter().enumerate().fold(0, |bits, (number, chunk)| {
+        let mask: u32;
+        // SAFETY: the sixteen bytes are those of `chunk`, and nothing is stored. To the abstract
+        // machine the first instruction is sixteen acquire loads of a byte: the processor reads no
+        // byte in parts, and does not let a load be overtaken by what comes behind it. The others
+        // move the lowest bit of each byte to its highest, and those together.
         unsafe {
-            asm!(
-                "movdqu {states}, xmmword ptr [{from}]",
-                states = out(xmm_reg) states,
-                from = in(reg) first.add(number * BYTES),
+            std::arch::asm!(
+                "movdqu {states}, xmmword ptr [{chunk}]",
+                "psllw {states}, 7",
+                "pmovmskb {mask:e}, {states}",
+                states = out(xmm_reg) _,
+                chunk = in(reg) chunk.as_ptr(),
+                mask = out(reg) mask,
                 options(nostack, preserves_flags, readonly),
             );
         }
-        // SAFETY: every x86-64 processor has SSE2.
-        let mask = unsafe { _mm_movemask_epi8(_mm_slli_epi16::<7>(states)) };
-        bits | u64::from(mask as u16) << (number * BYTES)
+        bits | u64::from(mask) << (number * TOGETHER)
     })
 }
 

@@ -55,14 +55,13 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
 
     fn look_again(&self, at: WordIndex) -> Result<(), Fault> {
         match Note::read(self.words.load(at)) {
-            Some(Note::Slab(unit)) => match self.load(unit).get() {
-                Some(Use::Slab { owner: None, class }) => {
+            Some(Note::Slab(unit)) => {
+                // An owner looks for itself; of a run that is no slab, nothing was freed.
+                if let Some(Use::Slab { owner: None, class }) = self.load(unit).get() {
                     let class = self.class_with_states(unit, class)?;
                     self.hint_shared(unit, class);
                 }
-                // Its owner looks for itself; of a run that is no slab, nothing was freed.
-                _ => {}
-            },
+            }
             Some(Note::Run(unit, units)) => self.hint_free(unit, units),
             None => {}
         }
