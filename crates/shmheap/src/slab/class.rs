@@ -32,10 +32,10 @@ const RECIPROCAL_SHIFT: u32 = 40;
 /// What the exactness of that division is proved for: the bytes of the largest slab.
 const SLAB_BYTES_MAX: u64 = 1 << 20;
 
-/// States of an object for which a class' slabs have room, as a power of two: see `layout`.
-const KIND_STATES_MIN: u64 = 1024;
-/// How many kinds of rows of states there are.
+/// How many kinds of rows of states there are: see `layout`.
 pub(crate) const KIND_COUNT: usize = 3;
+/// States of a row of the first kind.
+const ROW_STATES_MIN: u64 = 1024;
 
 /// The number of a size class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,7 +65,7 @@ impl Geometry {
         }
         let capacity = units * UNIT_BYTES / object_bytes;
         let mut kind = 0;
-        while (KIND_STATES_MIN << kind) < capacity {
+        while row_states(kind as usize) < capacity {
             kind += 1;
         }
         let reciprocal = (1_u64 << RECIPROCAL_SHIFT).div_ceil(object_bytes);
@@ -90,6 +90,12 @@ impl Geometry {
     pub(crate) const fn tail_bytes(&self) -> u64 {
         self.units as u64 * UNIT_BYTES - self.capacity as u64 * self.object_bytes as u64
     }
+}
+
+/// States of a row of that kind.
+#[inline]
+pub(super) const fn row_states(kind: usize) -> u64 {
+    ROW_STATES_MIN << kind
 }
 
 /// One entry for every value of a byte, so that no index is out of range.

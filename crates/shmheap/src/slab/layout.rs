@@ -15,7 +15,7 @@
 
 use std::ops::Range;
 
-use super::class::{Geometry, KIND_COUNT};
+use super::class::{Geometry, KIND_COUNT, row_states};
 use super::unit::{UNIT_BYTES, Unit};
 use crate::segment::states::StateIndex;
 use crate::units::{LINE_BYTES, Offset, PAGE_BYTES, WORD_BYTES, WordIndex, round_up};
@@ -138,13 +138,6 @@ impl Layout {
         let first = self.states.0 + self.kinds[kind].0 + block.0 / KIND_COUNT as u64 * bytes;
         first..first + bytes
     }
-}
-
-/// States of a row of that kind.
-#[inline]
-fn row_states(kind: usize) -> u64 {
-    const ROW_STATES_MIN: u64 = 1024;
-    ROW_STATES_MIN << kind
 }
 
 const _: () = assert!(UNIT_BYTES.is_multiple_of(PAGE_BYTES));

@@ -163,7 +163,8 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
 
     /// Hints at those of the units that are free.
     pub(super) fn hint_free(&self, start: Unit, units: u64) {
-        let end = (start + units).min(Unit(self.engine.layout.units_max));
+        // The dead may have noted any number.
+        let end = (start + units).min(self.end());
         for unit in (start.0..end.0).map(Unit) {
             if matches!(self.load(unit).get(), Some(Use::Free | Use::Hole)) {
                 self.engine.hints.set(&self.words, Hint::Free, unit);
