@@ -122,3 +122,20 @@ fn slabs_that_a_thread_gives_up_are_found() {
         },
     );
 }
+
+#[test]
+fn units_that_are_claimed_or_freed_are_found() {
+    let path = "aimed::units_that_are_claimed_or_freed_are_found";
+    kill_at_work(
+        path,
+        1 << 13,
+        |_| vec![],
+        |heap, _, changes| loop {
+            let object = bytes::alloc(heap, 100 << 16).unwrap();
+            let object = bytes::realloc(heap, object, 150 << 16, 1).unwrap();
+            let object = bytes::realloc(heap, object, 50 << 16, 1).unwrap();
+            bytes::free(heap, object).unwrap();
+            changes.fetch_add(1, Ordering::Relaxed);
+        },
+    );
+}
