@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use shmheap::{Heap, HeapOptions, Policy};
 
 use crate::support::process::{
-    Fork, Role, Worker, count_in_word, set_word, wait_for_word, wait_until,
+    Fork, Role, Worker, count_in_word, outlive_parent, set_word, wait_for_word, wait_until,
 };
 use crate::support::random::Random;
 use crate::support::{HeapName, POLICIES, assert_empty, assert_whole, bytes};
@@ -302,5 +302,38 @@ fn children_killed_in_the_middle_leave_a_sound_heap() {
         }
         heap.sweep().unwrap();
         assert_eq!(heap.peers().len(), 1);
+    }
+}
+
+#[test]
+fn a_child_does_not_keep_its_parent_alive() {
+    if !in_own_process("fork::a_child_does_not_keep_its_parent_alive") {
+        return;
+    }
+    for policy in POLICIES {
+        let heap = small_growing_heap(policy);
+        let board = small(policy).create_memfd().unwrap();
+        let (_, row) = bytes::alloc_words(&board, 2);
+        let [ready, done] = row else { unreachable!() };
+        let mut child = Fork::start(|| {
+            fill_hands(&heap, 1);
+            let _grandchild = Fork::start(|| {
+                outlive_parent();
+                set_word(ready, 1);
+                wait_for_word(done, 1, || {});
+                // It has the heap of a dead process, and takes part in it.
+                work(&heap, 2);
+                set_word(ready, 2);
+            });
+            wait_for_word(done, 1, || {});
+        });
+        wait_for_word(ready, 1, || {});
+        child.kill();
+        let stats = heap.stats();
+        assert_eq!((stats.peers_alive, stats.peers_dead), (1, 1), "the grandchild is not it");
+        assert_eq!(heap.sweep().unwrap(), 1);
+        set_word(done, 1);
+        wait_for_word(ready, 2, || {});
+        assert!(assert_whole(&heap).live_objects > 100, "what the dead had made");
     }
 }

@@ -9,6 +9,7 @@
 //! | `operations` | any row of operations keeps content and count, by threads, too |
 //! | `handles` | a handle names one object in its one life |
 //! | `kills` | processes killed at any moment cost the others nothing, by first fit |
+//! | `aimed` | kills between a change and the hint at it |
 //! | `storm` | the same for slabs, and for processes of several threads |
 //! | `stops` | processes stopped at any moment cost the others nothing |
 //! | `threads` | threads that end leave nothing in their hands |
@@ -29,6 +30,7 @@
 
 mod support;
 
+mod aimed;
 mod api;
 mod fork;
 mod growth;

@@ -14,6 +14,8 @@ use crate::support::random::{Random, seed};
 use crate::support::{HeapName, POLICIES, assert_empty, assert_whole, bytes, scalable};
 
 const THREADS: u64 = 200;
+/// So many at a time may use a heap.
+const THREADS_MAX: u64 = 4096;
 /// Threads at a time.
 const AT_ONCE: u64 = 8;
 const OBJECTS: u64 = 300;
@@ -108,6 +110,16 @@ fn a_thread_that_is_full_of_slabs_gives_them_to_the_next() {
         });
         assert_nothing_in_hand(&heap);
         assert_eq!(heap.stats().live_objects, 0, "after thread {number}");
+    }
+    assert_empty(&heap);
+}
+
+#[test]
+fn there_may_be_any_number_of_threads_one_after_the_other() {
+    let heap = scalable(1 << 20).create_memfd().unwrap();
+    for number in 0..THREADS_MAX + 100 {
+        let life = || Passed::make(&heap, 100, number).free(&heap);
+        std::thread::scope(|scope| scope.spawn(life).join()).unwrap();
     }
     assert_empty(&heap);
 }

@@ -92,9 +92,9 @@ pub(crate) fn assert_empty(heap: &Heap) {
         heap.trim().unwrap();
     }
     let stats = assert_whole(heap);
-    let blocks: Vec<_> = heap.blocks().collect();
-    assert_eq!(stats.live_objects, 0, "{blocks:?}");
-    assert_eq!((blocks.len(), stats.free_bytes), (1, stats.len_bytes), "{blocks:?}");
+    let some: Vec<_> = heap.blocks().take(10).collect();
+    assert_eq!(stats.live_objects, 0, "{some:?}");
+    assert_eq!((some.len(), stats.free_bytes), (1, stats.len_bytes), "{some:?}");
 }
 
 /// A heap to be made under a policy.

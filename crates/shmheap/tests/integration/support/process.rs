@@ -356,6 +356,11 @@ fn ends_within(pid: Pid, patience: Duration) -> bool {
     poll(&mut ended, Some(&timeout)).unwrap() > 0
 }
 
+/// Takes back what ends this process with its parent; it must have an end of its own.
+pub(crate) fn outlive_parent() {
+    set_parent_process_death_signal(None).unwrap();
+}
+
 fn die_with_parent() {
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
 }
