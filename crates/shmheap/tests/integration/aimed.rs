@@ -113,8 +113,11 @@ fn slabs_that_a_thread_gives_up_are_found() {
         |_| vec![],
         |heap, _, changes| {
             // A slab for each of many size classes, with a free object in all of them.
-            let hold =
-                || (0..80).for_each(|class| drop(bytes::alloc(heap, 16 + 16 * class).unwrap()));
+            let hold = || {
+                for class in 0..80 {
+                    bytes::alloc(heap, 16 + 16 * class).unwrap();
+                }
+            };
             loop {
                 std::thread::scope(|scope| drop(scope.spawn(hold).join()));
                 changes.fetch_add(1, Ordering::Relaxed);
