@@ -20,7 +20,7 @@ use crate::support::random::{Random, seed, setting};
 use crate::support::{HeapName, POLICIES, bytes, first_fit, heap_of};
 
 const LEN_BYTES: u64 = 64 << 10;
-const MUTATIONS: u64 = 100_000;
+const MUTATIONS: u64 = 60_000;
 /// Where FORMAT.md puts the words that these tests overwrite on purpose.
 const LOCK_AT: u64 = 192;
 const THREADS_AT: u64 = 4096 + 1024 * 128;
