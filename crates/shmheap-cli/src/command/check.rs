@@ -163,12 +163,6 @@ fn advice(Audit { policy, sound, report, .. }: &Audit) -> Vec<&'static str> {
              as a user who may write it, or when its processes are quiet",
         ),
     }
-    if is_scalable && report.findings.iter().any(|finding| finding.rule == "run") {
-        advice.push(
-            "a unit under change that stays so belongs to a process that is stopped: continue or \
-             end that one, and audit again",
-        );
-    }
     match (report.recovery_pending, is_scalable) {
         (false, _) => {}
         (true, true) => advice.push(

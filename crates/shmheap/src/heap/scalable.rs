@@ -504,7 +504,7 @@ impl Registry for Storage<'_> {
         }
     }
 
-    fn noted(&self) -> Vec<Unit> {
+    fn noted(&self) -> Vec<Range<Unit>> {
         let (heap, table) = (self.0, self.0.shape.threads);
         let used = table.used(&heap.words());
         if !heap.is_read_only() && heap.reserve_threads(used).is_err() {
@@ -512,7 +512,7 @@ impl Registry for Storage<'_> {
         }
         let records = (0..u64::from(used)).filter_map(|number| table.record(number));
         let notes = records.flat_map(|record| table.notes(record));
-        notes.filter_map(|note| slab::noted_slab(heap.words().load(note))).collect()
+        notes.map(|note| slab::noted_units(heap.words().load(note))).collect()
     }
 
     fn ensure_states(&self, block: StateBlock) -> Result<(), Fault> {

@@ -45,7 +45,7 @@ impl Heap {
         for _ in 0..AUDIT_TRIES {
             let mut again = self.census(slabs, Report::FINDINGS_MAX);
             if again == census {
-                return report(&again, true);
+                return report(&again, again.moving_units == 0);
             }
             // What is on its way from one state to another is somewhere else the next time.
             again.flaws.retain(|flaw| census.flaws.contains(flaw));

@@ -11,9 +11,10 @@
 //! | `run` | every unit of a run is at its distance from the head, and belongs to one run |
 //! | `owner` | a unit under change, or a slab's owner, is a peer that is joined |
 //! | `beyond` | no state behind the last object of a slab says live |
-//! | `hint` | a free unit is hinted at; a slab that is nobody's with a free object is, or is noted |
+//! | `hint` | a free unit, and a slab that is nobody's with a free object, are hinted at or noted |
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::Slabs;
 use super::class::{CLASS_COUNT, Class};
@@ -76,8 +77,8 @@ pub(crate) struct Census {
     pub(crate) state_bytes: u64,
     /// A peer that is not alive has units.
     pub(crate) is_recovery_pending: bool,
-    /// Slabs that threads have noted to look at, before anything else was looked at here.
-    noted: Vec<Unit>,
+    /// Units that threads have noted to look at, before anything else was looked at here.
+    noted: Vec<Range<Unit>>,
     pub(crate) flaws: Vec<Flaw>,
     pub(crate) more_flaws: bool,
     flaws_max: usize,
@@ -115,6 +116,11 @@ impl Census {
         Class::all().zip(self.classes)
     }
 
+    /// Whether a thread will look at the unit, or whoever adopts it.
+    fn is_noted(&self, unit: Unit) -> bool {
+        self.noted.iter().any(|units| units.contains(&unit))
+    }
+
     fn flaw(&mut self, rule: &'static str, at: WordIndex, detail: String) {
         if self.flaws.len() < self.flaws_max {
             self.flaws.push(Flaw { rule, at: at.offset(), detail });
@@ -129,8 +135,8 @@ pub(crate) trait Registry {
     /// Whether the peer is joined, and whether it lives.
     fn peer(&self, peer: PeerSlot) -> PeerStanding;
 
-    /// Slabs that threads have noted to look at.
-    fn noted(&self) -> Vec<Unit>;
+    /// Units that threads have noted to look at.
+    fn noted(&self) -> Vec<Range<Unit>>;
 
     /// As [`Surroundings::ensure_states`](super::Surroundings::ensure_states), without the right to
     /// reserve anything, perhaps.
@@ -223,7 +229,7 @@ impl Slabs {
             Use::Free | Use::Hole => {
                 census.free_units += 1;
                 census.hole_units += u64::from(found == Use::Hole);
-                if !self.hints.is_set(words, Hint::Free, unit) {
+                if !self.hints.is_set(words, Hint::Free, unit) && !census.is_noted(unit) {
                     census.flaw("hint", at, format!("unit {} is free without a hint", unit.0));
                 }
                 1
@@ -259,11 +265,8 @@ impl Slabs {
     ) {
         census.moving_units += 1;
         match registry.peer(peer) {
-            // On its way, unless it stays so.
-            PeerStanding::Alive => {
-                let detail = format!("unit {} is under change by peer {}", unit.0, peer.0);
-                census.flaw("run", self.word_of(unit), detail);
-            }
+            // On its way, however long the peer takes: it may be stopped.
+            PeerStanding::Alive => {}
             PeerStanding::Dead => census.is_recovery_pending = true,
             PeerStanding::Unknown => {
                 let detail = format!("unit {} is peer {}'s, who is not joined", unit.0, peer.0);
@@ -327,9 +330,8 @@ impl Slabs {
         let Some(owner) = owner else {
             of_class.shared_slabs += 1;
             of_class.free_shared += free;
-            let is_hinted_at =
-                self.hints.is_set(words, Hint::Shared, unit) || census.noted.contains(&unit);
-            if free > 0 && !is_hinted_at {
+            let is_hinted_at = self.hints.is_set(words, Hint::Shared, unit);
+            if free > 0 && !is_hinted_at && !census.is_noted(unit) {
                 let detail =
                     format!("the slab at unit {} has {free} free objects, no hint", unit.0);
                 census.flaw("hint", at, detail);

@@ -176,11 +176,12 @@ impl Note {
     }
 }
 
-/// The slab that a thread's note names, if it names one.
-pub(crate) fn noted_slab(note: u64) -> Option<Unit> {
+/// The units that a thread's note names.
+pub(crate) fn noted_units(note: u64) -> Range<Unit> {
     match Note::read(note) {
-        Some(Note::Slab(unit)) => Some(unit),
-        _ => None,
+        Some(Note::Slab(unit)) => unit..unit + 1,
+        Some(Note::Run(unit, units)) => unit..unit + units,
+        None => Unit(0)..Unit(0),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::segment::words::Words;
 use crate::slab::layout::{Layout, StateBlock};
 use crate::slab::{
     Actor, Cache, Census, PeerStanding, Place, Registry, Slabs, Surroundings, Unit, Worker,
-    noted_slab,
+    noted_units,
 };
 use crate::units::{LINE_WORDS, Offset, PeerSlot, WordIndex};
 
@@ -271,9 +271,9 @@ impl Registry for Watch<'_> {
         }
     }
 
-    fn noted(&self) -> Vec<Unit> {
+    fn noted(&self) -> Vec<Range<Unit>> {
         let notes = [ME, OTHER, DEAD].into_iter().flat_map(notes);
-        notes.filter_map(|note| noted_slab(self.0.load(note))).collect()
+        notes.map(|note| noted_units(self.0.load(note))).collect()
     }
 
     fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
