@@ -123,10 +123,9 @@ fn nobody_waits_for_a_stopped_process() {
         figures.one_class.push(allocate_and_free_while_stopped(&heap, &sizes[one..=one]));
         figures.all_classes.push(allocate_and_free_while_stopped(&heap, &sizes));
         let report = heap.check();
-        assert!(report.stood_still && !report.recovery_pending);
-        // What the peer was in the middle of is all that is not as it should be.
-        assert!(report.findings.iter().all(|finding| ["run", "hint"].contains(&finding.rule)));
-        figures.in_the_middle += u64::from(!report.is_sound());
+        assert!(report.is_sound() && !report.recovery_pending, "{:#?}", report.findings);
+        // Units under change are on their way, and no damage.
+        figures.in_the_middle += u64::from(!report.stood_still);
         assert_eq!(gate.rounds(), rounds, "the peer was stopped all the time");
         peer.send(Signal::CONT);
         gate.close(stop);
