@@ -280,6 +280,9 @@ pub(crate) fn cell_in(space: &Range<Offset>, offset: u64) -> Option<WordIndex> {
 }
 
 #[cfg(test)]
+mod loom;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::os::Futex;

@@ -250,6 +250,9 @@ impl ThreadTable {
 }
 
 #[cfg(test)]
+mod loom;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::os::Futex;

@@ -32,6 +32,9 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         notes: impl IntoIterator<Item = WordIndex>,
     ) -> Result<(), Fault> {
         self.surroundings.ensure_units(self.end().0)?;
+        // Between the frees of the dead one, which its death has made known to this thread alone,
+        // and the look at the slabs' owners after: see `release`.
+        self.words.fence();
         for at in notes {
             // A note that makes no sense is no reason to leave the dead one's units as they are.
             let _ = self.look_again(at);

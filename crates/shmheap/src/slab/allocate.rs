@@ -133,9 +133,9 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         let released = word.with(Use::Slab { owner: None, class: class.number() as u64 });
         self.noted(Note::Slab(unit), || {
             if self.exchange(unit, word, released) {
-                // Its partner is the fence in `catch_up`: of whoever frees an object, then looks
-                // whose the slab is, and this, which makes it nobody's, then looks for free objects,
-                // one sees the other.
+                // Its partners are the fences in `catch_up` and `adopt_notes`: of whoever frees an
+                // object, then looks whose the slab is, and this, which makes it nobody's, then
+                // looks for free objects, one sees the other.
                 self.words.fence();
                 self.hint_shared(unit, class);
             }

@@ -2,8 +2,14 @@
 //!
 //! A run's head says how many units it has, each of the others how far away its head is. A peer
 //! claims the head first and gives it back last: as long as any unit says that it belongs to a run,
-//! its head says so too. Therefore adopters look at heads only, and go on with what they find there
-//! from any point at which somebody stopped, be it the peer itself or an adopter before them.
+//! its head says so too. Therefore adopters go on with what heads say from any point at which
+//! somebody stopped, be it the peer itself or an adopter before them.
+//!
+//! The exception is a large object that is resized in place: its last unit belongs to it before the
+//! head says so when it grows, and after when it shrinks, and carries the number of who resizes. So
+//! adopters also look at each unit with the dead one's number, and free it if its head does not
+//! reach it. Between the two looks a living peer may free the run and claim the unit again: they
+//! exchange the very word that they have judged.
 //!
 //! A unit that is given back gets its `free` hint afterwards. While the head is not given back, it
 //! is the head that makes adopters set all hints of the run again; then it is the peer's note.
@@ -26,8 +32,8 @@ enum Mutation {
     HintsAfterTheHead,
     HeadWithoutNote,
     HeadGivenBackFirst,
-    /// Adopters look after each unit by itself, and somebody else's claim of the former head seems
-    /// to speak for a unit that is left.
+    /// Adopters leave the units of a claim to the look at each unit, and there somebody else's claim
+    /// of the former head seems to speak for them.
     AdoptionGivesClaimBackFirst,
     /// Adopters give back every unit that the dead one put into a run, also a live one.
     AdoptionFreesCovered,
@@ -43,6 +49,16 @@ enum Mutation {
     StaleHintClearedForGood,
     /// The second look is taken, but adopters do not know that it is due.
     StaleHintClearedWithoutNote,
+    /// The head says that an object has grown before it has the unit.
+    LengthenedHeadFirst,
+    LengthenedWithoutStorage,
+    /// The unit is freed before the head says that the object has shrunk.
+    UnitFreedBeforeHeadShrinks,
+    /// The unit keeps the number of who once claimed it.
+    ShortenedWithoutTakingOver,
+    /// Adopters free what the unit is by the time that they have looked at its head.
+    StrayFreedWithoutComparing,
+    StrayFreedWithoutNote,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -113,6 +129,20 @@ enum At {
     Hint(Run, u8),
     HintHead(u8),
     ForgetNote,
+    /// Makes the object one unit longer: claims it, clears its hint, then changes the head.
+    Lengthen(Run),
+    ClearGrown(Run),
+    ReserveGrown(Run),
+    SetLonger(Run),
+    /// Makes the object one unit shorter: takes the unit over, then changes the head.
+    TakeOver(Run),
+    SetShorter(Run),
+    /// Frees the unit at this distance from a head that does not, or no longer, reach it.
+    FreeRest(Run, u8),
+    /// An adopter has seen the dead one's number in this word, and looks at the head.
+    Judge(Word, u8),
+    /// The head does not reach the unit of that word.
+    FreeStray(Word, u8),
     /// A hint was seen where no unit was free.
     ClearStale(u8),
     Look(u8),
@@ -141,6 +171,8 @@ struct Peer {
     left: u8,
     /// Whether another process gets the slot.
     is_followed: bool,
+    /// Whether it resizes what it has.
+    resizes: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -225,6 +257,13 @@ impl State {
         let head = self.units[usize::from(number - distance)].word;
         head.run_len().is_some_and(|len| len > distance)
     }
+
+    /// The same for adopters, who know that a claim that is left is another's: it will not get the
+    /// unit, which is not free.
+    fn reaches(&self, number: u8, distance: u8) -> bool {
+        let head = self.units[usize::from(number - distance)].word;
+        self.covers(number, distance) && !matches!(head, Word::Claim { .. })
+    }
 }
 
 impl Word {
@@ -275,7 +314,8 @@ fn four_units(peers: [Peer; PEERS], mutation: Option<Mutation>) -> Runs {
 
 fn peer(left: u8, is_followed: bool) -> Peer {
     let shared = Some(Handle { unit: 0, generation: 0 });
-    Peer { life: Life::Alive, at: At::Idle, note: None, own: None, shared, left, is_followed }
+    let (life, at, note, own, resizes) = (Life::Alive, At::Idle, None, None, false);
+    Peer { life, at, note, own, shared, left, is_followed, resizes }
 }
 
 fn two_peers(mutation: Option<Mutation>) -> Runs {
@@ -290,6 +330,18 @@ fn every_interleaving_of_two_peers_with_three_deaths_keeps_runs_whole() {
 #[test]
 fn every_interleaving_over_a_reused_slot_with_three_deaths_keeps_runs_whole() {
     assert_holds("runs and a reused slot", &four_units([peer(2, true), peer(1, false)], None));
+}
+
+/// The object is the second peer's, who resizes it, though the first has put it together.
+fn resized(mutation: Option<Mutation>) -> Runs {
+    let own = Some(Handle { unit: 0, generation: 0 });
+    let [first, second] = [2, 2].map(|left| Peer { shared: None, ..peer(left, false) });
+    four_units([first, Peer { own, resizes: true, ..second }], mutation)
+}
+
+#[test]
+fn every_interleaving_of_resizes_with_three_deaths_keeps_runs_whole() {
+    assert_holds("runs that are resized", &resized(None));
 }
 
 #[test]
@@ -312,5 +364,17 @@ fn each_mistake_with_runs_is_found() {
     ];
     for (mutation, what) in mutations {
         assert_caught(mutation, &two_peers(Some(mutation)), what);
+    }
+    let lost = "a live run has lost a unit";
+    let mutations = [
+        (Mutation::LengthenedHeadFirst, lost),
+        (Mutation::LengthenedWithoutStorage, "a live run without storage"),
+        (Mutation::UnitFreedBeforeHeadShrinks, lost),
+        (Mutation::ShortenedWithoutTakingOver, "a unit of no run"),
+        (Mutation::StrayFreedWithoutComparing, lost),
+        (Mutation::StrayFreedWithoutNote, lost_unit),
+    ];
+    for (mutation, what) in mutations {
+        assert_caught(mutation, &resized(Some(mutation)), what);
     }
 }

@@ -1,6 +1,7 @@
-//! Tests of the scalable engine over plain memory.
+//! Tests of the scalable engine over plain memory, and over that of loom.
 
 mod handover;
 mod kills;
+mod loom;
 mod memory;
 mod model;

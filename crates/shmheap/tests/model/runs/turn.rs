@@ -1,5 +1,7 @@
 //! What a peer of the run model does, and what is done in its name once it is dead.
 
+mod resize;
+
 use super::{At, Handle, Mutation, Peer, RUN_MAX, Run, Runs, State, UNITS, Unit, Word};
 use crate::explorer::{DEATHS, Life, Steps};
 
@@ -81,23 +83,10 @@ impl Turn<'_> {
                     let at = self.give_back_from(run, len - 1);
                     return self.move_on("is adopted, by a run", at, None);
                 }
-                Word::Cont { by, distance } if by == me && self.is_left(number, distance) => {
-                    let hole =
-                        |unit: &mut Unit| *unit = Unit { word: Word::Hole, free: true, ..*unit };
-                    return self.unit("is adopted, by a unit", number, At::Idle, hole);
-                }
                 _ => {}
             }
         }
-        self.add("has nothing left to adopt", At::Idle, |next| {
-            next.peers[usize::from(me)].life = Life::Adopted;
-        });
-    }
-
-    /// Only mutations leave units that no head speaks for, or think so.
-    fn is_left(&self, number: u8, distance: u8) -> bool {
-        self.mutated(Mutation::AdoptionGivesClaimBackFirst) && !self.state.covers(number, distance)
-            || self.mutated(Mutation::AdoptionFreesCovered)
+        self.adopt_rest();
     }
 
     /// The slot serves another process.
@@ -119,6 +108,7 @@ impl Turn<'_> {
         for handle in [turn.me().own, turn.me().shared].into_iter().flatten() {
             turn.move_on("wants to free", At::Free(handle), None);
         }
+        turn.begin_resize();
         for unit in 0..UNITS as u8 {
             turn.begin_with_slab(unit);
             if turn.at_unit(unit).free && turn.me().own.is_none() {
@@ -180,6 +170,12 @@ impl Turn<'_> {
                 let me = usize::from(self.me);
                 self.add("forgets its note", At::Idle, |next| next.peers[me].note = None);
             }
+            At::Lengthen(_) | At::ClearGrown(_) | At::ReserveGrown(_) | At::SetLonger(_) => {
+                self.lengthen(at);
+            }
+            At::TakeOver(_) | At::SetShorter(_) | At::FreeRest(..) => self.shorten(at),
+            At::Judge(word, unit) => self.judge(word, unit),
+            At::FreeStray(word, unit) => self.free_stray(word, unit),
             At::ClearStale(unit) => {
                 let for_good = self.mutated(Mutation::StaleHintClearedForGood);
                 let at = if for_good { At::ForgetNote } else { At::Look(unit) };

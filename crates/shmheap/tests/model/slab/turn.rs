@@ -54,7 +54,9 @@ impl Turn<'_> {
     pub(super) fn die(&mut self) {
         let me = self.me();
         let owns = self.state.units.iter().any(|unit| unit.word == Word::Slab(self.me));
-        let could_act = me.at != At::Idle || me.life == Life::Alive && (me.left > 0 || owns);
+        let has_pending = me.pending.iter().any(Option::is_some);
+        let may_begin = me.left > 0 || owns || has_pending;
+        let could_act = me.at != At::Idle || me.life == Life::Alive && may_begin;
         if self.state.deaths == DEATHS || !could_act {
             return;
         }
@@ -70,13 +72,24 @@ impl Turn<'_> {
         let words = (0..).zip(self.state.units.iter().map(|unit| unit.word));
         let slab = words.clone().find(|(_, word)| *word == Word::Slab(self.me));
         let claim = words.clone().find(|(_, word)| *word == Word::Claim(self.me));
+        let object = self.used().filter(|_| self.model.has_ledger);
         // To release a slab is to note it: what was noted before must be seen to before.
         let note = self
             .me()
             .note
             .filter(|_| slab.is_none() || !self.mutated(Mutation::SlabsAdoptedBeforeNote));
+        // The same goes for frees.
+        let pending = self.me().pending.iter().flatten().next().copied();
+        let pending = pending
+            .filter(|_| object.is_none() || !self.mutated(Mutation::ObjectsAdoptedBeforeNotes));
         if let Some(unit) = note {
             self.move_on("is adopted, by its note", At::Look(unit), None);
+        } else if let Some(unit) = pending {
+            let forgets = self.mutated(Mutation::AdoptionForgetsPending);
+            let at = if forgets { At::ForgetPending } else { At::Look(unit) };
+            self.move_on("is adopted, by a pending note", at, None);
+        } else if let Some(place) = object {
+            self.put_off("is adopted, by an object", place, 0);
         } else if let Some((unit, _)) = slab {
             self.move_on("is adopted, by a slab", At::Release(unit), Some(unit));
         } else if let Some((unit, _)) = claim {
@@ -89,6 +102,25 @@ impl Turn<'_> {
         }
     }
 
+    /// An object that the peer uses.
+    fn used(&self) -> Option<Place> {
+        let places = (0..UNITS as u8)
+            .flat_map(|unit| (0..OBJECTS as u8).map(move |object| Place { unit, object }));
+        places.into_iter().find(|place| self.uses(*place))
+    }
+
+    fn uses(&self, place: Place) -> bool {
+        self.at_unit(place.unit).users[usize::from(place.object)] >> self.me & 1 == 1
+    }
+
+    /// Notes the slab as the first step of a free.
+    fn put_off(&mut self, does: &'static str, place: Place, number: usize) {
+        let me = usize::from(self.me);
+        self.add(does, At::Byte(place, self.byte(place)), |next| {
+            next.peers[me].pending[number] = Some(place.unit);
+        });
+    }
+
     /// The slot serves another process.
     pub(super) fn start_anew(&mut self) {
         let me = usize::from(self.me);
@@ -99,6 +131,9 @@ impl Turn<'_> {
 
     /// Every operation that the peer may begin. The first step is a load or the store of a note.
     pub(super) fn begin(&mut self) {
+        if self.me().pending.iter().any(Option::is_some) {
+            self.catch_up(0);
+        }
         if self.me().left == 0 {
             return;
         }
@@ -107,8 +142,11 @@ impl Turn<'_> {
         let mut turn = Turn { state: &begun, steps: self.steps, ..*self };
         for unit in 0..UNITS as u8 {
             for object in 0..OBJECTS as u8 {
-                if turn.at_unit(unit).users[usize::from(object)] >> turn.me & 1 == 1 {
-                    turn.begin_free(Place { unit, object });
+                let place = Place { unit, object };
+                if turn.uses(place) {
+                    turn.begin_free(place);
+                } else if turn.me().frees_again && !is_live(turn.byte(place)) {
+                    turn.begin_free_again(place);
                 }
             }
             if !turn.me().frees_only {
@@ -121,14 +159,28 @@ impl Turn<'_> {
         let unit = place.unit;
         let live = self.byte(place);
         let owned = self.at_unit(unit).word != Word::Nobodys;
+        let late = self.mutated(Mutation::PendingNotedAfterFree);
+        let pending = self.me().pending;
         if self.at_unit(unit).word == Word::Slab(self.me) {
             self.move_on("frees an object of its slab", At::Store(place, live), None);
-        } else if self.mutated(Mutation::FreeLooksAtTheOwnerFirst) && owned {
-            let at = At::ByteOnly(place, live);
-            self.move_on("sees an owner and notes to free", at, Some(unit));
+        } else if pending.contains(&Some(unit)) {
+            self.move_on("frees in a slab that it has noted", At::Byte(place, live), None);
+        } else if self.mutated(Mutation::CatchUpWithoutLookingAgain) && owned {
+            self.move_on("sees an owner and frees", At::ByteFirst(place, live), None);
+        } else if late {
+            self.move_on("frees", At::ByteFirst(place, live), None);
+        } else if let Some(number) = pending.iter().position(Option::is_none) {
+            self.put_off("notes to free", place, number);
+        }
+    }
+
+    /// Who frees what is free is told, or frees it to the odd.
+    fn begin_free_again(&mut self, place: Place) {
+        let live = self.byte(place);
+        if self.mutated(Mutation::FreeWithoutLooking) {
+            self.move_on("frees again", At::Byte(place, live), None);
         } else {
-            let note = self.note(unit, Mutation::FreeWithoutNote);
-            self.move_on("notes to free", At::Byte(place, live), note);
+            self.move_on("finds it freed already", At::Idle, None);
         }
     }
 
@@ -169,9 +221,9 @@ impl Turn<'_> {
     pub(super) fn go_on(&mut self, at: At) {
         match at {
             At::Idle => {}
-            At::Store(..) | At::Byte(..) | At::ByteOnly(..) | At::Owner(_) => {
-                self.free(at);
-            }
+            At::Store(..) | At::Byte(..) | At::ByteFirst(..) | At::NoteLate(_) => self.free(at),
+            At::CatchUp(number) => self.catch_up(number),
+            At::HintPending(_) | At::ClearPending(_) => self.finish_pending(at),
             At::Refill(place) => self.refill(place),
             At::Claim(_) | At::ClearAvail(_) | At::ClearStaleAvail(_) => self.claim(at),
             At::Grab(_) | At::ClearFree(_) | At::MakeSlab(_) | At::ClearStaleFree(_) => {
@@ -186,10 +238,12 @@ impl Turn<'_> {
             At::HintFree(unit) => {
                 self.unit("sets free", unit, At::ForgetNote, |unit| unit.free = true);
             }
+            At::ForgetNote if self.me().note.is_none() => self.forget_pending(),
             At::ForgetNote => {
                 let me = usize::from(self.me);
                 self.add("forgets its note", At::Idle, |next| next.peers[me].note = None);
             }
+            At::ForgetPending => self.forget_pending(),
         }
     }
 
@@ -202,21 +256,73 @@ impl Turn<'_> {
                     next.peers[me].found[usize::from(place.unit)] |= 1 << place.object;
                 });
             }
-            At::Byte(place, live) | At::ByteOnly(place, live) => {
-                let byte = self.byte(place);
-                let looks = matches!(at, At::Byte(..));
-                if byte != live && !self.mutated(Mutation::FreeWithoutComparing) {
-                    self.move_on("finds it freed already", At::ForgetNote, None);
-                } else {
-                    let at = if looks { At::Owner(place.unit) } else { At::ForgetNote };
-                    self.add("frees", at, |next| next.free(place, byte + 1));
-                }
+            At::Byte(place, live) => {
+                self.add("frees", At::Idle, |next| next.free(place, live + 1));
             }
-            At::Owner(unit) if self.at_unit(unit).word == Word::Nobodys => {
-                self.move_on("sees no owner", At::HintAvail(unit), None);
+            At::ByteFirst(place, live) => {
+                let late = self.mutated(Mutation::PendingNotedAfterFree);
+                let at = if late { At::NoteLate(place.unit) } else { At::Idle };
+                self.add("frees", at, |next| next.free(place, live + 1));
             }
-            _ => self.move_on("sees an owner", At::ForgetNote, None),
+            At::NoteLate(unit) => {
+                let me = usize::from(self.me);
+                self.add("notes what it has freed", At::Idle, |next| {
+                    let pending = &mut next.peers[me].pending;
+                    let number = pending.iter().position(Option::is_none);
+                    pending[number.unwrap_or_default()] = Some(unit);
+                });
+            }
+            _ => {}
         }
+    }
+
+    /// Looks at the slab of the pending note from `number` on that there is, or is done.
+    fn catch_up(&mut self, number: u8) {
+        let pending = (number..).zip(&self.me().pending[usize::from(number)..]);
+        let Some((number, unit)) = pending.into_iter().find_map(|(n, unit)| Some((n, (*unit)?)))
+        else {
+            return self.move_on("has caught up", At::Idle, None);
+        };
+        let clears_first = self.mutated(Mutation::CatchUpClearsNoteBeforeHint);
+        if self.at_unit(unit).word != Word::Nobodys {
+            self.move_on("sees an owner", At::ClearPending(number), None);
+        } else if clears_first {
+            let me = usize::from(self.me);
+            self.add("sees no owner and clears the note", At::HintAvail(unit), |next| {
+                next.peers[me].pending[usize::from(number)] = None;
+            });
+        } else {
+            self.move_on("sees no owner", At::HintPending(number), None);
+        }
+    }
+
+    fn finish_pending(&mut self, at: At) {
+        let me = usize::from(self.me);
+        match at {
+            At::HintPending(number) => {
+                let Some(unit) = self.me().pending[usize::from(number)] else { return };
+                let at = At::ClearPending(number);
+                self.unit("sets avail", unit, at, |unit| unit.avail = true);
+            }
+            At::ClearPending(number) => {
+                let left = &self.me().pending[usize::from(number) + 1..];
+                let is_last = left.iter().all(Option::is_none);
+                let at = if is_last { At::Idle } else { At::CatchUp(number + 1) };
+                self.add("clears a pending note", at, |next| {
+                    next.peers[me].pending[usize::from(number)] = None;
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// What was noted is seen to.
+    fn forget_pending(&mut self) {
+        let me = usize::from(self.me);
+        self.add("forgets a pending note", At::Idle, |next| {
+            let first = next.peers[me].pending.iter_mut().find(|note| note.is_some());
+            first.into_iter().for_each(|note| *note = None);
+        });
     }
 
     fn refill(&mut self, place: Place) {

@@ -1,0 +1,106 @@
+//! Hand-overs under loom: those who publish and take at once, over weak memory.
+
+use std::sync::Arc;
+
+use super::{Content, Ledger, Taking};
+use crate::peers::{LedgerEntry, THREAD_WORDS, ThreadTable};
+use crate::segment::interleaved::{Memory, View, explore, start};
+use crate::segment::words::Words;
+use crate::units::WordIndex;
+
+const USED: WordIndex = WordIndex(0);
+const RECORDS: u16 = 3;
+const TABLE: ThreadTable = ThreadTable::new(WordIndex(16), RECORDS, USED);
+const CELL: WordIndex = WordIndex(100);
+/// The content of each object.
+const OBJECTS: [WordIndex; 2] = [WordIndex(101), WordIndex(102)];
+const HANDLES: [u64; 2] = [0x1230, 0x4560];
+const CONTENT: u64 = 7;
+
+fn memory() -> Arc<Memory> {
+    let records = (0..u64::from(RECORDS) * THREAD_WORDS).map(|word| WordIndex(16 + word));
+    Memory::new(records.chain([USED, CELL]).chain(OBJECTS), [], &[])
+}
+
+fn entry(record: u64) -> LedgerEntry {
+    TABLE.first_entry(TABLE.record(record).unwrap())
+}
+
+/// Writes the object, then puts it into the cell; whether that was empty.
+fn publish(view: &View, record: u64, object: usize) -> bool {
+    view.store(OBJECTS[object], CONTENT);
+    view.store(TABLE.entry_word(entry(record)), super::owned(HANDLES[object]));
+    Ledger::new(view, TABLE).publish(entry(record), HANDLES[object], CELL).is_ok()
+}
+
+/// Takes the object that is in the cell, if there is one, and finds its content.
+fn take(view: &View, record: u64) -> Option<u64> {
+    let ledger = Ledger::new(view, TABLE);
+    let Content::Object(handle) = ledger.content(CELL) else { return None };
+    let object = HANDLES.iter().position(|&other| other == handle).unwrap();
+    let taking = ledger.take(entry(record), handle, CELL, || true);
+    if taking == Taking::Lost {
+        return None;
+    }
+    assert_eq!(view.load(OBJECTS[object]), CONTENT, "the object as it was published");
+    Some(handle)
+}
+
+/// Once all is quiet: each published object is in the cell or somebody's, and nowhere else.
+fn check(memory: &Arc<Memory>, published: &[u64], taken: &[u64]) {
+    let view = memory.view();
+    let in_cell = match Ledger::new(&view, TABLE).content(CELL) {
+        Content::Empty => None,
+        Content::Object(handle) => Some(handle),
+        other => panic!("{other:?} is left in the cell"),
+    };
+    let mut all: Vec<_> = taken.iter().copied().chain(in_cell).collect();
+    all.sort_unstable();
+    assert_eq!(all, published);
+    let owned = (0..RECORDS).map(|record| view.load(TABLE.entry_word(entry(record.into()))));
+    let owned: Vec<_> = owned.filter(|&word| word != 0).collect();
+    let expected: Vec<_> = taken.iter().map(|&handle| super::owned(handle)).collect();
+    assert_eq!(owned, expected, "the entries of those who own something");
+}
+
+#[test]
+fn a_published_object_is_taken_once() {
+    explore(3, || {
+        let memory = memory();
+        let view = memory.view();
+        let publishing = start(move || assert!(publish(&view, 0, 0)));
+        let taking = [1, 2].map(|record| {
+            let view = memory.view();
+            start(move || take(&view, record).or_else(|| take(&view, record)))
+        });
+        publishing.join().unwrap();
+        let taken: Vec<_> =
+            taking.into_iter().filter_map(|taking| taking.join().unwrap()).collect();
+        check(&memory, &HANDLES[..1], &taken);
+    });
+}
+
+#[test]
+fn of_two_who_publish_in_one_cell_the_second_waits_for_a_taker() {
+    explore(3, || {
+        let memory = memory();
+        assert!(publish(&memory.view(), 0, 0));
+        let taking = {
+            let view = memory.view();
+            start(move || take(&view, 1))
+        };
+        let publishing = {
+            let view = memory.view();
+            start(move || publish(&view, 2, 1))
+        };
+        let taken = taking.join().unwrap();
+        let is_published = publishing.join().unwrap();
+        let view = memory.view();
+        if !is_published {
+            assert_eq!(view.load(TABLE.entry_word(entry(2))), super::owned(HANDLES[1]));
+            Ledger::new(&view, TABLE).clear(entry(2));
+        }
+        let published = if is_published { &HANDLES[..] } else { &HANDLES[..1] };
+        check(&memory, published, taken.as_slice());
+    });
+}
