@@ -41,7 +41,7 @@ pub(crate) mod testing;
 pub(crate) mod unpublished;
 
 pub(crate) use descriptor::Access;
-pub(crate) use fork::WipeOnFork;
+pub(crate) use fork::{KeptWord, WipeOnFork};
 pub(crate) use futex::{Futex, Parking};
 pub(crate) use life::{ProofOfLife, Witness};
 pub(crate) use mapping::Mapping;
