@@ -50,6 +50,16 @@ impl Heap {
     /// ```
     #[inline]
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<u8>> {
+        match self.slab_alloc_fast(layout) {
+            Some(object) => Ok(object),
+            None => self.alloc_slowly(layout),
+        }
+    }
+
+    /// Out of line, and asked for little, so that the fast path needs no room for it.
+    #[cold]
+    #[inline(never)]
+    fn alloc_slowly(&self, layout: Layout) -> Result<NonNull<u8>> {
         let engine = match &self.shape.engine {
             Engine::Slabs(slabs) => return self.slab_alloc(slabs, layout),
             Engine::FirstFit { engine, .. } => engine,
@@ -113,6 +123,13 @@ impl Heap {
     #[inline]
     #[allow(unsafe_code)]
     pub unsafe fn free(&self, object: NonNull<u8>) -> Result<()> {
+        if self.slab_free_fast(object) { Ok(()) } else { self.free_slowly(object) }
+    }
+
+    /// As [`alloc_slowly`](Self::alloc_slowly).
+    #[cold]
+    #[inline(never)]
+    fn free_slowly(&self, object: NonNull<u8>) -> Result<()> {
         let engine = match &self.shape.engine {
             Engine::Slabs(slabs) => return self.slab_free(slabs, object),
             Engine::FirstFit { engine, .. } => engine,

@@ -49,7 +49,6 @@ use space::Space;
 use threads::Threads;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64};
 
 use crate::Result;
@@ -98,7 +97,7 @@ use crate::units::PeerSlot;
 pub struct Heap {
     label: String,
     shape: Shape,
-    mapping: Arc<Mapping>,
+    mapping: Mapping,
     /// Object space in the mapping.
     space: Space,
     /// What the threads of this process have in hand.

@@ -8,7 +8,6 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64};
 
 use crate::error::NotAHeap;
@@ -19,7 +18,7 @@ use crate::heap::shape::{Engine, Shape};
 use crate::heap::threads::Threads;
 use crate::heap::{Heap, HeapOptions, Space};
 use crate::os::{Access, Futex, Mapping, Object, ObjectPath, Unpublished, Witness, object, socket};
-use crate::peers::Membership;
+use crate::peers::{Membership, Stay};
 use crate::segment::format::{self, Identity, Refused};
 use crate::segment::words::{Row, Words};
 use crate::slab::UNIT_BYTES;
@@ -184,13 +183,17 @@ impl Heap {
             Access::ReadOnly => Connection::Observer(Witness::new(object)?),
             Access::ReadWrite => Connection::Peer(Membership::new(object, shape.records)?),
         };
+        let threads = Threads::new(match &connection {
+            Connection::Peer(membership) => Stay::of(membership),
+            Connection::Observer(_) => Stay::none(),
+        });
         let heap = Self {
             label: object.label().to_owned(),
             verified_states: Verified::new(shape.state_block_count()),
             space: Space::new(mapping.base(), shape.data_offset, shape.granule_bytes()),
             shape,
-            mapping: Arc::new(mapping),
-            threads: Threads::new(),
+            mapping,
+            threads,
             connection,
             entries: Entries::new()?,
             verified_len_bytes: AtomicU64::new(len_bytes),

@@ -27,7 +27,7 @@ use crate::segment::states::{StateRow, WithStates};
 use crate::segment::words::{Row, Words};
 use crate::slab::layout::StateBlock;
 use crate::slab::{
-    self, ALIGN_BYTES_MAX, Actor, Cache, Census, Class, Effort, Freed, Object, PeerStanding, Place,
+    self, ALIGN_BYTES_MAX, Actor, Cache, Census, Class, Effort, Object, PeerStanding, Place,
     Registry, Slabs, Surroundings, UNIT_BYTES, Unit, Worker,
 };
 use crate::units::{PeerSlot, WordIndex};
@@ -83,59 +83,38 @@ impl Heap {
     }
 
     /// What this thread works with.
-    #[inline]
     #[allow(clippy::mut_from_ref, reason = "the hand is the thread's, not the heap's")]
     fn hand(&self, slabs: &Slabs, action: &'static str) -> Result<&mut Hand> {
         let Connection::Peer(membership) = &self.connection else {
             return Err(Error::ReadOnly { action });
         };
-        match self.threads.hot(membership.stay()) {
-            Some(hand) => Ok(hand),
-            None => self.take_hand(slabs, action),
+        if let Some(hand) = self.threads.hot() {
+            return Ok(hand);
         }
-    }
-
-    #[cold]
-    #[allow(clippy::mut_from_ref, reason = "as above")]
-    fn take_hand(&self, slabs: &Slabs, action: &'static str) -> Result<&mut Hand> {
         let peer = self.me(action)?;
-        let Connection::Peer(membership) = &self.connection else {
-            return Err(Error::ReadOnly { action });
-        };
         self.threads.take(membership.stay(), &membership.place(), || {
             let table = self.shape.threads;
             let record = table.claim(&self.words(), peer, &|count| self.reserve_threads(count))?;
             let actor = Actor { peer, notes: table.first_note(record) };
-            let way_back = WayBack {
-                slabs: slabs.clone(),
-                mapping: std::sync::Arc::downgrade(&self.mapping),
-                table,
-                record,
-            };
+            let way_back =
+                WayBack { slabs: slabs.clone(), mapping: self.mapping.downgrade(), table, record };
             Ok(Hand::new(actor, way_back))
         })
     }
 
+    /// Allocates an object, if this is a heap of slabs, and the thread has one in hand.
     #[inline]
-    pub(super) fn slab_alloc(&self, slabs: &Slabs, layout: Layout) -> Result<NonNull<u8>> {
-        let hand = self.hand(slabs, "allocate")?;
-        let class = Class::of(layout.size() as u64, layout.align() as u64);
-        if let Some(class) = class {
-            let states = StateRow(self.mapping.states());
-            if let Some(place) = hand.cache.alloc(&states, class, |_, _| {}) {
-                return Ok(self.space().at(place.0));
-            }
-        }
-        self.slab_alloc_slowly(slabs, hand, layout)
+    pub(super) fn slab_alloc_fast(&self, layout: Layout) -> Option<NonNull<u8>> {
+        let hand = self.threads.hot()?;
+        let class = Class::of(layout.size() as u64, layout.align() as u64)?;
+        let states = StateRow(self.mapping.states());
+        let place = hand.cache.alloc(&states, class, |_, _| {})?;
+        self.space().of_object(place.0)
     }
 
-    #[cold]
-    fn slab_alloc_slowly(
-        &self,
-        slabs: &Slabs,
-        hand: &mut Hand,
-        layout: Layout,
-    ) -> Result<NonNull<u8>> {
+    /// Allocates an object that [`slab_alloc_fast`](Self::slab_alloc_fast) did not.
+    pub(super) fn slab_alloc(&self, slabs: &Slabs, layout: Layout) -> Result<NonNull<u8>> {
+        let hand = self.hand(slabs, "allocate")?;
         let request = self.slab_request(layout)?;
         let place = self.place(slabs, hand, request)?;
         Ok(self.space().at(place.0))
@@ -242,29 +221,21 @@ impl Heap {
         Err(self.full(request.size_bytes))
     }
 
+    /// Frees an object, if this is a heap of slabs, and the thread has the object's in hand.
     #[inline]
-    pub(super) fn slab_free(&self, slabs: &Slabs, object: NonNull<u8>) -> Result<()> {
-        let hand = self.hand(slabs, "free")?;
+    pub(super) fn slab_free_fast(&self, object: NonNull<u8>) -> bool {
+        let Some(hand) = self.threads.hot() else { return false };
         // An address outside the heap leads to a place that no heap has.
         let place = Place(self.space().displacement(object));
-        match hand.cache.free(&StateRow(self.mapping.states()), place) {
-            Freed::Done => Ok(()),
-            freed => self.finish_free(slabs, hand, object, freed),
-        }
+        hand.cache.free_fast(&StateRow(self.mapping.states()), place)
     }
 
-    #[inline(never)]
-    fn finish_free(
-        &self,
-        slabs: &Slabs,
-        hand: &mut Hand,
-        object: NonNull<u8>,
-        freed: Freed,
-    ) -> Result<()> {
+    /// Frees an object that [`slab_free_fast`](Self::slab_free_fast) did not.
+    pub(super) fn slab_free(&self, slabs: &Slabs, object: NonNull<u8>) -> Result<()> {
+        let hand = self.hand(slabs, "free")?;
         let place = Place(self.space().displacement(object));
-        let worker = self.worker(slabs, hand.actor);
-        let finished = worker.finish_free(&mut hand.cache, place, freed);
-        finished.map_err(|fault| self.explain(fault, object.addr().get()))
+        let freed = self.worker(slabs, hand.actor).free(&mut hand.cache, place);
+        freed.map_err(|fault| self.explain(fault, object.addr().get()))
     }
 
     /// The place of an address that may be in object space.

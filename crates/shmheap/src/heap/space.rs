@@ -41,6 +41,13 @@ impl Space {
         displaced(self.base, at.0 * self.granule_bytes)
     }
 
+    /// The address of an object that was placed so many bytes behind the start of object space;
+    /// never `None`, as no object lies at address 0.
+    #[inline]
+    pub(super) fn of_object(&self, bytes: u64) -> Option<NonNull<u8>> {
+        NonNull::new(self.base.as_ptr().wrapping_byte_add(bytes as usize))
+    }
+
     /// The address so many bytes behind the start of object space.
     #[inline]
     pub(super) fn at(&self, bytes: u64) -> NonNull<u8> {

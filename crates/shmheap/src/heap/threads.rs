@@ -29,14 +29,14 @@
 
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::fmt;
-use std::ptr;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 
 use crate::Result;
 use crate::heap::scalable::Records;
-use crate::os::{Futex, Mapping, WipeOnFork};
-use crate::peers::{ThreadRecord, ThreadTable, stay_of};
+use crate::os::{Futex, WeakMapping, WipeOnFork};
+use crate::peers::{Stay, ThreadRecord, ThreadTable, stay_of};
 use crate::segment::states::StateRow;
 use crate::segment::words::Row;
 use crate::slab::{Actor, Cache, Slabs};
@@ -47,6 +47,7 @@ const ENDING: u8 = 2;
 
 /// What a thread works with.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Hand {
     pub(super) cache: Cache,
     pub(super) actor: Actor,
@@ -60,7 +61,7 @@ pub(super) struct WayBack {
     pub(super) slabs: Slabs,
     /// Not kept by the hand: a forked child has a copy of it that it must never touch, and leaves
     /// the heap all the same.
-    pub(super) mapping: Weak<Mapping>,
+    pub(super) mapping: WeakMapping,
     pub(super) table: ThreadTable,
     pub(super) record: ThreadRecord,
 }
@@ -139,6 +140,7 @@ struct Node {
 
 /// The hands of one heap's threads; see the module's text.
 pub(super) struct Threads {
+    stay: Stay,
     newest: AtomicPtr<Node>,
 }
 
@@ -148,15 +150,20 @@ impl fmt::Debug for Threads {
     }
 }
 
-/// The hand that this thread used last.
+/// The hand that this thread used last, and the number of the stay that it is for.
 #[derive(Clone, Copy)]
 struct Hot {
     stay: u64,
-    seat: *const Seat,
+    hand: NonNull<Hand>,
+}
+
+impl Hot {
+    /// No stay has that number, not even that of a process without a place.
+    const NONE: Self = Self { stay: u64::MAX, hand: NonNull::dangling() };
 }
 
 thread_local! {
-    static HOT: Cell<Hot> = const { Cell::new(Hot { stay: 0, seat: ptr::null() }) };
+    static HOT: Cell<Hot> = const { Cell::new(Hot::NONE) };
     static HELD: Held = const { Held(RefCell::new(Vec::new())) };
 }
 
@@ -165,7 +172,7 @@ struct Held(RefCell<Vec<Arc<Seat>>>);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        HOT.set(Hot { stay: 0, seat: ptr::null() });
+        HOT.set(Hot::NONE);
         for seat in self.0.take() {
             end_of_thread(&seat);
         }
@@ -200,23 +207,24 @@ fn is_gone(thread: i32) -> bool {
 }
 
 impl Threads {
-    pub(super) fn new() -> Self {
-        Self { newest: AtomicPtr::new(ptr::null_mut()) }
+    /// The hands of a heap's threads in the stays of this process.
+    pub(super) fn new(stay: Stay) -> Self {
+        Self { stay, newest: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// This thread's hand for the stay, if it used it last.
+    /// This thread's hand for the present stay, if it used it last.
     #[inline]
     #[allow(clippy::mut_from_ref, reason = "the hand is the thread's, not the list's")]
-    pub(super) fn hot(&self, stay: u64) -> Option<&mut Hand> {
+    pub(super) fn hot(&self) -> Option<&mut Hand> {
         let hot = HOT.get();
-        if hot.stay != stay || stay == 0 {
+        if hot.stay != self.stay.number() {
             return None;
         }
         // SAFETY: the number is that of a hand of this thread, which `HELD` or the heap's list keeps
-        // as long as `self` lives: a heap and its stay go together. It is active, so nobody else
-        // reaches it; this thread does once at a time, as nothing that works with a hand asks for
-        // one.
-        unsafe { (*(*hot.seat).hand.get()).as_mut() }
+        // as long as `self` lives: a heap and its stay go together. It is active, so it is where
+        // `take` found it and nobody else reaches it; this thread does once at a time, as nothing
+        // that works with a hand asks for one.
+        Some(unsafe { &mut *hot.hand.as_ptr() })
     }
 
     /// This thread's hand for the stay: one that it has, or a new one.
@@ -238,10 +246,15 @@ impl Threads {
             Some(seat) => seat,
             None => self.sit_down(stay, place, make()?),
         };
-        HOT.set(Hot { stay, seat: Arc::as_ptr(&seat) });
-        // SAFETY: as in `hot`.
+        // SAFETY: as in `hot`; the hand stays where it is, in the seat, until it is ended.
         let hand = unsafe { (*seat.hand.get()).as_mut() };
-        hand.ok_or(crate::Error::Damaged { what: "a thread's own records" })
+        let hand = hand.ok_or(crate::Error::Damaged { what: "a thread's own records" })?;
+        let hand = NonNull::from(hand);
+        if stay != 0 {
+            HOT.set(Hot { stay, hand });
+        }
+        // SAFETY: as in `hot`.
+        Ok(unsafe { &mut *hand.as_ptr() })
     }
 
     /// Ends the hands of threads that could not do so themselves, and are gone.

@@ -7,11 +7,13 @@
 //!
 //! # Unsafe code
 //!
-//! Mapping, unmapping, and the view of the mapped page as words.
+//! Mapping, unmapping, and the view of the mapped page as words; a pointer to a word that is kept
+//! together with its page.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use rustix::io::Errno;
@@ -69,6 +71,38 @@ impl Drop for WipeOnFork {
     fn drop(&mut self) {
         // SAFETY: `new` mapped the page, a child has it too, and no borrow of it outlives `self`.
         let _ = unsafe { rustix::mm::munmap(self.address(), size_of::<[AtomicU64; WORDS]>()) };
+    }
+}
+
+/// A word of a page, and what keeps the page: for those who look at it so often that the way
+/// through the page would tell.
+#[derive(Debug)]
+pub(crate) struct KeptWord {
+    word: NonNull<AtomicU64>,
+    _page: Option<Arc<WipeOnFork>>,
+}
+
+// SAFETY: the word is only reached as an atomic, and the page may move between threads.
+unsafe impl Send for KeptWord {}
+// SAFETY: as above.
+unsafe impl Sync for KeptWord {}
+
+impl KeptWord {
+    /// The word of that number.
+    pub(crate) fn of(page: &Arc<WipeOnFork>, number: usize) -> Self {
+        Self { word: NonNull::from(page.word(number)), _page: Some(Arc::clone(page)) }
+    }
+
+    /// A word that is always 0.
+    pub(crate) fn zero() -> Self {
+        static ZERO: AtomicU64 = AtomicU64::new(0);
+        Self { word: NonNull::from(&ZERO), _page: None }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> &AtomicU64 {
+        // SAFETY: the word lies in a page that `self` keeps mapped where it is, or in a static.
+        unsafe { self.word.as_ref() }
     }
 }
 

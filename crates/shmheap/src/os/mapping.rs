@@ -1,4 +1,4 @@
-//! `Mapping`: an object in this process's address space, until it is dropped.
+//! `Mapping`: an object in this process's address space, until the last clone is dropped.
 //!
 //! A mapping may be longer than its object: address space for the largest heap is taken at once, so
 //! that growth, by whichever process, needs nothing here. Bytes behind the object's end must not be
@@ -13,6 +13,7 @@ use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::{Arc, Weak};
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
@@ -23,19 +24,46 @@ use super::refused;
 use crate::units::{PAGE_BYTES, WORD_BYTES};
 use crate::{Error, Result};
 
-/// A shared mapping of an object from its start; see the module's text.
-#[derive(Debug)]
+/// A shared mapping of an object from its start; see the module's text. Clones are the same
+/// mapping: what is needed to use it is in each, so that it is one load away.
+#[derive(Debug, Clone)]
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     len_bytes: usize,
     /// The bytes that are states of objects, reached one by one: a part of the mapping.
     states: (NonNull<u8>, usize),
+    mapped: Arc<Mapped>,
 }
 
-// SAFETY: a mapping belongs to the process, not to a thread, and unmapping works from any. The
-// bytes are handed out as atomics, and as a base address whose use is the caller's to argue.
-unsafe impl Send for Mapping {}
+/// A mapping that may be gone: it does not keep it.
+#[derive(Debug)]
+pub(crate) struct WeakMapping {
+    base: NonNull<u8>,
+    len_bytes: usize,
+    states: (NonNull<u8>, usize),
+    mapped: Weak<Mapped>,
+}
+
+impl WeakMapping {
+    /// The mapping, unless its last clone was dropped.
+    pub(crate) fn upgrade(&self) -> Option<Mapping> {
+        let Self { base, len_bytes, states, ref mapped } = *self;
+        Some(Mapping { base, len_bytes, states, mapped: mapped.upgrade()? })
+    }
+}
+
+/// The range that is mapped.
+#[derive(Debug)]
+struct Mapped(NonNull<u8>, usize);
+
+// SAFETY: a mapping belongs to the process, not to a thread, and unmapping works from any.
+unsafe impl Send for Mapped {}
 // SAFETY: as above; nothing but the drop changes the mapping.
+unsafe impl Sync for Mapped {}
+// SAFETY: the bytes are handed out as atomics, and as a base address whose use is the caller's to
+// argue.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -64,7 +92,14 @@ impl Mapping {
         let base = NonNull::new(mapped.map_err(failed)?.cast());
         let base = base.ok_or_else(|| failed(Errno::FAULT))?;
         room.give_up(len);
-        Ok(Self { base, len_bytes: len, states: (base, 0) })
+        let mapped = Arc::new(Mapped(base, len));
+        Ok(Self { base, len_bytes: len, states: (base, 0), mapped })
+    }
+
+    /// The same mapping, not kept.
+    pub(crate) fn downgrade(&self) -> WeakMapping {
+        let Self { base, len_bytes, states, ref mapped } = *self;
+        WeakMapping { base, len_bytes, states, mapped: Arc::downgrade(mapped) }
     }
 
     /// The same mapping, a range of whose bytes are states; cut where the mapping ends.
@@ -168,10 +203,10 @@ fn unmap(start: *mut c_void, len: usize) {
     }
 }
 
-impl Drop for Mapping {
+impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: the range was mapped by `new`, and no borrow of it outlives `self`.
-        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast::<c_void>(), self.len_bytes) };
+        // SAFETY: the range was mapped by `aligned`, and no borrow of it outlives the last clone.
+        let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast::<c_void>(), self.1) };
     }
 }
 

@@ -41,10 +41,10 @@ pub(crate) mod testing;
 pub(crate) mod unpublished;
 
 pub(crate) use descriptor::Access;
-pub(crate) use fork::WipeOnFork;
+pub(crate) use fork::{KeptWord, WipeOnFork};
 pub(crate) use futex::{Futex, Parking};
 pub(crate) use life::{ProofOfLife, Witness};
-pub(crate) use mapping::Mapping;
+pub(crate) use mapping::{Mapping, WeakMapping};
 pub(crate) use object::Object;
 pub(crate) use path::{ObjectPath, SHARED_MEMORY_DIRECTORY};
 pub(crate) use unpublished::{Unpublished, sweep_unfinished};

@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::record::{Record, RecordTable};
-use crate::os::{Futex, Object, Parking, ProofOfLife, WipeOnFork, Witness, life};
+use crate::os::{Futex, KeptWord, Object, Parking, ProofOfLife, WipeOnFork, Witness, life};
 use crate::segment::words::Words;
 use crate::units::PeerSlot;
 use crate::{Error, Result};
@@ -41,6 +41,9 @@ use crate::{Error, Result};
 const NO_PLACE: u64 = 0;
 const CHANGING: u64 = 1;
 const FIRST_SLOT: u64 = 2;
+
+/// The word of the page that has the number of the stay.
+const STAY: usize = 2;
 
 /// What a stay is numbered with. A child goes on from its parent's number, and finds none of its
 /// parent's stays in the page.
@@ -107,7 +110,7 @@ impl Membership {
             self.place.word(1).store(proof.into_token().get(), Ordering::Relaxed);
             // Release; its partner is the acquire in `stay_of`.
             let stay = NEXT_STAY.fetch_add(1, Ordering::Relaxed);
-            self.place.word(2).store(stay, Ordering::Release);
+            self.place.word(STAY).store(stay, Ordering::Release);
             change.finish(FIRST_SLOT + u64::from(slot.0));
             return Ok(slot);
         }
@@ -120,7 +123,7 @@ impl Membership {
         let state = FIRST_SLOT + u64::from(slot.0);
         let Some(_change) = PlaceChange::begin(&self.place, state) else { return };
         // Relaxed: whoever leaves is alone with the place.
-        self.place.word(2).store(0, Ordering::Relaxed);
+        self.place.word(STAY).store(0, Ordering::Relaxed);
         self.table.set_free(words, slot);
         self.release_lock();
     }
@@ -168,10 +171,30 @@ impl Membership {
 }
 
 /// The number of the stay that the page tells of.
-#[inline]
 pub(crate) fn stay_of(place: &WipeOnFork) -> u64 {
     // Acquire; its partner is the release in `join`: who sees the number may act under the slot.
-    place.word(2).load(Ordering::Acquire)
+    place.word(STAY).load(Ordering::Acquire)
+}
+
+/// As [`stay_of`], and no further away than a load.
+#[derive(Debug)]
+pub(crate) struct Stay(KeptWord);
+
+impl Stay {
+    pub(crate) fn of(membership: &Membership) -> Self {
+        Self(KeptWord::of(&membership.place, STAY))
+    }
+
+    /// There is none, and never will be.
+    pub(crate) fn none() -> Self {
+        Self(KeptWord::zero())
+    }
+
+    #[inline]
+    pub(crate) fn number(&self) -> u64 {
+        // Acquire, as in `stay_of`.
+        self.0.get().load(Ordering::Acquire)
+    }
 }
 
 impl Membership {

@@ -1,8 +1,7 @@
 //! Small objects: from the open slab, and where the next slab comes from.
 //!
 //! ```text
-//!   open word of free bits -> lowest bit -> one store of its state        almost always
-//!   next word of the open slab                                            every 64 objects
+//!   open slab -> lowest free bit -> one store of the object's state       almost always
 //!   the open slab again, if others have freed enough of it                then, in this order:
 //!   a resting slab of this thread with enough free objects
 //!   a slab that is nobody's
@@ -45,7 +44,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
             if let Some(place) = cache.alloc(&self.words, class, &announce) {
                 return Ok(Some(place));
             }
-            let has_more = cache.open_slab(class).free_count > 0;
+            let has_more = cache.open_slab(class).has_free();
             if !has_more && !self.next_slab(cache, class, effort)? {
                 return Ok(None);
             }
@@ -73,7 +72,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         if self.open_resting(cache, class, enough) {
             return Ok(true);
         }
-        let is_poor = std::mem::take(&mut cache.open(class).is_poor);
+        let is_poor = std::mem::take(&mut cache.search(class).is_poor);
         if !is_poor && self.claim_shared(cache, class, effort)? {
             return Ok(true);
         }
@@ -169,7 +168,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     fn claim_shared(&self, cache: &mut Cache, class: Class, effort: Effort) -> Result<bool, Fault> {
         let end = self.end();
         self.surroundings.ensure_units(end.0)?;
-        let cursor = cache.open(class).cursor.min(end);
+        let cursor = cache.search(class).cursor.min(end);
         let mut looks = if effort == Effort::Usual { LOOKS_MAX } else { u32::MAX };
         for (from, to) in [(cursor, end), (Unit(0), cursor)] {
             let mut at = from;
@@ -212,9 +211,9 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         }
         let number = cache.add(owned);
         cache.set_open(class, number);
-        let open = cache.open(class);
-        open.is_poor = free_count < geometry.capacity / POOR_SHARE;
-        open.cursor = unit + 1;
+        let search = cache.search(class);
+        search.is_poor = free_count < geometry.capacity / POOR_SHARE;
+        search.cursor = unit + 1;
         Ok(true)
     }
 

@@ -17,6 +17,9 @@
 //!
 //! A thread has one slab *open* for each class, and a few *resting* ones, whose free objects are
 //! too few to open them yet. Slab number 0 is none: it has no free object and no unit.
+//!
+//! [`Cache::alloc`] and [`Cache::free_fast`] change no state when they do not come to their end, so
+//! whatever is out of the ordinary is told, or seen to, by doing it again, slowly.
 
 use super::class::{CAPACITY_MAX, CLASS_COUNT, Class, Geometry};
 use super::free::PENDING_MAX;
@@ -50,17 +53,17 @@ pub(super) struct Owned {
     geometry: Geometry,
     /// Bit w: word w of `free` is not 0.
     summary: u64,
-    pub(super) free_count: u32,
+    /// Objects that have no bit in `free`.
+    taken: u32,
     class: Class,
     free: [u64; FREE_WORDS],
 }
 
 const _: () = assert!(std::mem::offset_of!(Owned, free) <= LINE_BYTES as usize);
 
-/// Where the next objects of a class come from.
+/// What the last search for a slab of others has shown.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Open {
-    number: SlabNumber,
+pub(super) struct Search {
     /// Whether the last slab of others had next to nothing free, so that a new one is better.
     pub(super) is_poor: bool,
     /// Where the last slab of others was found.
@@ -146,38 +149,46 @@ impl std::ops::Deref for PendingUnits {
     }
 }
 
-/// What one thread has in hand; see the module's text.
+/// What one thread has in hand; see the module's text. What every free needs is one cache line.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Cache {
-    pending: Pending,
-    open: [Open; OPEN_COUNT],
-    resting: [Resting; CLASS_COUNT],
-    slabs: Vec<Box<Owned>>,
-    vacant: Vec<SlabNumber>,
     /// For each unit the number of this thread's slab in it.
     of_unit: Vec<SlabNumber>,
+    slabs: Vec<Owned>,
+    /// For each class the slab that its next objects come from.
+    open: [SlabNumber; OPEN_COUNT],
+    pending: Pending,
+    searches: [Search; OPEN_COUNT],
+    resting: [Resting; CLASS_COUNT],
+    vacant: Vec<SlabNumber>,
 }
 
 impl Owned {
     /// A slab with nothing known to be free: [`scan`](Self::scan) finds out.
     pub(super) fn new(unit: Unit, class: Class, row: StateIndex) -> Self {
         let (start, geometry) = (unit.start(), *class.geometry());
-        Self { start, row, geometry, summary: 0, free_count: 0, class, free: [0; FREE_WORDS] }
+        let taken = geometry.capacity;
+        Self { start, row, geometry, summary: 0, taken, class, free: [0; FREE_WORDS] }
     }
 
-    /// Adds a free object; tells how many there are.
+    /// What stands for no slab: no object is found in it.
+    fn none() -> Self {
+        let none = Self::new(Unit(0), Class::SMALLEST, StateIndex(u64::MAX));
+        Self { geometry: Geometry::NONE, taken: 0, ..none }
+    }
+
+    /// Adds a free object, which is not counted as taken any more.
     #[inline]
-    pub(super) fn put(&mut self, index: u64) -> u32 {
+    fn put(&mut self, index: u64) {
         let word = (index / STATES_PER_LINE) as usize % FREE_WORDS;
         self.free[word] |= 1 << (index % STATES_PER_LINE);
         self.summary |= 1 << word;
-        self.free_count += 1;
-        self.free_count
     }
 
     /// Takes the free object of the lowest address out.
     #[inline]
-    pub(super) fn take(&mut self) -> Option<u64> {
+    fn take(&mut self) -> Option<u64> {
         if self.summary == 0 {
             return None;
         }
@@ -186,14 +197,15 @@ impl Owned {
         let rest = bits & bits.wrapping_sub(1);
         self.free[word] = rest;
         // No branch: whether others are left in the word is as good as random.
-        self.summary &= !(u64::from(rest == 0) << word);
-        self.free_count -= 1;
+        self.summary ^= u64::from(rest == 0) << word;
+        self.taken += 1;
         Some(word as u64 * STATES_PER_LINE + u64::from(bits.trailing_zeros()))
     }
 
     /// Looks at all states anew, which others may have freed; tells how many objects are free.
     pub(super) fn scan(&mut self, states: &impl States) -> u32 {
-        (self.summary, self.free_count) = (0, 0);
+        let mut free_count = 0;
+        self.summary = 0;
         let capacity = u64::from(self.geometry.capacity);
         let lines = capacity.div_ceil(STATES_PER_LINE);
         for (word, line) in self.free.iter_mut().zip(0..lines) {
@@ -202,9 +214,20 @@ impl Owned {
             let bits = states.free_states(self.row + line * STATES_PER_LINE) & mask;
             *word = bits;
             self.summary |= u64::from(bits != 0) << line;
-            self.free_count += bits.count_ones();
+            free_count += bits.count_ones();
         }
-        self.free_count
+        self.taken = self.geometry.capacity - free_count;
+        free_count
+    }
+
+    /// Whether any object has a bit.
+    pub(super) fn has_free(&self) -> bool {
+        self.summary != 0
+    }
+
+    /// How many objects have a bit; where a broken process has written, at least so many.
+    pub(super) fn free_count(&self) -> u32 {
+        self.geometry.capacity - self.taken
     }
 
     pub(super) fn class(&self) -> Class {
@@ -212,22 +235,23 @@ impl Owned {
     }
 
     pub(super) fn is_all_free(&self) -> bool {
-        self.free_count == self.geometry.capacity
+        self.taken == 0
     }
 }
 
 impl Cache {
     /// A cache of nothing.
     pub(crate) fn new() -> Self {
-        let open = Open { number: NONE, is_poor: false, cursor: Unit(0) };
+        let search = Search { is_poor: false, cursor: Unit(0) };
         let resting = Resting { numbers: [NONE; RESTING_MAX], count: 0 };
         Self {
-            pending: Pending::NONE,
-            open: [open; OPEN_COUNT],
-            resting: [resting; CLASS_COUNT],
-            slabs: vec![no_slab()],
-            vacant: vec![],
             of_unit: vec![],
+            slabs: vec![Owned::none()],
+            open: [NONE; OPEN_COUNT],
+            pending: Pending::NONE,
+            searches: [search; OPEN_COUNT],
+            resting: [resting; CLASS_COUNT],
+            vacant: vec![],
         }
     }
 
@@ -255,8 +279,28 @@ impl Cache {
         Some(place)
     }
 
-    /// Frees an object of one of the thread's slabs.
+    /// Frees an object of one of the thread's slabs in which others live; whether that is what it
+    /// is.
     #[inline]
+    pub(crate) fn free_fast(&mut self, states: &impl States, place: Place) -> bool {
+        let Some(&number) = self.of_unit.get(Unit::of(place).0 as usize) else { return false };
+        let owned = self.slab(number);
+        let within = place.0.wrapping_sub(owned.start.0);
+        let Some(index) = owned.geometry.index_of(within) else { return false };
+        let at = owned.row + index;
+        let state = states.load_state(at);
+        // Where a broken process has written, there may be more frees than objects.
+        let taken = owned.taken;
+        if !state.is_live() || taken <= 1 {
+            return false;
+        }
+        owned.taken = taken - 1;
+        states.store_state(at, state.next());
+        owned.put(index);
+        true
+    }
+
+    /// Frees an object of one of the thread's slabs, or tells why not.
     pub(crate) fn free(&mut self, states: &impl States, place: Place) -> Freed {
         let Some(number) = self.number_of(Unit::of(place)) else { return Freed::Elsewhere };
         let owned = self.slab(number);
@@ -270,10 +314,9 @@ impl Cache {
             return Freed::NotLive(NotLive::Freed);
         }
         states.store_state(at, state.next());
-        if owned.put(index) == owned.geometry.capacity {
-            return Freed::AllFree(number);
-        }
-        Freed::Done
+        owned.taken = owned.taken.saturating_sub(1);
+        owned.put(index);
+        if owned.is_all_free() { Freed::AllFree(number) } else { Freed::Done }
     }
 
     #[inline]
@@ -282,19 +325,22 @@ impl Cache {
     }
 
     #[inline]
-    pub(super) fn open(&mut self, class: Class) -> &mut Open {
+    fn open(&mut self, class: Class) -> &mut SlabNumber {
         &mut self.open[class.number() % OPEN_COUNT]
     }
 
     /// The slab that objects of the class come from; one without free objects if none is open.
     #[inline]
     pub(super) fn open_slab(&mut self, class: Class) -> &mut Owned {
-        let number = self.open(class).number;
+        let number = *self.open(class);
         self.slab(number)
     }
 
+    pub(super) fn search(&mut self, class: Class) -> &mut Search {
+        &mut self.searches[class.number() % OPEN_COUNT]
+    }
+
     /// The slab of this thread that a unit belongs to.
-    #[inline]
     pub(super) fn number_of(&self, unit: Unit) -> Option<SlabNumber> {
         let number = *self.of_unit.get(unit.0 as usize)?;
         (number != NONE).then_some(number)
@@ -315,7 +361,7 @@ impl Cache {
                 number
             }
             None => {
-                self.slabs.push(Box::new(owned));
+                self.slabs.push(owned);
                 SlabNumber(self.slabs.len() as u32 - 1)
             }
         };
@@ -333,7 +379,6 @@ impl Cache {
         let (unit, class) = (Unit::of(owned.start), owned.class);
         let is_all_free = owned.is_all_free();
         let units = owned.geometry.units as usize;
-        (owned.summary, owned.free_count) = (0, 0);
         self.of_unit[unit.0 as usize..][..units].fill(NONE);
         self.vacant.push(number);
         (unit, class, is_all_free)
@@ -341,16 +386,16 @@ impl Cache {
 
     /// Opens a slab of the class; none is open.
     pub(super) fn set_open(&mut self, class: Class, number: SlabNumber) {
-        self.open(class).number = number;
+        *self.open(class) = number;
     }
 
     pub(super) fn is_open(&mut self, class: Class, number: SlabNumber) -> bool {
-        self.open(class).number == number
+        *self.open(class) == number
     }
 
     /// The class's slab is open no more.
     pub(super) fn close(&mut self, class: Class) -> Option<SlabNumber> {
-        let number = std::mem::replace(&mut self.open(class).number, NONE);
+        let number = std::mem::replace(self.open(class), NONE);
         (number != NONE).then_some(number)
     }
 
@@ -388,7 +433,7 @@ impl Cache {
     pub(super) fn best_resting(&mut self, class: Class, enough: u32) -> Option<SlabNumber> {
         let resting = self.resting[class.number()];
         let counted = resting.slabs().iter().filter_map(|&number| {
-            let free_count = self.slab(number).free_count;
+            let free_count = self.slab(number).free_count();
             (free_count >= enough).then_some((free_count, number))
         });
         counted.max_by_key(|&(free_count, _)| free_count).map(|(_, number)| number)
@@ -400,18 +445,11 @@ impl Cache {
 
     /// Every slab in hand, none of them open or resting any more.
     pub(super) fn close_all(&mut self) -> Vec<SlabNumber> {
-        for open in &mut self.open {
-            open.number = NONE;
-        }
+        self.open = [NONE; OPEN_COUNT];
         for resting in &mut self.resting {
             resting.count = 0;
         }
         let all = (1..self.slabs.len() as u32).map(SlabNumber);
         all.filter(|number| !self.vacant.contains(number)).collect()
     }
-}
-
-/// What stands for no slab.
-fn no_slab() -> Box<Owned> {
-    Box::new(Owned::new(Unit(0), Class::SMALLEST, StateIndex(u64::MAX)))
 }

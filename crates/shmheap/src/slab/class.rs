@@ -27,10 +27,11 @@ const FINE_SHIFT: u32 = FINE[FINE_COUNT - 1].trailing_zeros();
 const PER_DOUBLING: usize = 8;
 const COARSE_DOUBLINGS: usize = (SMALL_BYTES_MAX.trailing_zeros() - FINE_SHIFT) as usize;
 
-/// A division by the object size is a multiplication and this shift.
-const RECIPROCAL_SHIFT: u32 = 40;
-/// What the exactness of that division is proved for: the bytes of the largest slab.
+/// What the division by multiplication in `index_of` is checked for: the bytes of the largest slab.
 const SLAB_BYTES_MAX: u64 = 1 << 20;
+/// Sizes up to this one, and alignments up to that, have their class from a table.
+const STEPS_BYTES_MAX: u64 = 1024;
+const STEPS_ALIGN_MAX: u64 = 16;
 
 /// How many kinds of rows of states there are: see `layout`.
 pub(crate) const KIND_COUNT: usize = 3;
@@ -44,6 +45,7 @@ pub(crate) struct Class(u8);
 /// Facts of one class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Geometry {
+    /// 2 to the power 64 by `object_bytes`, rounded up.
     reciprocal: u64,
     /// Bytes of an object.
     pub(crate) object_bytes: u32,
@@ -56,7 +58,9 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    const NONE: Self = Self { reciprocal: 0, object_bytes: 0, capacity: 0, units: 0, kind: 0 };
+    /// Of no slab: no object starts anywhere.
+    pub(super) const NONE: Self =
+        Self { reciprocal: 0, object_bytes: 0, capacity: 0, units: 0, kind: 0 };
 
     const fn of(object_bytes: u64) -> Self {
         let mut units = object_bytes.div_ceil(UNIT_BYTES);
@@ -68,9 +72,9 @@ impl Geometry {
         while row_states(kind as usize) < capacity {
             kind += 1;
         }
-        let reciprocal = (1_u64 << RECIPROCAL_SHIFT).div_ceil(object_bytes);
+        let reciprocal = (1_u128 << 64).div_ceil(object_bytes as u128);
         Self {
-            reciprocal,
+            reciprocal: reciprocal as u64,
             object_bytes: object_bytes as u32,
             capacity: capacity as u32,
             units: units as u16,
@@ -79,11 +83,15 @@ impl Geometry {
     }
 
     /// Which object of a slab starts `within_bytes` behind the slab's start, if one does.
+    ///
+    /// One multiplication gives the quotient and, below the point, the remainder's share: less than
+    /// one reciprocal only if there is none. It is exact as far as the largest slab reaches, and
+    /// what lies behind has too large an index.
     #[inline]
     pub(crate) fn index_of(&self, within_bytes: u64) -> Option<u64> {
-        let index = within_bytes.wrapping_mul(self.reciprocal) >> RECIPROCAL_SHIFT;
-        let starts = index * self.object_bytes as u64 == within_bytes;
-        (starts && index < self.capacity as u64).then_some(index)
+        let product = u128::from(within_bytes) * u128::from(self.reciprocal);
+        let (index, share) = ((product >> 64) as u64, product as u64);
+        (share < self.reciprocal && index < u64::from(self.capacity)).then_some(index)
     }
 
     /// Bytes of a slab that no object uses.
@@ -110,7 +118,7 @@ static GEOMETRY: [Geometry; 256] = {
 };
 
 /// The class of a size up to 1 KiB, by the number of 8-byte steps that the size takes.
-static STEPS: [u8; 129] = {
+static STEPS: [u8; STEPS_BYTES_MAX as usize / 8 + 1] = {
     let mut table = [0; 129];
     let mut steps = 1;
     while steps < table.len() {
@@ -145,31 +153,39 @@ const fn bytes_of(number: usize) -> u64 {
     base + base / PER_DOUBLING as u64 * (step as u64 + 1)
 }
 
+/// The class of a size above 128 bytes; meaningless below.
+#[inline]
+fn coarse(size_bytes: u64) -> u8 {
+    let last = size_bytes.saturating_sub(1).max(1 << FINE_SHIFT);
+    let shift = last.ilog2();
+    let step = (last >> (shift - PER_DOUBLING.ilog2())) as u8 % PER_DOUBLING as u8;
+    FINE_COUNT as u8 + (shift - FINE_SHIFT) as u8 * PER_DOUBLING as u8 + step
+}
+
 impl Class {
     /// The class of an object of `size_bytes` bytes aligned to `align_bytes`, a power of two;
     /// `None` if it is too large for a slab.
     #[inline]
     pub(crate) fn of(size_bytes: u64, align_bytes: u64) -> Option<Self> {
-        if align_bytes <= 8
-            && let Some(&number) = STEPS.get(size_bytes.div_ceil(8) as usize)
-        {
-            return Some(Self(number));
+        if size_bytes <= STEPS_BYTES_MAX && align_bytes <= STEPS_ALIGN_MAX {
+            // A class that holds a multiple of 16 and is no larger than it must is one itself.
+            let whole = (size_bytes + align_bytes.wrapping_sub(1)) & align_bytes.wrapping_neg();
+            return STEPS.get(whole.div_ceil(8) as usize).map(|&number| Self(number));
         }
-        Self::of_any(size_bytes, align_bytes)
+        if size_bytes <= SMALL_BYTES_MAX && align_bytes <= STEPS_ALIGN_MAX {
+            return Some(Self(coarse(size_bytes)));
+        }
+        Self::of_aligned(size_bytes, align_bytes)
     }
 
-    fn of_any(size_bytes: u64, align_bytes: u64) -> Option<Self> {
+    #[cold]
+    fn of_aligned(size_bytes: u64, align_bytes: u64) -> Option<Self> {
         if size_bytes > SMALL_BYTES_MAX || align_bytes > UNIT_BYTES {
             return None;
         }
         let number = match STEPS.get(size_bytes.div_ceil(8) as usize) {
             Some(&number) => usize::from(number),
-            None => {
-                let last = size_bytes - 1;
-                let shift = last.ilog2();
-                let step = (last >> (shift - PER_DOUBLING.ilog2())) as usize % PER_DOUBLING;
-                FINE_COUNT + (shift - FINE_SHIFT) as usize * PER_DOUBLING + step
-            }
+            None => usize::from(coarse(size_bytes)),
         };
         // Slabs start at units, so an object is aligned to whatever divides its size.
         (number..CLASS_COUNT)

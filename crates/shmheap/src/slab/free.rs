@@ -40,18 +40,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     ///
     /// [`Fault::NotLive`] if no live object starts there.
     pub(crate) fn free(&self, cache: &mut Cache, place: Place) -> Result<(), Fault> {
-        let freed = cache.free(&self.words, place);
-        self.finish_free(cache, place, freed)
-    }
-
-    /// What is left to do for an object that [`Cache::free`] was tried on.
-    pub(crate) fn finish_free(
-        &self,
-        cache: &mut Cache,
-        place: Place,
-        freed: Freed,
-    ) -> Result<(), Fault> {
-        match freed {
+        match cache.free(&self.words, place) {
             Freed::Done => Ok(()),
             Freed::AllFree(number) => {
                 self.all_free(cache, number);

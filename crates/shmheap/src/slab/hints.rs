@@ -79,9 +79,27 @@ impl Hints {
 
     /// Sets the bits of `count` units.
     pub(super) fn set_free(&self, words: &impl Words, start: Unit, count: u64) {
+        self.set_free_where(words, start, count, |_| true);
+    }
+
+    /// Sets the bits of those of `count` units that `is_free` says are free.
+    pub(super) fn set_free_where(
+        &self,
+        words: &impl Words,
+        start: Unit,
+        count: u64,
+        is_free: impl Fn(Unit) -> bool,
+    ) {
         for_each_group(start, count, |group, bits| {
-            set_bits(words, self.word(Hint::Free, group), bits);
-            set_bits(words, self.summary + group / GROUP_UNITS, bit(group));
+            let first = group * GROUP_UNITS;
+            let (from, to) = (bits.trailing_zeros(), u64::BITS - bits.leading_zeros());
+            let free = (u64::from(from)..u64::from(to))
+                .filter(|&number| is_free(Unit(first + number)))
+                .fold(0, |free, number| free | bit(number));
+            if free != 0 {
+                set_bits(words, self.word(Hint::Free, group), free);
+                set_bits(words, self.summary + group / GROUP_UNITS, bit(group));
+            }
         });
     }
 
@@ -157,6 +175,24 @@ impl Hints {
         }
     }
 
+    /// The first unit from `at` on, in its group, that begins `units` free bits as far as the group
+    /// goes; `units` are at most a group.
+    pub(super) fn next_start(&self, words: &impl Words, at: Unit, units: u64) -> Option<Unit> {
+        let group = at.0 / GROUP_UNITS;
+        let bits = words.load(self.word(Hint::Free, group)) & (u64::MAX << (at.0 % GROUP_UNITS));
+        // Behind the group everything may be free.
+        let mut starts = u128::from(bits) | u128::from(u64::MAX) << GROUP_UNITS;
+        // A bit of `starts` begins `run` free ones; two such runs make one of up to twice the length.
+        let mut run = 1;
+        while run < units {
+            let step = run.min(units - run);
+            starts &= starts >> step;
+            run += step;
+        }
+        let starts = starts as u64;
+        (starts != 0).then(|| Unit(group * GROUP_UNITS + u64::from(starts.trailing_zeros())))
+    }
+
     /// The first unit from `from` on and before `end` that has no free bit, or `end`.
     pub(super) fn next_not_free(&self, words: &impl Words, from: Unit, end: Unit) -> Unit {
         let mut at = from;
@@ -191,6 +227,7 @@ impl Hints {
 }
 
 /// Calls `each` with a group and the bits in it, for all groups of a run of units.
+#[inline]
 fn for_each_group(start: Unit, count: u64, mut each: impl FnMut(u64, u64)) {
     let (mut at, end) = (start.0, start.0.saturating_add(count));
     while at < end {

@@ -52,7 +52,7 @@ mod runs;
 mod unit;
 
 pub(crate) use blocks::Block;
-pub(crate) use cache::{Cache, Freed};
+pub(crate) use cache::Cache;
 pub(crate) use census::{Census, PeerStanding, Registry};
 pub(crate) use class::{CLASS_COUNT, Class};
 pub(crate) use large::ALIGN_BYTES_MAX;

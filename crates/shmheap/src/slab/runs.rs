@@ -60,7 +60,14 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
                     continue;
                 }
             };
-            let start = Unit(free.0.next_multiple_of(align_units));
+            let start = if align_units > 1 || units > GROUP_UNITS {
+                Unit(free.0.next_multiple_of(align_units))
+            } else if let Some(start) = hints.next_start(&self.words, free, units) {
+                start
+            } else {
+                at = Unit((free.0 / GROUP_UNITS + 1) * GROUP_UNITS);
+                continue;
+            };
             let run_end = Unit(start.0.checked_add(units)?);
             if run_end > end {
                 return None;
@@ -165,10 +172,9 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     pub(super) fn hint_free(&self, start: Unit, units: u64) {
         // The dead may have noted any number.
         let end = (start + units).min(self.end());
-        for unit in (start.0..end.0).map(Unit) {
-            if matches!(self.load(unit).get(), Some(Use::Free | Use::Hole)) {
-                self.engine.hints.set(&self.words, Hint::Free, unit);
-            }
-        }
+        let count = end.0.saturating_sub(start.0);
+        self.engine.hints.set_free_where(&self.words, start, count, |unit| {
+            matches!(self.load(unit).get(), Some(Use::Free | Use::Hole))
+        });
     }
 }

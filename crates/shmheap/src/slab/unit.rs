@@ -85,6 +85,7 @@ pub(crate) enum Use {
 pub(crate) struct UnitWord(pub u64);
 
 impl UnitWord {
+    #[inline]
     fn pack(state: u64, generation: u64, peer: Option<PeerSlot>, operand: u64) -> Self {
         let peer = peer.map_or(0, |slot| u64::from(slot.0) + 1);
         Self(
@@ -96,6 +97,7 @@ impl UnitWord {
     }
 
     /// The word of the same generation for another use.
+    #[inline]
     pub(crate) fn with(self, becomes: Use) -> Self {
         let generation = self.generation();
         match becomes {
@@ -110,6 +112,7 @@ impl UnitWord {
     }
 
     /// The word of the next generation for another use.
+    #[inline]
     pub(crate) fn next(self, becomes: Use) -> Self {
         let next = Self::pack(0, self.generation() + 1, None, 0);
         next.with(becomes)
@@ -121,6 +124,7 @@ impl UnitWord {
         self.0 >> GENERATION_SHIFT & GENERATION_MASK
     }
 
+    #[inline]
     fn peer(self) -> Option<PeerSlot> {
         let number = (self.0 >> PEER_SHIFT & PEER_MASK) as u16;
         number.checked_sub(1).map(PeerSlot)

@@ -7,19 +7,22 @@
 mod runs;
 mod slabs;
 
+use std::ops::Range;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ::loom::thread::JoinHandle;
 
-use super::memory::{ME, OTHER, World, actor, notes};
+use super::memory::{ME, OTHER, actor, notes};
 use crate::segment::fault::Fault;
 use crate::segment::interleaved::{Memory, View, start};
 use crate::segment::words::Words;
 use crate::slab::hints::Hint;
 use crate::slab::layout::{GROUP_WORDS, Layout, StateBlock};
 use crate::slab::{
-    Cache, Class, Effort, PeerStanding, Place, Registry, Slabs, UNIT_BYTES, Unit, noted_slab,
+    Cache, Class, Effort, PeerStanding, Place, Registry, Slabs, Surroundings, UNIT_BYTES, Unit,
+    noted_units,
 };
 use crate::units::{Offset, PeerSlot, WordIndex};
 
@@ -158,6 +161,27 @@ impl Hand {
     }
 }
 
+/// There is storage for everything.
+struct World;
+
+impl Surroundings for World {
+    fn ensure_units(&self, _units: u64) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn reserve(&self, _units: Range<Unit>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn discard(&self, _units: Range<Unit>) -> bool {
+        true
+    }
+}
+
 /// Who watches a heap in which everybody lives.
 struct Watch<'m>(&'m View);
 
@@ -166,9 +190,9 @@ impl Registry for Watch<'_> {
         PeerStanding::Alive
     }
 
-    fn noted(&self) -> Vec<Unit> {
+    fn noted(&self) -> Vec<Range<Unit>> {
         let notes = PEERS.into_iter().flat_map(notes);
-        notes.filter_map(|note| noted_slab(self.0.load(note))).collect()
+        notes.map(|note| noted_units(self.0.load(note))).collect()
     }
 
     fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {

@@ -107,7 +107,9 @@ fn two_frees_at_the_time_of_a_release_are_found() {
         });
         let owning = owning.spawn(Hand::let_all_go);
         owning.join().unwrap();
-        freeing.map(|freeing| freeing.join().unwrap());
+        for freeing in freeing {
+            freeing.join().unwrap();
+        }
         scene.check(0);
         scene.fill([]);
     });
