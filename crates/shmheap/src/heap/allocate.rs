@@ -27,10 +27,14 @@ impl Heap {
     /// Its bytes are what was there before. A size of 0 gives the smallest object. The heap grows
     /// by itself, up to its `max_len`, if it has no room.
     ///
-    /// | policy | place | cost |
-    /// |---|---|---|
-    /// | [`Scalable`](crate::Policy::Scalable) | in a slab of its size class; above 512 KiB the lowest run of 64-KiB units | a few stores, no lock and no system call; now and then a new slab |
-    /// | [`FirstFit`](crate::Policy::FirstFit) | the lowest free address that holds it | the heap's lock; near constant in the number of objects and holes. With an alignment above the granule, holes that are large enough but lie badly are passed over one by one |
+    /// Under [`Policy::Scalable`](crate::Policy::Scalable) it lies in a slab of its size class, or,
+    /// above 512 KiB, in the lowest run of 64-KiB units that holds it. Cost: a few stores, no lock
+    /// and no system call; now and then a new slab.
+    ///
+    /// Under [`Policy::FirstFit`](crate::Policy::FirstFit) it lies at the lowest free address that
+    /// holds it. Cost: the heap's lock; near constant in the number of objects and holes. With an
+    /// alignment above the granule, holes that are large enough but lie badly are passed over one
+    /// by one.
     ///
     /// Killed inside: the others undo the allocation. Killed after it, the object stays.
     ///

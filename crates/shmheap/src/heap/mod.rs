@@ -7,7 +7,8 @@
 //! | `open` | create, connect, destroy: how a heap comes to be found |
 //! | `connection` | who this process is to the others; what the engine asks of it |
 //! | `allocate` | objects: alloc, free, realloc, handles |
-//! | `scalable` | the same for the scalable policy: hands, room, storage |
+//! | `scalable` | the same for the scalable policy: hands and room |
+//! | `storage` | what the slab engine asks of the process that runs it |
 //! | `threads` | what each thread of this process has in hand |
 //! | `handover` | objects that die with their process, until they are in a cell |
 //! | `custody` | who owns those meanwhile, and after |
@@ -32,6 +33,7 @@ mod report;
 mod scalable;
 mod shape;
 mod space;
+mod storage;
 mod survey;
 mod threads;
 
@@ -43,9 +45,9 @@ pub use handover::{NotPublished, Unpublished};
 pub use inspect::Blocks;
 pub use options::{Granule, HeapOptions, Policy};
 pub use report::{Block, ClassStats, Finding, Info, OwnerStats, Peer, Report, Stats};
-use scalable::Verified;
-use shape::{Engine, Shape};
+use shape::Shape;
 use space::Space;
+use storage::Verified;
 use threads::Threads;
 
 use std::fmt;

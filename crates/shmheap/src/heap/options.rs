@@ -81,8 +81,8 @@ pub struct HeapOptions {
 
 impl HeapOptions {
     /// A heap for `len_bytes` bytes of objects, rounded up to 64 KiB, or to the granule under
-    /// [`Policy::FirstFit`]. All of it is usable: the heap's own records lie outside and are added to
-    /// it.
+    /// [`Policy::FirstFit`]. All of it is usable: the heap's own records lie outside and are added
+    /// to it.
     pub fn new(len_bytes: u64) -> Self {
         Self {
             len_bytes,

@@ -11,13 +11,11 @@
 //! ```
 
 use std::alloc::Layout;
-use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::NotLive;
 use crate::heap::connection::Connection;
+use crate::heap::storage::Storage;
 use crate::heap::threads::{Hand, WayBack};
 use crate::heap::{Handle, Heap};
 use crate::os::Futex;
@@ -25,10 +23,9 @@ use crate::peers::{LedgerEntry, ledger};
 use crate::segment::fault::Fault;
 use crate::segment::states::{StateRow, WithStates};
 use crate::segment::words::{Row, Words};
-use crate::slab::layout::StateBlock;
 use crate::slab::{
-    self, ALIGN_BYTES_MAX, Actor, Cache, Census, Class, Effort, Object, PeerStanding, Place,
-    Registry, Slabs, Surroundings, UNIT_BYTES, Unit, Worker,
+    ALIGN_BYTES_MAX, Actor, Cache, Census, Class, Effort, Object, Place, Slabs, Surroundings,
+    UNIT_BYTES, Unit, Worker,
 };
 use crate::units::{PeerSlot, WordIndex};
 use crate::{Error, Result};
@@ -399,160 +396,4 @@ impl Heap {
         let end = if Storage(self).ensure_units(end.0).is_ok() { end } else { Unit(0) };
         slabs.census(&self.records(), &Storage(self), end, flaws_max)
     }
-
-    /// The length of object space that this process knows to have records with storage.
-    #[cold]
-    fn verify_units(&self, units: u64) -> Result<(), Fault> {
-        self.verify_growth(units * UNIT_BYTES).map_err(|_| Fault::NoStorage)
-    }
-
-    #[cold]
-    fn verify_states(&self, slabs: &Slabs, block: StateBlock) -> Result<(), Fault> {
-        if !self.is_read_only() {
-            let bytes = slabs.layout().block_bytes(block);
-            self.connection.object().reserve(bytes).map_err(|_| Fault::NoStorage)?;
-        }
-        self.verified_states.set(block);
-        Ok(())
-    }
-}
-
-/// What the engine asks of the process that runs it, answered for a heap.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Storage<'h>(pub(super) &'h Heap);
-
-impl Storage<'_> {
-    fn slabs(&self) -> Option<&Slabs> {
-        match &self.0.shape.engine {
-            super::Engine::Slabs(slabs) => Some(slabs),
-            super::Engine::FirstFit { .. } => None,
-        }
-    }
-
-    fn bytes(&self, units: &Range<Unit>) -> Range<u64> {
-        let shape = &self.0.shape;
-        shape.end_of_data(units.start.start().0)..shape.end_of_data(units.end.start().0)
-    }
-}
-
-impl Surroundings for Storage<'_> {
-    #[inline]
-    fn ensure_units(&self, units: u64) -> Result<(), Fault> {
-        // Relaxed: the word only remembers what this process itself has checked with the kernel.
-        if units * UNIT_BYTES <= self.0.verified_len_bytes.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        self.0.verify_units(units)
-    }
-
-    #[inline]
-    fn ensure_states(&self, block: StateBlock) -> Result<(), Fault> {
-        if self.0.verified_states.is_set(block) {
-            return Ok(());
-        }
-        self.slabs().map_or(Ok(()), |slabs| self.0.verify_states(slabs, block))
-    }
-
-    fn reserve(&self, units: Range<Unit>) -> Result<(), Fault> {
-        let object = self.0.connection.object();
-        object.reserve(self.bytes(&units)).map_err(|_| Fault::NoStorage)
-    }
-
-    fn discard(&self, units: Range<Unit>) -> bool {
-        self.0.connection.object().discard(self.bytes(&units)).is_ok()
-    }
-}
-
-impl Registry for Storage<'_> {
-    fn peer(&self, peer: PeerSlot) -> PeerStanding {
-        let heap = self.0;
-        if !heap.connection.witness().is_dead(peer) {
-            PeerStanding::Alive
-        } else if heap.shape.records.is_joined(&heap.words(), peer) {
-            PeerStanding::Dead
-        } else {
-            PeerStanding::Unknown
-        }
-    }
-
-    fn noted(&self) -> Vec<Range<Unit>> {
-        let (heap, table) = (self.0, self.0.shape.threads);
-        let used = table.used(&heap.words());
-        if !heap.is_read_only() && heap.reserve_threads(used).is_err() {
-            return vec![];
-        }
-        let records = (0..u64::from(used)).filter_map(|number| table.record(number));
-        let notes = records.flat_map(|record| table.notes(record));
-        notes.map(|note| slab::noted_units(heap.words().load(note))).collect()
-    }
-
-    fn ensure_states(&self, block: StateBlock) -> Result<(), Fault> {
-        Surroundings::ensure_states(self, block)
-    }
-}
-
-/// For work on what is known to have storage.
-#[derive(Debug)]
-pub(super) struct Ensured;
-
-impl Surroundings for Ensured {
-    fn ensure_units(&self, _units: u64) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn reserve(&self, _units: Range<Unit>) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn discard(&self, _units: Range<Unit>) -> bool {
-        false
-    }
-}
-
-/// Blocks of a chunk, in which a set of blocks gets its memory.
-const CHUNK_BLOCKS: u64 = 1 << 15;
-
-/// A set of blocks of states, with memory only for the parts of it that are used.
-#[derive(Debug)]
-pub(super) struct Verified(Vec<OnceLock<Box<[AtomicU64]>>>);
-
-impl Verified {
-    pub(super) fn new(block_count: u64) -> Self {
-        let chunks = block_count.div_ceil(CHUNK_BLOCKS) as usize;
-        Self((0..chunks).map(|_| OnceLock::new()).collect())
-    }
-
-    fn chunk(&self, block: StateBlock) -> Option<&OnceLock<Box<[AtomicU64]>>> {
-        self.0.get((block.0 / CHUNK_BLOCKS) as usize)
-    }
-
-    #[inline]
-    fn is_set(&self, block: StateBlock) -> bool {
-        let word = |chunk: &Box<[AtomicU64]>| {
-            // Relaxed: the kernel has told this process, and memory says the same to all threads.
-            chunk[word_in_chunk(block)].load(Ordering::Relaxed) & bit(block) != 0
-        };
-        self.chunk(block).and_then(OnceLock::get).is_some_and(word)
-    }
-
-    fn set(&self, block: StateBlock) {
-        let words = CHUNK_BLOCKS / u64::from(u64::BITS);
-        let fresh = || (0..words).map(|_| AtomicU64::new(0)).collect();
-        if let Some(chunk) = self.chunk(block) {
-            // Relaxed: as in `is_set`.
-            chunk.get_or_init(fresh)[word_in_chunk(block)].fetch_or(bit(block), Ordering::Relaxed);
-        }
-    }
-}
-
-fn word_in_chunk(block: StateBlock) -> usize {
-    (block.0 % CHUNK_BLOCKS) as usize / u64::BITS as usize
-}
-
-fn bit(block: StateBlock) -> u64 {
-    1 << (block.0 % u64::from(u64::BITS))
 }

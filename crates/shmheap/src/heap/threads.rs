@@ -35,6 +35,7 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
 use crate::Result;
 use crate::heap::scalable::Records;
+use crate::heap::storage::Ensured;
 use crate::os::{Futex, WeakMapping, WipeOnFork};
 use crate::peers::{Stay, ThreadRecord, ThreadTable, stay_of};
 use crate::segment::states::StateRow;
@@ -80,7 +81,7 @@ impl Hand {
         let words = Row::new(mapping.words(slabs.layout().states().start / 8), Futex);
         let records = Records::new(words, StateRow(mapping.states()));
         // The records of its own slabs have storage, or it would not have them.
-        slabs.worker(records, super::scalable::Ensured, self.actor).let_all_go(&mut self.cache);
+        slabs.worker(records, Ensured, self.actor).let_all_go(&mut self.cache);
         table.release(&words, record);
     }
 }
@@ -201,8 +202,9 @@ fn own_number() -> i32 {
 /// Whether no thread of this process has the number any more. One that another thread has got since
 /// counts as that of the old one: its hand ends with the heap, then.
 fn is_gone(thread: i32) -> bool {
+    let process = rustix::process::getpid().as_raw_nonzero().get();
     // SAFETY: signal 0 is none; the call only tells whether there is such a thread.
-    let outcome = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, 0) };
+    let outcome = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) };
     outcome == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
 }
 
@@ -220,10 +222,10 @@ impl Threads {
         if hot.stay != self.stay.number() {
             return None;
         }
-        // SAFETY: the number is that of a hand of this thread, which `HELD` or the heap's list keeps
-        // as long as `self` lives: a heap and its stay go together. It is active, so it is where
-        // `take` found it and nobody else reaches it; this thread does once at a time, as nothing
-        // that works with a hand asks for one.
+        // SAFETY: the number is that of a hand of this thread, which `HELD` or the heap's list
+        // keeps as long as `self` lives: a heap and its stay go together. It is active, so it is
+        // where `take` found it and nobody else reaches it; this thread does once at a time, as
+        // nothing that works with a hand asks for one.
         Some(unsafe { &mut *hot.hand.as_ptr() })
     }
 

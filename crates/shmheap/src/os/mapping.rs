@@ -139,8 +139,8 @@ impl Mapping {
     /// a part of a word as well.
     #[inline]
     pub(crate) fn states(&self) -> &[AtomicU8] {
-        // SAFETY: the range lies in the mapping, which stands as long as `self` lives; bytes have no
-        // alignment and may have any bits. Other processes change them, as `AtomicU8` allows.
+        // SAFETY: the range lies in the mapping, which stands as long as `self` lives; bytes have
+        // no alignment and may have any bits. Other processes change them, as `AtomicU8` allows.
         unsafe { std::slice::from_raw_parts(self.states.0.as_ptr().cast(), self.states.1) }
     }
 }

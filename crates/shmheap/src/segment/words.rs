@@ -106,8 +106,8 @@ impl<'m, P: Parking> Row<'m, P> {
 impl<P: Parking> Words for Row<'_, P> {
     #[inline]
     fn load(&self, at: WordIndex) -> u64 {
-        // SeqCst, its partners the compare_exchanges of other words by peers that then load this one
-        // or its states; it is the acquire of `store` as well.
+        // SeqCst, its partners the compare_exchanges of other words by peers that then load this
+        // one or its states; it is the acquire of `store` as well.
         self.get(at).map_or(0, |word| word.load(Ordering::SeqCst))
     }
 

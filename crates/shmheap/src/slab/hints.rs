@@ -3,7 +3,7 @@
 //! ```text
 //!   summary     a bit for a group of 64 units: some of them may be free
 //!   free        a bit for a unit: it may be free, or a hole
-//!   shared      a bit for a unit: it may be the head of a slab that is nobody's, with a free object
+//!   shared      a bit for a unit: it may be the head of nobody's slab with a free object
 //! ```
 //!
 //! The truth is in the units' words and the objects' states. A bit that is set where nothing is
@@ -182,7 +182,8 @@ impl Hints {
         let bits = words.load(self.word(Hint::Free, group)) & (u64::MAX << (at.0 % GROUP_UNITS));
         // Behind the group everything may be free.
         let mut starts = u128::from(bits) | u128::from(u64::MAX) << GROUP_UNITS;
-        // A bit of `starts` begins `run` free ones; two such runs make one of up to twice the length.
+        // A bit of `starts` begins `run` free ones; two such runs make one of up to twice the
+        // length.
         let mut run = 1;
         while run < units {
             let step = run.min(units - run);

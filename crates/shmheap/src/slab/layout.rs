@@ -1,12 +1,12 @@
 //! Where the records of the slab policy lie.
 //!
 //! ```text
-//!   start                                          states, each kind from a page on        object space
-//!   +-------+---------------+----------------+-----------------+---------+---------+-- .. -+
-//!   | units | hints         | summary        | states kind 0   | kind 1  | kind 2  |       |
-//!   | a word| 2 words for   | a bit for      | 1024 bytes      | 2048    | 4096    |       |
-//!   | each  | 64 units      | 64 units       | for each unit   |         |         |       |
-//!   +-------+---------------+----------------+-----------------+---------+---------+-- .. -+
+//!   start                                states, each kind from a page on   object space
+//!   +--------+-------------+------------+---------------+--------+--------+-- .. -+
+//!   | units  | hints       | summary    | states kind 0 | kind 1 | kind 2 |       |
+//!   | a word | 2 words for | a bit for  | 1024 bytes    | 2048   | 4096   |       |
+//!   | each   | 64 units    | 64 units   | for each unit |        |        |       |
+//!   +--------+-------------+------------+---------------+--------+--------+-- .. -+
 //! ```
 //!
 //! All arrays are laid out for the most units that the heap may have. Units, hints and summary get

@@ -17,8 +17,8 @@ fn first_fit(len_bytes: u64) -> HeapOptions {
 /// Where the records of a first-fit heap lie.
 fn layout(heap: &Heap) -> &crate::first_fit::layout::Layout {
     match &heap.shape.engine {
-        crate::heap::Engine::FirstFit { layout, .. } => layout,
-        crate::heap::Engine::Slabs(_) => panic!("a heap of slabs"),
+        crate::heap::shape::Engine::FirstFit { layout, .. } => layout,
+        crate::heap::shape::Engine::Slabs(_) => panic!("a heap of slabs"),
     }
 }
 

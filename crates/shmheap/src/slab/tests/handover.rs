@@ -3,9 +3,10 @@
 //!
 //! A peer makes objects that it owns, publishes, takes, keeps and frees them, and ends its thread,
 //! over plain memory that holds the ledger and the cells, too. After each kill and adoption every
-//! object is in one place: in a cell, an ordinary one, or free, with every byte accounted for and no
-//! trace of the dead. Others go on between the kill and the adoption: they take every free object of
-//! the size in question, so that an adoption that frees what is not the dead one's hits theirs.
+//! object is in one place: in a cell, an ordinary one, or free, with every byte accounted for and
+//! no trace of the dead. Others go on between the kill and the adoption: they take every free
+//! object of the size in question, so that an adoption that frees what is not the dead one's hits
+//! theirs.
 
 use std::collections::BTreeSet;
 
@@ -103,8 +104,9 @@ impl Bench {
         let worker = at_work(&self.engine, &self.memory, ME);
         let alloc = || worker.alloc_small(cache, class(), Effort::Thorough, |_, _| {}).unwrap();
         let places = std::iter::from_fn(alloc);
-        let handle =
-            |place: Place| BASE + place.0 | worker.live_object(place).unwrap().generation() << 48;
+        let handle = |place: Place| {
+            (BASE + place.0) | (worker.live_object(place).unwrap().generation() << 48)
+        };
         places.map(handle).collect()
     }
 }
