@@ -112,7 +112,9 @@ pub enum Error {
     /// No free range of the heap holds the object: free objects or make the heap larger.
     #[error(
         "the heap is full: no free range of {requested_bytes} bytes \
-         ({free_bytes} bytes free of {len_bytes}, limit {max_len_bytes})"
+         ({free_bytes} bytes free of {len_bytes}, limit {max_len_bytes}); free objects, or make it \
+         with a larger max_len: under the scalable policy each thread takes 64 KiB for each size \
+         class it uses"
     )]
     Full {
         /// The size that was asked for.
@@ -125,7 +127,8 @@ pub enum Error {
         max_len_bytes: u64,
     },
 
-    /// No heap can serve the layout: the alignment is above a page, or the size overflows.
+    /// No heap can serve the layout: the alignment is above 2 MiB, or above 4096 bytes under first
+    /// fit; or the size overflows.
     #[error("no heap can hold {size_bytes} bytes aligned to {align_bytes}: {why}")]
     InvalidLayout {
         /// The size that was asked for.
@@ -203,14 +206,21 @@ pub enum Error {
         address: usize,
     },
 
-    /// Every thread record is in use: end some threads or processes that use the heap, or publish,
-    /// keep or free some of the unpublished objects.
-    #[error(
-        "all {limit} thread records of the heap are in use; \
-         end some threads that use it, or publish some of their unpublished objects"
-    )]
+    /// Every thread record is in use: end some threads or processes that use the heap.
+    #[error("all {limit} thread records of the heap are in use; end some threads that use it")]
     TooManyThreads {
         /// How many a heap has.
+        limit: u32,
+    },
+
+    /// No place is left to remember one more unpublished object: publish, keep or free some.
+    /// Processes keep the places that they have had in use until they disconnect.
+    #[error(
+        "{limit} unpublished objects are as many as a heap remembers; publish, keep or free some, \
+         or disconnect processes that had many"
+    )]
+    TooManyUnpublished {
+        /// How many a heap remembers.
         limit: u32,
     },
 
@@ -319,7 +329,9 @@ impl Error {
             Self::AddressSpace { .. } | Self::Full { .. } => libc::ENOMEM,
             Self::Stale { .. } => libc::ESTALE,
             Self::ReadOnly { .. } => libc::EROFS,
-            Self::TooManyPeers { .. } | Self::TooManyThreads { .. } => libc::EUSERS,
+            Self::TooManyPeers { .. }
+            | Self::TooManyThreads { .. }
+            | Self::TooManyUnpublished { .. } => libc::EUSERS,
             Self::Damaged { .. } => libc::EUCLEAN,
             Self::System { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
         }

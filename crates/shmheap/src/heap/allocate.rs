@@ -224,12 +224,14 @@ impl Heap {
 
     /// The object that a handle names, at its address in this process.
     ///
-    /// Costs two loads; takes no lock. The first-fit policy cannot tell an object from a later one
-    /// that starts at the same place.
+    /// Costs a few loads; takes no lock. The first-fit policy cannot tell an object from a later one
+    /// that starts at the same place; the scalable policy can, until the place has been used 128
+    /// times more, and it can tell the handles of other heaps.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidHandle`] if no live object starts where the handle says.
+    /// [`Error::InvalidHandle`] if no live object starts where the handle says, or, under the
+    /// scalable policy, for a place in the heap, [`Error::Stale`].
     #[inline]
     pub fn resolve(&self, handle: Handle) -> Result<NonNull<u8>> {
         let engine = match &self.shape.engine {

@@ -15,11 +15,16 @@ use crate::heap::shape::Engine;
 use crate::heap::{Handle, Heap};
 use crate::os::Futex;
 use crate::peers::ledger::{self, Objects};
-use crate::peers::{Ledger, LedgerEntry};
+use crate::peers::threads::ENTRIES;
+use crate::peers::{Ledger, LedgerEntry, THREADS};
 use crate::segment::format::LEN_MAX_BYTES;
 use crate::segment::words::Row;
 use crate::units::{Offset, PeerSlot, WordIndex};
 use crate::{Error, Result};
+
+/// Thread records that may be taken for their entries alone. The others are kept for threads, which
+/// could not even free without one.
+const RECORDS_MAX: u16 = THREADS / 4 * 3;
 
 /// An entry of the ledger in use; given back when dropped, unless it still owns something.
 #[derive(Debug)]
@@ -95,7 +100,14 @@ impl Heap {
         let entry = match self.entries.take(threads, threads.used(&words)) {
             Some(entry) => entry,
             None => {
-                let record = threads.claim(&words, me, &|count| self.reserve_threads(count))?;
+                let reserve = |count| self.reserve_threads(count);
+                let record = threads.up_to(RECORDS_MAX).claim(&words, me, &reserve);
+                let record = record.map_err(|error| match error {
+                    Error::TooManyThreads { limit } => {
+                        Error::TooManyUnpublished { limit: limit * u32::from(ENTRIES) }
+                    }
+                    error => error,
+                })?;
                 self.entries.add(threads, record)
             }
         };

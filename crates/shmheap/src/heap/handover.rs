@@ -192,8 +192,7 @@ impl Heap {
     ///
     /// # Errors
     ///
-    /// As [`alloc`](Self::alloc), and [`Error::TooManyThreads`] if there is no place to remember
-    /// one more unpublished object.
+    /// As [`alloc`](Self::alloc), and [`Error::TooManyUnpublished`].
     ///
     /// ```
     /// use std::alloc::Layout;
@@ -287,7 +286,7 @@ impl Heap {
     /// # Errors
     ///
     /// [`Error::InvalidCell`]; [`Error::InvalidHandle`] if what the cell holds names no live
-    /// object, and [`Error::TooManyThreads`]: the cell stays as it is. [`Error::ReadOnly`].
+    /// object, and [`Error::TooManyUnpublished`]: the cell stays as it is. [`Error::ReadOnly`].
     ///
     /// # Safety
     ///

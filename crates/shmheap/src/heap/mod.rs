@@ -70,9 +70,10 @@ use crate::units::PeerSlot;
 /// # Killed and stopped processes
 ///
 /// A process killed at any instruction leaves the heap sound: an operation that it was in the
-/// middle of is undone or completed by the next process that needs the heap's lock. Objects that it
-/// had allocated stay. While a process is *stopped* in the middle of an operation, others wait for
-/// it.
+/// middle of is undone or completed by others on their way, or by [`sweep`](Self::sweep). Objects
+/// that it had allocated stay, but for [`Unpublished`] ones. A process that is *stopped* in the
+/// middle of an operation keeps nobody waiting, but under [`Policy::FirstFit`]: there others wait
+/// until it goes on or dies.
 ///
 /// ```
 /// use shmheap::{Handle, Heap};

@@ -296,8 +296,14 @@ impl Heap {
         Ok(self.handle_at(place, found.generation()))
     }
 
+    /// The generation that the handle was made with, if this is its heap.
+    #[inline]
+    fn generation_of(&self, handle: Handle) -> u64 {
+        handle.generation() ^ self.shape.handle_salt()
+    }
+
     pub(super) fn handle_at(&self, place: Place, generation: u64) -> Handle {
-        Handle::from_parts(self.shape.end_of_data(place.0), generation)
+        Handle::from_parts(self.shape.end_of_data(place.0), generation ^ self.shape.handle_salt())
     }
 
     #[inline]
@@ -307,7 +313,7 @@ impl Heap {
             return Err(foreign);
         };
         match self.live_object(slabs, Place(place)) {
-            Ok(found) if found.generation() == handle.generation() => Ok(self.space().at(place)),
+            Ok(found) if found.generation() == self.generation_of(handle) => Ok(self.space().at(place)),
             Err(Fault::NotLive(NotLive::Foreign)) => Err(foreign),
             Ok(_) | Err(Fault::NotLive(_)) => Err(Error::Stale { handle }),
             Err(fault) => Err(self.explain(fault, 0)),
@@ -340,7 +346,7 @@ impl Heap {
         };
         let worker = self.worker(slabs, self.acting_as(peer)?);
         let freed = match worker.live_object(Place(place)) {
-            Ok(found) if found.generation() == handle.generation() => {
+            Ok(found) if found.generation() == self.generation_of(handle) => {
                 let mut cache = Cache::new();
                 let freed = worker.free(&mut cache, Place(place));
                 worker.catch_up(&mut cache);

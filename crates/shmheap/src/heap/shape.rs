@@ -246,6 +246,12 @@ impl Shape {
         self.data_offset.0 + len_bytes
     }
 
+    /// What the generations in handles are mixed with, so that those of another heap do not fit.
+    #[inline]
+    pub(super) fn handle_salt(&self) -> u64 {
+        u64::from(self.identity.id as u16)
+    }
+
     /// What the mapping of the segment covers.
     pub(super) fn mapped_bytes(&self) -> u64 {
         self.end_of_data(self.identity.len_max_bytes)

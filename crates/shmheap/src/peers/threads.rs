@@ -90,6 +90,11 @@ impl ThreadTable {
         Self { first, used, count }
     }
 
+    /// The first `count` records alone.
+    pub(crate) fn up_to(self, count: u16) -> Self {
+        Self { count: count.min(self.count), ..self }
+    }
+
     /// The bytes of the first `count` records, in whole pages.
     pub(crate) fn storage(&self, count: u16) -> Range<u64> {
         let base = self.first.offset().0;

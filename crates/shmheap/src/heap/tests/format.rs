@@ -207,9 +207,10 @@ fn format_document_describes_a_heap_of_slabs() {
         assert_eq!(word(units + 8 * (1 + distance)), 3 << 60 | me << 32 | distance, "its rest");
     }
     assert_eq!((word(units + 8 * 11), word(hints), word(summary)), (0, 0x1f << 11, 1), "free");
-    assert_eq!(heap.handle(small).unwrap().to_raw(), (1 << 7) << 48 | data);
-    assert_eq!(heap.handle(second).unwrap().to_raw(), (1 << 7) << 48 | (data + 48));
-    assert_eq!(heap.handle(large).unwrap().to_raw(), 1 << 48 | (data + 65536));
+    let mixed = |generation: u64| (generation ^ (word(72) & 0xffff)) << 48;
+    assert_eq!(heap.handle(small).unwrap().to_raw(), mixed(1 << 7) | data);
+    assert_eq!(heap.handle(second).unwrap().to_raw(), mixed(1 << 7) | (data + 48));
+    assert_eq!(heap.handle(large).unwrap().to_raw(), mixed(1) | (data + 65536));
 
     // SAFETY: nobody else knows of the object.
     #[allow(unsafe_code)]
