@@ -70,11 +70,10 @@ impl Heap {
         membership.join(&self.words(), &|slot| self.adopt(slot))
     }
 
-    /// Does for a dead peer what it left half done. What cannot be done is left to the next
-    /// operation, which tells its caller, and to whoever adopts the slot's next holder; it is no
-    /// reason to refuse the dead one's record to the living.
-    pub(super) fn adopt(&self, slot: PeerSlot) {
-        let _ = self.try_adopt(slot);
+    /// Does for a dead peer what it left half done; whether that is all done. What is damaged is
+    /// passed over, as nobody could do more; what lacked storage is for the next who tries.
+    pub(super) fn adopt(&self, slot: PeerSlot) -> bool {
+        matches!(self.try_adopt(slot), Ok(()) | Err(Error::Damaged { .. }))
     }
 
     fn try_adopt(&self, slot: PeerSlot) -> Result<()> {
@@ -90,9 +89,9 @@ impl Heap {
             // slabs: an entry may own an object that was never made, which nobody else can be given
             // as long as the slab is the dead one's.
             Engine::Slabs(slabs) => {
-                self.slab_adopt_notes(slabs, slot)?;
-                self.adopt_ledger(slot)?;
-                self.slab_adopt_units(slabs, slot)?;
+                unless_damaged(self.slab_adopt_notes(slabs, slot))?;
+                unless_damaged(self.adopt_ledger(slot))?;
+                unless_damaged(self.slab_adopt_units(slabs, slot))?;
             }
         }
         // Last: as long as something is left to do, its owner is found.
@@ -125,6 +124,14 @@ impl Heap {
 
     pub(super) fn foreign(address: usize) -> Error {
         Error::InvalidPointer { address, why: NotLive::Foreign }
+    }
+}
+
+/// Damage is no reason to leave the rest undone.
+fn unless_damaged(done: Result<()>) -> Result<()> {
+    match done {
+        Err(Error::Damaged { .. }) => Ok(()),
+        done => done,
     }
 }
 

@@ -100,8 +100,7 @@ impl Heap {
         let entry = match self.entries.take(threads, threads.used(&words)) {
             Some(entry) => entry,
             None => {
-                let reserve = |count| self.reserve_threads(count);
-                let record = threads.up_to(RECORDS_MAX).claim(&words, me, &reserve);
+                let record = self.claim_record(threads.up_to(RECORDS_MAX), me);
                 let record = record.map_err(|error| match error {
                     Error::TooManyThreads { limit } => {
                         Error::TooManyUnpublished { limit: limit * u32::from(ENTRIES) }
@@ -142,12 +141,7 @@ impl Heap {
             Engine::FirstFit { engine, .. } => {
                 self.fit_free_of(engine, self.me("free")?, entry, handle.to_raw())?;
             }
-            // Killed between the two, the entry owns a handle whose object is of a later life.
-            Engine::Slabs(slabs) => match self.slab_resolve(slabs, handle) {
-                Ok(object) => self.slab_free(slabs, object)?,
-                Err(Error::Stale { .. } | Error::InvalidHandle { .. }) => {}
-                Err(error) => return Err(error),
-            },
+            Engine::Slabs(slabs) => return self.slab_free_own(slabs, entry, handle),
         }
         self.ledger().clear(entry);
         Ok(())
@@ -158,8 +152,9 @@ impl Heap {
     fn free_of(&self, me: PeerSlot, entry: LedgerEntry, handle: u64) -> Result<()> {
         match &self.shape.engine {
             Engine::FirstFit { engine, .. } => self.fit_free_of(engine, me, entry, handle)?,
-            // Killed between the two, the entry owns a handle whose object is of a later life.
-            Engine::Slabs(slabs) => self.slab_free_for(slabs, me, Handle::from_raw(handle))?,
+            Engine::Slabs(slabs) => {
+                return self.slab_free_for(slabs, me, entry, Handle::from_raw(handle));
+            }
         }
         self.ledger().clear(entry);
         Ok(())

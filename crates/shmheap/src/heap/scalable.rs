@@ -19,7 +19,7 @@ use crate::heap::storage::Storage;
 use crate::heap::threads::{Hand, WayBack};
 use crate::heap::{Handle, Heap};
 use crate::os::Futex;
-use crate::peers::{LedgerEntry, ledger};
+use crate::peers::{LedgerEntry, ThreadRecord, ThreadTable, ledger};
 use crate::segment::fault::Fault;
 use crate::segment::states::{StateRow, WithStates};
 use crate::segment::words::{Row, Words};
@@ -91,7 +91,7 @@ impl Heap {
         let peer = self.me(action)?;
         self.threads.take(membership.stay(), &membership.place(), || {
             let table = self.shape.threads;
-            let record = table.claim(&self.words(), peer, &|count| self.reserve_threads(count))?;
+            let record = self.claim_record(table, peer)?;
             let actor = Actor { peer, notes: table.first_note(record) };
             let way_back =
                 WayBack { slabs: slabs.clone(), mapping: self.mapping.downgrade(), table, record };
@@ -117,6 +117,15 @@ impl Heap {
         Ok(self.space().at(place.0))
     }
 
+    /// A thread record of the table; if all are in use, dead peers have to give theirs back.
+    pub(super) fn claim_record(&self, table: ThreadTable, me: PeerSlot) -> Result<ThreadRecord> {
+        let claim = || table.claim(&self.words(), me, &|count| self.reserve_threads(count));
+        match claim() {
+            Err(Error::TooManyThreads { .. }) if self.sweep()? > 0 => claim(),
+            claimed => claimed,
+        }
+    }
+
     /// What the layout comes to, if any heap can hold it.
     fn slab_request(&self, layout: Layout) -> Result<Request> {
         let (size_bytes, align_bytes) = (layout.size() as u64, layout.align() as u64);
@@ -136,7 +145,7 @@ impl Heap {
         for _ in 0..ROOM_TRIES {
             for effort in [Effort::Usual, Effort::Thorough] {
                 if effort == Effort::Thorough {
-                    self.recover_room(slabs, hand.actor)?;
+                    self.recover_room(slabs, hand.actor);
                 }
                 if let Some(place) = self.try_place(slabs, hand, request, effort)? {
                     return Ok(place);
@@ -173,12 +182,12 @@ impl Heap {
     }
 
     /// Adopts what dead peers have left, and looks for what no hint tells of.
-    fn recover_room(&self, slabs: &Slabs, actor: Actor) -> Result<()> {
+    fn recover_room(&self, slabs: &Slabs, actor: Actor) {
         if let Connection::Peer(membership) = &self.connection {
             membership.sweep(&self.words(), &|slot| self.adopt(slot));
         }
-        let swept = self.worker(slabs, actor).sweep();
-        swept.map_err(|fault| self.explain(fault, 0))
+        // What is damaged is passed over: there may be room elsewhere.
+        let _ = self.worker(slabs, actor).sweep();
     }
 
     /// Grows the heap for an object; whether it may become large enough.
@@ -201,7 +210,7 @@ impl Heap {
     /// The last that can be done for an object in a heap that may not grow.
     fn place_in_full(&self, slabs: &Slabs, hand: &mut Hand, request: Request) -> Result<Place> {
         self.worker(slabs, hand.actor).let_all_go(&mut hand.cache);
-        self.recover_room(slabs, hand.actor)?;
+        self.recover_room(slabs, hand.actor);
         if let Some(place) = self.try_place(slabs, hand, request, Effort::Thorough)? {
             return Ok(place);
         }
@@ -283,7 +292,7 @@ impl Heap {
             Object::Large { .. } if Class::of(size_bytes, align_bytes).is_some() => Ok(false),
             Object::Large { .. } if !is_aligned => Ok(false),
             Object::Large { unit, units, .. } => {
-                let new_units = size_bytes.div_ceil(UNIT_BYTES);
+                let new_units = size_bytes.div_ceil(UNIT_BYTES).max(1);
                 worker.resize_large(unit, units, new_units).map_err(explain)
             }
         }
@@ -313,7 +322,9 @@ impl Heap {
             return Err(foreign);
         };
         match self.live_object(slabs, Place(place)) {
-            Ok(found) if found.generation() == self.generation_of(handle) => Ok(self.space().at(place)),
+            Ok(found) if found.generation() == self.generation_of(handle) => {
+                Ok(self.space().at(place))
+            }
             Err(Fault::NotLive(NotLive::Foreign)) => Err(foreign),
             Ok(_) | Err(Fault::NotLive(_)) => Err(Error::Stale { handle }),
             Err(fault) => Err(self.explain(fault, 0)),
@@ -333,29 +344,72 @@ impl Heap {
         adopted.map_err(|fault| self.explain(fault, 0))
     }
 
-    /// Frees the object that a handle names, if it is live, on behalf of a peer: a dead one whose
-    /// lock the caller has, or this process as it leaves.
+    /// Frees the object that an entry of this process owns, if it is live, and clears the entry.
+    ///
+    /// In a slab of this thread, nobody is given the object's place before the thread is adopted, so
+    /// the entry may own it until it is free. Elsewhere others may use the place so often that
+    /// it has the same generation again; so the entry is cleared first, and a kill in between leaves
+    /// an ordinary object that nobody knows.
+    pub(super) fn slab_free_own(
+        &self,
+        slabs: &Slabs,
+        entry: LedgerEntry,
+        handle: Handle,
+    ) -> Result<()> {
+        let object = match self.slab_resolve(slabs, handle) {
+            Ok(object) => object,
+            Err(Error::Stale { .. } | Error::InvalidHandle { .. }) => {
+                self.ledger().clear(entry);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let place = Place(self.space().displacement(object));
+        if self.hand(slabs, "free")?.cache.has(place) {
+            self.slab_free(slabs, object)?;
+            self.ledger().clear(entry);
+            return Ok(());
+        }
+        self.ledger().clear(entry);
+        self.slab_free(slabs, object)
+    }
+
+    /// As [`slab_free_own`](Self::slab_free_own) on behalf of a peer: a dead one whose lock the
+    /// caller has, or this process as it leaves.
     pub(super) fn slab_free_for(
         &self,
         slabs: &Slabs,
         peer: PeerSlot,
+        entry: LedgerEntry,
         handle: Handle,
     ) -> Result<()> {
-        let Some(place) = handle.offset_bytes().checked_sub(self.shape.data_offset.0) else {
+        let worker = self.worker(slabs, self.acting_as(peer)?);
+        let place = handle.offset_bytes().checked_sub(self.shape.data_offset.0).map(Place);
+        let found = match place.map(|place| worker.live_object(place)) {
+            None | Some(Err(Fault::NotLive(_))) => None,
+            Some(Ok(found)) => Some(found),
+            Some(Err(fault)) => return Err(self.explain(fault, 0)),
+        };
+        let is_its_own =
+            found.is_some_and(|found| found.generation() == self.generation_of(handle));
+        let (Some(place), true) = (place, is_its_own) else {
+            self.ledger().clear(entry);
             return Ok(());
         };
-        let worker = self.worker(slabs, self.acting_as(peer)?);
-        let freed = match worker.live_object(Place(place)) {
-            Ok(found) if found.generation() == self.generation_of(handle) => {
-                let mut cache = Cache::new();
-                let freed = worker.free(&mut cache, Place(place));
-                worker.catch_up(&mut cache);
-                freed
-            }
-            Ok(_) | Err(Fault::NotLive(_)) => Ok(()),
-            Err(fault) => Err(fault),
+        let free = || {
+            let mut cache = Cache::new();
+            let freed = worker.free(&mut cache, place);
+            worker.catch_up(&mut cache);
+            freed.map_err(|fault| self.explain(fault, 0))
         };
-        freed.map_err(|fault| self.explain(fault, 0))
+        // As above; the slabs of the dead are adopted after its ledger.
+        if worker.is_owned_by(place, peer) {
+            free()?;
+            self.ledger().clear(entry);
+            return Ok(());
+        }
+        self.ledger().clear(entry);
+        free()
     }
 
     fn notes_of(&self, peer: PeerSlot) -> Result<Vec<WordIndex>> {
@@ -391,7 +445,7 @@ impl Heap {
         let hand = self.hand(slabs, "trim")?;
         let worker = self.worker(slabs, hand.actor);
         worker.let_all_go(&mut hand.cache);
-        self.recover_room(slabs, hand.actor)?;
+        self.recover_room(slabs, hand.actor);
         let trimmed = worker.trim().map_err(|fault| self.explain(fault, 0))?;
         Ok(trimmed * UNIT_BYTES)
     }

@@ -6,7 +6,6 @@
 //! remembered.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::heap::Heap;
@@ -131,42 +130,33 @@ impl Surroundings for Ensured {
     }
 }
 
-/// Blocks of a chunk, in which a set of blocks gets its memory.
-const CHUNK_BLOCKS: u64 = 1 << 15;
-
-/// A set of blocks of states, with memory only for the parts of it that are used.
+/// A set of blocks of states. All of it is made at once: a lazy part of it could be in the middle of
+/// being made by another thread when a child is forked, which would then wait for it for ever.
 #[derive(Debug)]
-pub(super) struct Verified(Vec<OnceLock<Box<[AtomicU64]>>>);
+pub(super) struct Verified(Box<[AtomicU64]>);
 
 impl Verified {
     pub(super) fn new(block_count: u64) -> Self {
-        let chunks = block_count.div_ceil(CHUNK_BLOCKS) as usize;
-        Self((0..chunks).map(|_| OnceLock::new()).collect())
+        let words = block_count.div_ceil(u64::from(u64::BITS));
+        Self((0..words).map(|_| AtomicU64::new(0)).collect())
     }
 
-    fn chunk(&self, block: StateBlock) -> Option<&OnceLock<Box<[AtomicU64]>>> {
-        self.0.get((block.0 / CHUNK_BLOCKS) as usize)
+    fn word(&self, block: StateBlock) -> Option<&AtomicU64> {
+        self.0.get((block.0 / u64::from(u64::BITS)) as usize)
     }
 
     #[inline]
     fn is_set(&self, block: StateBlock) -> bool {
-        let Some(words) = self.chunk(block).and_then(OnceLock::get) else { return false };
         // Relaxed: the kernel has told this process, and memory says the same to all threads.
-        words[word_in_chunk(block)].load(Ordering::Relaxed) & bit(block) != 0
+        self.word(block).is_some_and(|word| word.load(Ordering::Relaxed) & bit(block) != 0)
     }
 
     fn set(&self, block: StateBlock) {
-        let words = CHUNK_BLOCKS / u64::from(u64::BITS);
-        let fresh = || (0..words).map(|_| AtomicU64::new(0)).collect();
-        if let Some(chunk) = self.chunk(block) {
+        if let Some(word) = self.word(block) {
             // Relaxed: as in `is_set`.
-            chunk.get_or_init(fresh)[word_in_chunk(block)].fetch_or(bit(block), Ordering::Relaxed);
+            word.fetch_or(bit(block), Ordering::Relaxed);
         }
     }
-}
-
-fn word_in_chunk(block: StateBlock) -> usize {
-    (block.0 % CHUNK_BLOCKS) as usize / u64::BITS as usize
 }
 
 fn bit(block: StateBlock) -> u64 {

@@ -31,7 +31,7 @@ use std::cell::{Cell, RefCell, UnsafeCell};
 use std::fmt;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
 use crate::Result;
 use crate::heap::scalable::Records;
@@ -94,9 +94,9 @@ struct Seat {
     /// Tells whether that stay goes on. Here and not in the hand, for the thread asks at its end,
     /// when another may be ending the hand.
     place: Arc<WipeOnFork>,
-    /// The system's number of the hand's thread, if that cannot end the hand itself: it came here
-    /// when its thread-locals were gone. Else 0.
-    orphan: AtomicI32,
+    /// Whose hand it is: the system's number of the thread, below a number that no other hand has. A
+    /// thread that comes here while its thread-locals are dropped may not end the hand itself.
+    holder: AtomicU64,
     hand: UnsafeCell<Option<Hand>>,
 }
 
@@ -124,6 +124,8 @@ impl Seat {
             if let Some(mut hand) = hand {
                 hand.end();
             }
+            // Relaxed: nobody looks for the holder of a vacant seat.
+            self.holder.store(0, Ordering::Relaxed);
             // Release; its partners are the acquires of whoever waits, or takes the seat.
             self.state.store(VACANT, Ordering::Release);
         }
@@ -194,17 +196,23 @@ fn end_of_thread(seat: &Seat) {
     }
 }
 
-/// The system's number of this thread.
-fn own_number() -> i32 {
-    rustix::thread::gettid().as_raw_nonzero().get()
+/// Bits of the system's number in a holder.
+const NUMBER_BITS: u32 = i32::BITS;
+
+/// A holder for this thread, another each time.
+fn new_holder() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let number = rustix::thread::gettid().as_raw_nonzero().get();
+    // Relaxed: only that it is another each time counts.
+    NEXT.fetch_add(1, Ordering::Relaxed) << NUMBER_BITS | u64::from(number.unsigned_abs())
 }
 
-/// Whether no thread of this process has the number any more. One that another thread has got since
-/// counts as that of the old one: its hand ends with the heap, then.
-fn is_gone(thread: i32) -> bool {
+/// Whether no thread of this process has the holder's number any more. One that another thread has
+/// got since counts as that of the old one: its hand ends with the heap, then.
+fn is_gone(holder: u64) -> bool {
     let process = rustix::process::getpid().as_raw_nonzero().get();
     // SAFETY: signal 0 is none; the call only tells whether there is such a thread.
-    let outcome = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) };
+    let outcome = unsafe { libc::syscall(libc::SYS_tgkill, process, holder as i32, 0) };
     outcome == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
 }
 
@@ -259,14 +267,22 @@ impl Threads {
         Ok(unsafe { &mut *hand.as_ptr() })
     }
 
-    /// Ends the hands of threads that could not do so themselves, and are gone.
+    /// Ends the hands of threads that are gone and could not do so themselves.
     fn end_orphans(&self, stay: u64) {
         for Node { seat, .. } in self.nodes() {
-            // Acquire; its partner is the release in `sit_down`: the stay belongs to the number.
-            let orphan = seat.orphan.load(Ordering::Acquire);
+            // Acquire; its partner is the release in `sit_down`: the stay belongs to the holder.
+            let holder = seat.holder.load(Ordering::Acquire);
             // Relaxed: a stay does not change while its hand is active.
-            if orphan != 0 && seat.stay.load(Ordering::Relaxed) == stay && is_gone(orphan) {
-                // SAFETY: the hand's thread is no more, and the stay is this process's.
+            if holder == 0 || seat.stay.load(Ordering::Relaxed) != stay || !is_gone(holder) {
+                continue;
+            }
+            // Relaxed: of several that find it, the one that takes the number out goes on; and if
+            // the seat has another holder by now, nobody does.
+            let taken =
+                seat.holder.compare_exchange(holder, 0, Ordering::Relaxed, Ordering::Relaxed);
+            if taken.is_ok() {
+                // SAFETY: the hand is that of a thread that is no more, and whoever else would end
+                // or take it needs the number that was taken out; the stay is this process's.
                 unsafe { seat.end() };
             }
         }
@@ -293,15 +309,15 @@ impl Threads {
         seat.stay.store(stay, Ordering::Relaxed);
         // SAFETY: the exchange, or that it is new and ending, keeps everybody else from the seat.
         unsafe { *seat.hand.get() = Some(hand) };
-        let held = HELD.try_with(|held| {
+        // A thread whose thread-locals are gone has no list: see `end_orphans`.
+        let _ = HELD.try_with(|held| {
             let mut held = held.0.borrow_mut();
             // Relaxed: a seat that is vacant for a moment, or for good, is not this thread's.
             held.retain(|seat| seat.state.load(Ordering::Relaxed) == ACTIVE);
             held.push(Arc::clone(&seat));
         });
-        let orphan = if held.is_ok() { 0 } else { own_number() };
         // Release; its partner is the acquire in `end_orphans`.
-        seat.orphan.store(orphan, Ordering::Release);
+        seat.holder.store(new_holder(), Ordering::Release);
         // Release; its partner is the acquire in `Seat::end`, should another thread end it.
         seat.state.store(ACTIVE, Ordering::Release);
         seat
@@ -312,7 +328,7 @@ impl Threads {
             state: AtomicU8::new(ENDING),
             stay: AtomicU64::new(0),
             place: Arc::clone(place),
-            orphan: AtomicI32::new(0),
+            holder: AtomicU64::new(0),
             hand: UnsafeCell::new(None),
         });
         let node = Box::into_raw(Box::new(Node { seat: Arc::clone(&seat), next: ptr::null() }));

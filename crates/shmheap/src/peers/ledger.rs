@@ -204,7 +204,11 @@ impl<W: Words> Ledger<W> {
         let at = self.threads.entry_word(entry);
         let word = self.words.load(at);
         let handle = word & !STATE_MASK;
-        let cell = cell_in(space, self.words.load(at + 1));
+        // The cell counts in some states only: in the others its object may be gone, and the memory.
+        let cell = match word & STATE_MASK {
+            PUBLISHING | PUBLISHED | TAKING | TAKEN => cell_in(space, self.words.load(at + 1)),
+            _ => None,
+        };
         let is_tagged = cell.is_some_and(|cell| self.words.load(cell) == tag(entry));
         match word & STATE_MASK {
             OWNED | FREEING => return objects.free_owned(entry, handle),

@@ -93,7 +93,11 @@ impl Membership {
     /// `adopt` is called for the slot before the record is joined, and must finish what an earlier
     /// holder of the slot may have left undone; while it runs, this process holds the slot's lock,
     /// so no other adopts the same.
-    pub(crate) fn join(&self, words: &impl Words, adopt: &dyn Fn(PeerSlot)) -> Result<PeerSlot> {
+    pub(crate) fn join(
+        &self,
+        words: &impl Words,
+        adopt: &dyn Fn(PeerSlot) -> bool,
+    ) -> Result<PeerSlot> {
         loop {
             if let Some(slot) = self.slot() {
                 return Ok(slot);
@@ -139,7 +143,7 @@ impl Membership {
     }
 
     /// Frees the records of the dead, `adopt` first; returns how many.
-    pub(crate) fn sweep(&self, words: &impl Words, adopt: &dyn Fn(PeerSlot)) -> u32 {
+    pub(crate) fn sweep(&self, words: &impl Words, adopt: &dyn Fn(PeerSlot) -> bool) -> u32 {
         let mut swept = 0;
         for slot in self.table.slots() {
             if !self.table.is_joined(words, slot) || !self.is_dead(slot) {
@@ -151,8 +155,7 @@ impl Membership {
                 continue;
             };
             // Somebody may have been faster, and even have joined and left since.
-            if self.table.is_joined(words, slot) {
-                adopt(slot);
+            if self.table.is_joined(words, slot) && adopt(slot) {
                 self.table.set_free(words, slot);
                 swept += 1;
             }

@@ -63,14 +63,14 @@ impl Scene {
         Row::new(self.mapping.words(u64::MAX), Futex)
     }
 
-    pub(super) fn join_and(&self, adopt: &dyn Fn(PeerSlot)) -> Result<Membership> {
+    pub(super) fn join_and(&self, adopt: &dyn Fn(PeerSlot) -> bool) -> Result<Membership> {
         let membership = Membership::new(&self.object, self.table)?;
         membership.join(&self.row(), adopt)?;
         Ok(membership)
     }
 
     pub(super) fn join(&self) -> Membership {
-        self.join_and(&|_| ()).unwrap()
+        self.join_and(&|_| true).unwrap()
     }
 }
 
@@ -232,6 +232,7 @@ pub(super) fn child_joins(scene: &Scene, joined: &Membership) -> i32 {
         let join = || {
             let adopt = |_| {
                 adopted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                true
             };
             joined.join(&scene.row(), &adopt).unwrap()
         };

@@ -59,7 +59,7 @@ fn a_forked_child_takes_a_place_of_its_own_and_both_die_alone() {
         assert!(!here.is_dead(child));
         kill_process(child_pid, Signal::KILL).unwrap();
         assert!(dies(&here, child));
-        assert_eq!(here.sweep(&scene.row(), &|_| ()), 2);
+        assert_eq!(here.sweep(&scene.row(), &|_| true), 2);
     }
 }
 
@@ -169,7 +169,7 @@ fn a_read_only_descriptor_can_witness_but_not_join() {
         assert!(!witness.is_dead(here.slot().unwrap()));
         assert!(witness.is_dead(PeerSlot(7)));
         let joining = Membership::new(&read_only, scene.table).unwrap();
-        let refused = joining.join(&scene.row(), &|_| ()).unwrap_err();
+        let refused = joining.join(&scene.row(), &|_| true).unwrap_err();
         assert_eq!(refused.errno(), libc::EBADF);
         here.leave(&scene.row());
         assert!(witness.is_dead(PeerSlot(0)));
@@ -211,6 +211,7 @@ fn whoever_takes_a_dead_peers_place_adopts_first() {
             let record = scene.table.read(&scene.row(), slot).unwrap();
             assert_eq!(record.pid, subject.process.id(), "the record is still that of the dead");
             adopted.set(Some(slot));
+            true
         });
         assert_eq!(heir.unwrap().slot(), adopted.get());
         assert_eq!(adopted.get(), Some(subject.slot));
@@ -235,6 +236,7 @@ fn a_sweep_adopts_each_dead_peer_once() {
     let adopt = |slot| {
         assert!(!here.is_dead(slot) && scene.table.is_joined(&scene.row(), slot));
         adopted.borrow_mut().push(slot);
+        true
     };
     assert_eq!(here.sweep(&scene.row(), &adopt), 2);
     assert_eq!(here.sweep(&scene.row(), &adopt), 0);
@@ -254,7 +256,7 @@ fn a_place_dropped_without_leaving_is_that_of_a_dead_peer() {
             let slot = lost.slot().unwrap();
             drop(lost);
             assert!(here.is_dead(slot) && scene.table.is_joined(&scene.row(), slot));
-            assert_eq!(here.sweep(&scene.row(), &|_| ()), 1);
+            assert_eq!(here.sweep(&scene.row(), &|_| true), 1);
         },
     );
 }
@@ -268,7 +270,7 @@ fn a_panicking_adoption_leaves_no_place_taken() {
         here.leave(&scene.row());
         let attempt = std::panic::AssertUnwindSafe(|| here.join(&scene.row(), &|_| panic!("once")));
         assert!(std::panic::catch_unwind(attempt).is_err());
-        assert_eq!(here.join(&scene.row(), &|_| ()).unwrap(), PeerSlot(0));
+        assert_eq!(here.join(&scene.row(), &|_| true).unwrap(), PeerSlot(0));
     });
 }
 

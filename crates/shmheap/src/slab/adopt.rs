@@ -17,12 +17,12 @@
 
 use super::class::Class;
 use super::hints::Hint;
-use super::unit::{Unit, UnitWord, Use};
+use super::unit::{Place, Unit, UnitWord, Use};
 use super::{Note, Surroundings, Worker};
 use crate::segment::fault::Fault;
 use crate::segment::states::States;
 use crate::segment::words::Words;
-use crate::units::WordIndex;
+use crate::units::{PeerSlot, WordIndex};
 
 impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     /// Looks again at what the threads of the dead peer that this worker acts as have noted. Before
@@ -58,7 +58,8 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
 
     fn look_again(&self, at: WordIndex) -> Result<(), Fault> {
         match Note::read(self.words.load(at)) {
-            Some(Note::Slab(unit)) => {
+            // The dead may have noted anything.
+            Some(Note::Slab(unit)) if unit < self.end() => {
                 // An owner looks for itself; of a run that is no slab, nothing was freed.
                 if let Some(Use::Slab { owner: None, class }) = self.load(unit).get() {
                     let class = self.class_with_states(unit, class)?;
@@ -66,7 +67,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
                 }
             }
             Some(Note::Run(unit, units)) => self.hint_free(unit, units),
-            None => {}
+            Some(Note::Slab(_)) | None => {}
         }
         Ok(())
     }
@@ -118,6 +119,12 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         });
     }
 
+    /// Whether the place lies in a slab of the peer.
+    pub(crate) fn is_owned_by(&self, place: Place, peer: PeerSlot) -> bool {
+        let (_, word) = self.engine.head_of(&self.words, Unit::of(place));
+        matches!(word.get(), Some(Use::Slab { owner: Some(owner), .. }) if owner == peer)
+    }
+
     fn class_with_states(&self, unit: Unit, class: u64) -> Result<Class, Fault> {
         let class = Class::from_number(class).ok_or(Fault::Damaged("a slab has no size class"))?;
         self.surroundings.ensure_states(self.engine.layout.block(class.geometry(), unit))?;
@@ -139,16 +146,19 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     pub(crate) fn sweep(&self) -> Result<(), Fault> {
         let end = self.end();
         self.surroundings.ensure_units(end.0)?;
+        let mut outcome = Ok(());
         for unit in (0..end.0).map(Unit) {
             match self.load(unit).get() {
                 Some(Use::Free | Use::Hole) => {
                     self.engine.hints.set(&self.words, Hint::Free, unit);
                 }
-                Some(Use::Slab { owner: None, class }) => self.sweep_slab(unit, class)?,
+                Some(Use::Slab { owner: None, class }) => {
+                    outcome = outcome.and(self.sweep_slab(unit, class));
+                }
                 _ => {}
             }
         }
-        Ok(())
+        outcome
     }
 
     fn sweep_slab(&self, unit: Unit, class: u64) -> Result<(), Fault> {
@@ -178,8 +188,8 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
             // Killed from here on, the unit becomes a hole: as such it may have storage or not.
             if word.get() == Some(Use::Free) && self.exchange(unit, word, claim) {
                 let discarded = self.surroundings.discard(unit..unit + 1);
-                let becomes = if discarded { Use::Hole } else { Use::Free };
-                self.noted(Note::Run(unit, 1), || self.free_units(unit, 1, becomes));
+                // Also if it seems to have failed: a hole may have storage.
+                self.noted(Note::Run(unit, 1), || self.free_units(unit, 1, Use::Hole));
                 if !discarded {
                     break;
                 }

@@ -43,7 +43,8 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
             };
             match found {
                 Ok(block) => return Some(block),
-                Err(next) => at = next.max(Place(at.0 + 1)),
+                // A broken run may seem to end before.
+                Err(next) => at = next.max(next_unit.start()),
             }
         }
         None

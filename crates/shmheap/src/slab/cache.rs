@@ -319,6 +319,11 @@ impl Cache {
         if owned.is_all_free() { Freed::AllFree(number) } else { Freed::Done }
     }
 
+    /// Whether the place lies in a slab of this thread.
+    pub(crate) fn has(&self, place: Place) -> bool {
+        self.number_of(Unit::of(place)).is_some()
+    }
+
     #[inline]
     pub(super) fn pending(&mut self) -> &mut Pending {
         &mut self.pending

@@ -35,13 +35,21 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         let end = self.end();
         self.surroundings.ensure_units(end.0)?;
         let mut from = Unit(0);
+        let mut without_storage = None;
         while let Some(start) = self.find_run(from, units, align_units, end) {
             match self.try_claim(start, units) {
-                Ok(claimed) => return self.with_storage(claimed).map(Some),
+                Ok(claimed) => match self.with_storage(claimed) {
+                    Ok(claimed) => return Ok(Some(claimed)),
+                    // The system has none for its holes; others may need none.
+                    Err(fault) => {
+                        without_storage = Some(fault);
+                        from = start + 1;
+                    }
+                },
                 Err(obstacle) => from = obstacle + 1,
             }
         }
-        Ok(None)
+        without_storage.map_or(Ok(None), Err)
     }
 
     /// The lowest place from `from` on that the hints have for the run.
