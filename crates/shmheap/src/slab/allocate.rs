@@ -27,7 +27,7 @@ const POOR_SHARE: u32 = 32;
 /// How many slabs of others a usual search looks at.
 const LOOKS_MAX: u32 = 256;
 /// A thread may have one resting slab of a class for so many units of the heap.
-const UNITS_PER_RESTING: u64 = 128;
+const UNITS_PER_RESTING: u64 = 8;
 
 impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     /// Allocates an object of the class; `None` if there is no room without growth.

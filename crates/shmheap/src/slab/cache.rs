@@ -31,7 +31,7 @@ use crate::units::LINE_BYTES;
 /// Words of free bits that the smallest class needs.
 const FREE_WORDS: usize = (CAPACITY_MAX / STATES_PER_LINE) as usize;
 /// Resting slabs of a class at the most.
-pub(super) const RESTING_MAX: usize = 8;
+pub(super) const RESTING_MAX: usize = 64;
 /// One entry for every class number that seven bits hold, so that no index is out of range.
 const OPEN_COUNT: usize = CLASS_COUNT.next_power_of_two();
 
