@@ -37,7 +37,7 @@ use crate::{Error, Result};
 pub(super) type Records<'h> = WithStates<Row<'h, Futex>, StateRow<'h>>;
 
 /// Growth on demand adds a sixteenth of the length, within these bounds.
-const STEP_UNITS_MIN: u64 = 16;
+const STEP_UNITS_MIN: u64 = 4;
 const STEP_UNITS_MAX: u64 = 1024;
 
 /// How often room is made for one object while others take it.
@@ -532,11 +532,11 @@ impl Verified {
 
     #[inline]
     fn is_set(&self, block: StateBlock) -> bool {
-        let word = |chunk: &Box<[AtomicU64]>| {
+        let word = |chunk: &[AtomicU64]| {
             // Relaxed: the kernel has told this process, and memory says the same to all threads.
             chunk[word_in_chunk(block)].load(Ordering::Relaxed) & bit(block) != 0
         };
-        self.chunk(block).and_then(OnceLock::get).is_some_and(word)
+        self.chunk(block).and_then(OnceLock::get).is_some_and(|chunk| word(chunk))
     }
 
     fn set(&self, block: StateBlock) {

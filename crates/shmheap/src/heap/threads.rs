@@ -200,10 +200,10 @@ impl Threads {
         if hot.stay != self.stay.number() {
             return None;
         }
-        // SAFETY: the number is that of a hand of this thread, which `HELD` or the heap's list keeps
-        // as long as `self` lives: a heap and its stay go together. It is active, so it is where
-        // `take` found it and nobody else reaches it; this thread does once at a time, as nothing
-        // that works with a hand asks for one.
+        // SAFETY: the number is that of a hand of this thread, which `HELD` or the heap's list
+        // keeps as long as `self` lives: a heap and its stay go together. It is active, so it is
+        // where `take` found it and nobody else reaches it; this thread does once at a time, as
+        // nothing that works with a hand asks for one.
         Some(unsafe { &mut *hot.hand.as_ptr() })
     }
 
