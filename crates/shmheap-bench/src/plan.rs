@@ -14,7 +14,7 @@ use crate::options::{Effort, Options};
 use crate::peer::Sharing;
 use crate::peer::bump;
 use crate::peer::malloc::Malloc;
-use crate::peer::mimalloc::Mimalloc;
+use crate::peer::mimalloc;
 use crate::peer::shmheap::Shmheap;
 use crate::workload::{Churn, Merged, RECEIVER, Tally, Work};
 
@@ -23,7 +23,8 @@ pub(crate) fn peers() -> Vec<Box<dyn AnyPeer>> {
     vec![
         Box::new(Shmheap::new("shmheap scalable", Policy::Scalable)),
         Box::new(Shmheap::new("shmheap first fit", Policy::FirstFit)),
-        Box::new(Mimalloc),
+        Box::new(mimalloc::USUAL),
+        Box::new(mimalloc::SMALL_PAGES),
         Box::new(Malloc),
         Box::new(bump::WARM),
         Box::new(bump::FRESH),

@@ -171,7 +171,8 @@ mod tests {
     fn every_peer_is_an_allocator() {
         is_an_allocator(&shmheap::Shmheap::new("first fit", ::shmheap::Policy::FirstFit));
         is_an_allocator(&malloc::Malloc);
-        is_an_allocator(&mimalloc::Mimalloc);
+        is_an_allocator(&mimalloc::USUAL);
+        is_an_allocator(&mimalloc::SMALL_PAGES);
         is_an_allocator(&bump::WARM);
         is_an_allocator(&bump::FRESH);
     }

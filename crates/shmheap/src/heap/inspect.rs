@@ -147,10 +147,10 @@ impl Heap {
     /// A full audit of the heap's records, which are trusted in nothing: it cannot be crashed or
     /// kept from ending by what stands in them.
     ///
-    /// Under [`Policy::FirstFit`](crate::Policy::FirstFit), connected for writing, it holds the heap's
-    /// lock meanwhile, for a time that grows with the heap's length, and is exact. Otherwise it takes
-    /// no lock, keeps nobody waiting, and looks again if something changed meanwhile. Connected for
-    /// writing, it first does for dead peers what they left half done.
+    /// Under [`Policy::FirstFit`](crate::Policy::FirstFit), connected for writing, it holds the
+    /// heap's lock meanwhile, for a time that grows with the heap's length, and is exact. Otherwise
+    /// it takes no lock, keeps nobody waiting, and looks again if something changed meanwhile.
+    /// Connected for writing, it first does for dead peers what they left half done.
     ///
     /// ```
     /// # let heap = shmheap::HeapOptions::new(1 << 16).create_memfd()?;

@@ -34,7 +34,7 @@ use crate::{Error, Result};
 pub(super) type Records<'h> = WithStates<Row<'h, Futex>, StateRow<'h>>;
 
 /// Growth on demand adds a sixteenth of the length, within these bounds.
-const STEP_UNITS_MIN: u64 = 16;
+const STEP_UNITS_MIN: u64 = 4;
 const STEP_UNITS_MAX: u64 = 1024;
 
 /// How often room is made for one object while others take it.

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! All arrays are laid out for the most units that the heap may have. Units, hints and summary get
-//! storage as the heap grows. States get it when a slab of their kind is first made among 16 units,
+//! storage as the heap grows. States get it when a slab of their kind is first made among 4 units,
 //! so that a heap pays for the states of tiny objects only where it has such.
 
 use std::ops::Range;
@@ -24,8 +24,10 @@ use crate::units::{LINE_BYTES, Offset, PAGE_BYTES, WORD_BYTES, WordIndex, round_
 pub(crate) const GROUP_UNITS: u64 = u64::BITS as u64;
 /// Words of hints for a group: which units may be free, which slabs nobody's.
 pub(crate) const GROUP_WORDS: u64 = 2;
-/// Units whose states get storage together.
-pub(crate) const BLOCK_UNITS: u64 = 16;
+/// Units whose states get storage together: as few as share a page.
+pub(crate) const BLOCK_UNITS: u64 = 4;
+/// The rows of each kind of states are made for a multiple of so many units.
+const ROWS_UNITS: u64 = 16;
 /// The most units that a heap may have: their numbers fit the words that name them.
 const UNITS_MAX: u64 = 1 << 30;
 
@@ -66,7 +68,7 @@ impl Layout {
         let hints = append(groups * GROUP_WORDS)?;
         let summary = append(groups.div_ceil(GROUP_UNITS))?;
         let states = Offset(round_up(at, PAGE_BYTES)?);
-        let rows = units_max.next_multiple_of(BLOCK_UNITS);
+        let rows = units_max.next_multiple_of(ROWS_UNITS);
         let mut kinds = [StateIndex(0); KIND_COUNT];
         let mut used = 0;
         for (kind, first) in kinds.iter_mut().enumerate() {
@@ -141,6 +143,7 @@ impl Layout {
 }
 
 const _: () = assert!(UNIT_BYTES.is_multiple_of(PAGE_BYTES));
+const _: () = assert!((BLOCK_UNITS * row_states(0)).is_multiple_of(PAGE_BYTES));
 
 #[cfg(test)]
 mod tests {
