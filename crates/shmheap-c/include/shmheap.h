@@ -20,8 +20,9 @@
  * - Sizes and lengths are in bytes.
  * - Errors. A failed call returns NULL, 0 or -1 as its description says (a void function does
  *   nothing), sets errno, and leaves a text for shmheap_last_error(). It changes nothing else. A
- *   successful call leaves errno and the text alone. No function ends the process, raises a signal,
- *   prints, installs a signal handler, or lets a C++ exception or Rust panic through.
+ *   successful call leaves errno and the text alone. No function raises a signal, prints, installs
+ *   a signal handler, lets a C++ exception or Rust panic through, or ends the process, unless the
+ *   process's private memory is exhausted.
  * - Wrong arguments. NULL, disconnected, foreign and invented memory handles are noticed (EINVAL).
  *   So are pointers and handles that name no live object: freed twice, inside an object, of another
  *   heap (EINVAL). A pointer to a freed object whose memory was given to a new one cannot be told
@@ -137,9 +138,10 @@ SHMHEAP_API void *shmheap_underlying(shmheap_memory_handle mem);
 SHMHEAP_API void *shmheap_alloc(shmheap_memory_handle mem, size_t sz);
 
 /**
- * Frees an object that any process allocated, and joins it with free neighbours.
+ * Frees an object that any process allocated.
  *
- * NULL is nothing to do. EINVAL: not a live object of this heap, which is left unharmed.
+ * NULL is nothing to do. EINVAL: not a live object of this heap, which is left unharmed. EUSERS:
+ * under the scalable policy, too many threads of all processes; the object lives on.
  */
 SHMHEAP_API void shmheap_free(shmheap_memory_handle mem, void *ptr);
 

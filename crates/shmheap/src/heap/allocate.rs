@@ -224,9 +224,9 @@ impl Heap {
 
     /// The object that a handle names, at its address in this process.
     ///
-    /// Costs a few loads; takes no lock. The first-fit policy cannot tell an object from a later one
-    /// that starts at the same place; the scalable policy can, until the place has been used 128
-    /// times more, and it can tell the handles of other heaps.
+    /// Costs a few loads; takes no lock. The first-fit policy cannot tell an object from a later
+    /// one that starts at the same place; the scalable policy can, until the place has been used
+    /// 127 times more, and it can tell the handles of other heaps.
     ///
     /// # Errors
     ///

@@ -346,10 +346,10 @@ impl Heap {
 
     /// Frees the object that an entry of this process owns, if it is live, and clears the entry.
     ///
-    /// In a slab of this thread, nobody is given the object's place before the thread is adopted, so
-    /// the entry may own it until it is free. Elsewhere others may use the place so often that
-    /// it has the same generation again; so the entry is cleared first, and a kill in between leaves
-    /// an ordinary object that nobody knows.
+    /// In a slab of this thread, nobody is given the object's place before the thread is adopted,
+    /// so the entry may own it until it is free. Elsewhere others may use the place so often that
+    /// it has the same generation again; so the entry is cleared first, and a kill in between
+    /// leaves an ordinary object that nobody knows.
     pub(super) fn slab_free_own(
         &self,
         slabs: &Slabs,

@@ -130,8 +130,8 @@ impl Surroundings for Ensured {
     }
 }
 
-/// A set of blocks of states. All of it is made at once: a lazy part of it could be in the middle of
-/// being made by another thread when a child is forked, which would then wait for it for ever.
+/// A set of blocks of states. All of it is made at once: a lazy part of it could be in the middle
+/// of being made by another thread when a child is forked, which would then wait for it for ever.
 #[derive(Debug)]
 pub(super) struct Verified(Box<[AtomicU64]>);
 

@@ -94,8 +94,8 @@ struct Seat {
     /// Tells whether that stay goes on. Here and not in the hand, for the thread asks at its end,
     /// when another may be ending the hand.
     place: Arc<WipeOnFork>,
-    /// Whose hand it is: the system's number of the thread, below a number that no other hand has. A
-    /// thread that comes here while its thread-locals are dropped may not end the hand itself.
+    /// Whose hand it is: the system's number of the thread, below a number that no other hand has.
+    /// A thread that comes here while its thread-locals are dropped may not end the hand itself.
     holder: AtomicU64,
     hand: UnsafeCell<Option<Hand>>,
 }

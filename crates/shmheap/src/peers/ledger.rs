@@ -204,7 +204,8 @@ impl<W: Words> Ledger<W> {
         let at = self.threads.entry_word(entry);
         let word = self.words.load(at);
         let handle = word & !STATE_MASK;
-        // The cell counts in some states only: in the others its object may be gone, and the memory.
+        // The cell counts in some states only: in the others its object may be gone, with its
+        // storage.
         let cell = match word & STATE_MASK {
             PUBLISHING | PUBLISHED | TAKING | TAKEN => cell_in(space, self.words.load(at + 1)),
             _ => None,

@@ -412,6 +412,9 @@ fn the_smallest_heap_holds_one_object() {
 
 #[test]
 fn errors_say_what_to_do() {
+    const FULL_ADVICE: &str = "; free objects, or make it with a larger max_len: \
+                               under the scalable policy each thread takes 64 KiB for each \
+                               size class it uses";
     let heap = first_fit(160).create_memfd().unwrap();
     let object = alloc(&heap, 1).unwrap();
     let handle = heap.handle(object).unwrap();
@@ -430,7 +433,8 @@ fn errors_say_what_to_do() {
         (
             alloc(&heap, 161).unwrap_err(),
             "the heap is full: no free range of 176 bytes (160 bytes free of 160, limit 160)"
-                .to_owned(),
+                .to_owned()
+                + FULL_ADVICE,
         ),
         (
             heap.resolve(handle).unwrap_err(),
@@ -452,7 +456,8 @@ fn errors_say_what_to_do() {
         alloc(&slabs, 65_537).unwrap_err(),
         "the heap is full: no free range of 65537 bytes \
          (65536 bytes free of 65536, limit 65536)"
-            .to_owned(),
+            .to_owned()
+            + FULL_ADVICE,
     );
     for (error, text) in texts.into_iter().chain([stale, full]) {
         assert_eq!(error.to_string(), text);
