@@ -32,8 +32,8 @@ enum Mutation {
     HintsAfterTheHead,
     HeadWithoutNote,
     HeadGivenBackFirst,
-    /// Adopters leave the units of a claim to the look at each unit, and there somebody else's claim
-    /// of the former head seems to speak for them.
+    /// Adopters leave the units of a claim to the look at each unit, and there somebody else's
+    /// claim of the former head seems to speak for them.
     AdoptionGivesClaimBackFirst,
     /// Adopters give back every unit that the dead one put into a run, also a live one.
     AdoptionFreesCovered,
