@@ -326,9 +326,10 @@ mod tests {
     /// Whatever a dead peer's entries say, nothing changes but they and cells with their tags.
     #[test]
     fn hostile_entries_lead_nowhere() {
-        let offsets = [0, 8, 559, 560, 561, 560 + 29 * 8, 560 + 30 * 8, 872, 1 << 60, u64::MAX - 7];
+        let offsets = [0, 560, 872, 8, 559, 561, 560 + 29 * 8, 560 + 30 * 8, 1 << 60, u64::MAX - 7];
+        let offsets = &offsets[..if cfg!(miri) { 3 } else { 10 }];
         for state in 0..8 {
-            for offset in offsets {
+            for &offset in offsets {
                 for has_tag in [false, true] {
                     let memory = memory();
                     let row = Row::new(&memory, Futex);

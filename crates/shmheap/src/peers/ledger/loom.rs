@@ -80,27 +80,40 @@ fn a_published_object_is_taken_once() {
     });
 }
 
-#[test]
-fn of_two_who_publish_in_one_cell_the_second_waits_for_a_taker() {
-    explore(3, || {
+/// Two publish in one cell, the first perhaps before all else, and somebody takes once.
+fn two_publish(is_empty: bool) {
+    explore(3, move || {
         let memory = memory();
-        assert!(publish(&memory.view(), 0, 0));
-        let taking = {
+        let publish_as = |record, object: usize| {
             let view = memory.view();
-            start(move || take(&view, 1))
+            start(move || {
+                let is_published = publish(&view, record, object);
+                if !is_published {
+                    let at = TABLE.entry_word(entry(record));
+                    assert_eq!(view.load(at), super::owned(HANDLES[object]), "kept");
+                    Ledger::new(&view, TABLE).clear(entry(record));
+                }
+                is_published.then_some(HANDLES[object])
+            })
         };
-        let publishing = {
-            let view = memory.view();
-            start(move || publish(&view, 2, 1))
-        };
-        let taken = taking.join().unwrap();
-        let is_published = publishing.join().unwrap();
+        let first = publish_as(0, 0);
+        let first = if is_empty { Err(first) } else { Ok(first.join().unwrap()) };
+        let second = publish_as(2, 1);
         let view = memory.view();
-        if !is_published {
-            assert_eq!(view.load(TABLE.entry_word(entry(2))), super::owned(HANDLES[1]));
-            Ledger::new(&view, TABLE).clear(entry(2));
-        }
-        let published = if is_published { &HANDLES[..] } else { &HANDLES[..1] };
-        check(&memory, published, taken.as_slice());
+        let taken = start(move || take(&view, 1)).join().unwrap();
+        let first = first.unwrap_or_else(|publishing| publishing.join().unwrap());
+        let published: Vec<_> = first.into_iter().chain(second.join().unwrap()).collect();
+        assert!(!published.is_empty());
+        check(&memory, &published, taken.as_slice());
     });
+}
+
+#[test]
+fn of_two_who_publish_in_an_empty_cell_one_succeeds() {
+    two_publish(true);
+}
+
+#[test]
+fn who_publishes_in_a_full_cell_waits_for_a_taker() {
+    two_publish(false);
 }

@@ -215,3 +215,26 @@ fn a_free_at_the_time_of_a_sweep_and_a_claim_is_found() {
         scene.fill(claimed);
     });
 }
+
+#[test]
+fn an_object_that_is_allocated_at_the_time_of_a_sweep_keeps_its_slab() {
+    explore(4, || {
+        let scene = Scene::new(1);
+        let mut owning = scene.hand(ME);
+        let [first, last] = [0, 1].map(|_| owning.alloc().unwrap());
+        owning.free(first);
+        owning.let_all_go();
+        owning.free(last);
+        owning.catch_up();
+        let sweeping = scene.hand(OTHER).spawn(Hand::sweep);
+        let claiming = scene.hand(THIRD).spawn(|hand| {
+            let claimed = hand.alloc();
+            hand.let_all_go();
+            claimed
+        });
+        sweeping.join().unwrap();
+        let (_, claimed) = claiming.join().unwrap();
+        scene.check(u64::from(claimed.is_some()));
+        scene.fill(claimed);
+    });
+}
