@@ -314,6 +314,8 @@ fn closing_every_descriptor_costs_nothing() {
 
 const RACERS: usize = 8;
 const RACES: u64 = 50;
+/// Room for a slab of each racer at the same time.
+const RACE_LEN_BYTES: u64 = RACERS as u64 * (64 << 10);
 
 #[test]
 fn many_race_to_create_a_name() {
@@ -331,7 +333,7 @@ fn many_race_to_create_a_name() {
                 Fork::start(|| {
                     for number in 1..=RACES {
                         wait_for_word(round, number, || {});
-                        let heap = match heap_of(policy, LEN_BYTES).create(&name) {
+                        let heap = match heap_of(policy, RACE_LEN_BYTES).create(&name) {
                             Ok(heap) => {
                                 created.fetch_add(1, Ordering::SeqCst);
                                 heap
