@@ -301,13 +301,13 @@ impl Play {
 #[test]
 fn killed_after_every_store() {
     let seed = seed();
-    let (plays, steps) = if cfg!(miri) { (1, 6) } else { (80, 400) };
+    let (plays, steps) = if cfg!(miri) { (1, 4) } else { (80, 400) };
     let mut tally = Tally::default();
     for number in 0..plays {
         let mut play = Play::new(Random(seed + number));
         for _ in 0..steps {
-            // Depth two is the square of the stores: every third play gets it.
-            play.step(number % 3 == 0, &mut tally);
+            // Depth two is the square of the stores: every third play gets it, and none under Miri.
+            play.step(number % 3 == 2, &mut tally);
         }
     }
     println!("{tally:?}");
