@@ -321,7 +321,7 @@ fn killed_after_every_store() {
 fn nothing_is_noted_after_an_adoption() {
     use crate::segment::words::Words;
     let mut play = Play::new(Random(3));
-    for _ in 0..200 {
+    for _ in 0..if cfg!(miri) { 10 } else { 200 } {
         let operation = play.choose();
         let worker = at_work(&play.engine, &play.memory, DEAD);
         let gave = run(&worker, &play.memory, &mut play.victim, operation);
