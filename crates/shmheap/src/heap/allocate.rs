@@ -127,7 +127,10 @@ impl Heap {
     #[inline]
     #[allow(unsafe_code)]
     pub unsafe fn free(&self, object: NonNull<u8>) -> Result<()> {
-        if self.slab_free_fast(object) { Ok(()) } else { self.free_slowly(object) }
+        if self.slab_free_fast(object) || self.slab_free_elsewhere(object) {
+            return Ok(());
+        }
+        self.free_slowly(object)
     }
 
     /// As [`alloc_slowly`](Self::alloc_slowly).

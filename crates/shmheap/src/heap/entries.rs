@@ -105,7 +105,7 @@ mod tests {
             all.push(entries.add(TABLE, TABLE.record(number).unwrap()));
         }
         all.extend(std::iter::from_fn(|| entries.take(TABLE, THREADS)));
-        assert_eq!(all.len(), 21);
+        assert_eq!(all.len(), 18);
         assert!(all.iter().enumerate().all(|(n, entry)| !all[..n].contains(entry)));
         for &entry in &all {
             entries.give_back(entry);

@@ -15,6 +15,7 @@ use std::ptr::NonNull;
 
 use crate::error::NotLive;
 use crate::heap::connection::Connection;
+use crate::heap::shape::Engine;
 use crate::heap::storage::Storage;
 use crate::heap::threads::{Hand, WayBack};
 use crate::heap::{Handle, Heap};
@@ -24,7 +25,7 @@ use crate::segment::fault::Fault;
 use crate::segment::states::{StateRow, WithStates};
 use crate::segment::words::{Row, Words};
 use crate::slab::{
-    ALIGN_BYTES_MAX, Actor, Cache, Census, Class, Effort, Object, Place, Slabs, Surroundings,
+    self, ALIGN_BYTES_MAX, Actor, Cache, Census, Class, Effort, Object, Place, Slabs, Surroundings,
     UNIT_BYTES, Unit, Worker,
 };
 use crate::units::{PeerSlot, WordIndex};
@@ -103,10 +104,9 @@ impl Heap {
     #[inline]
     pub(super) fn slab_alloc_fast(&self, layout: Layout) -> Option<NonNull<u8>> {
         let hand = self.threads.hot()?;
-        let class = Class::of(layout.size() as u64, layout.align() as u64)?;
-        let states = StateRow(self.mapping.states());
-        let place = hand.cache.alloc(&states, class, |_, _| {})?;
-        self.space().of_object(place.0)
+        let steps = slab::steps_of(layout.size() as u64, layout.align() as u64)?;
+        let place = hand.cache.alloc_fast(&StateRow(self.mapping.states()), steps)?;
+        Some(self.space().of_object(place.0))
     }
 
     /// Allocates an object that [`slab_alloc_fast`](Self::slab_alloc_fast) did not.
@@ -236,7 +236,17 @@ impl Heap {
         hand.cache.free_fast(&StateRow(self.mapping.states()), place)
     }
 
-    /// Frees an object that [`slab_free_fast`](Self::slab_free_fast) did not.
+    /// Frees an object of a slab that is not this thread's, if this is a heap of slabs, and nothing
+    /// about the object is out of the ordinary.
+    #[inline(never)]
+    pub(super) fn slab_free_elsewhere(&self, object: NonNull<u8>) -> bool {
+        let Engine::Slabs(slabs) = &self.shape.engine else { return false };
+        let Some(hand) = self.threads.hot() else { return false };
+        let place = Place(self.space().displacement(object));
+        self.worker(slabs, hand.actor).free_elsewhere_fast(&mut hand.cache, place)
+    }
+
+    /// Frees an object that the two above did not.
     pub(super) fn slab_free(&self, slabs: &Slabs, object: NonNull<u8>) -> Result<()> {
         let hand = self.hand(slabs, "free")?;
         let place = Place(self.space().displacement(object));

@@ -41,11 +41,15 @@ impl Space {
         displaced(self.base, at.0 * self.granule_bytes)
     }
 
-    /// The address of an object that was placed so many bytes behind the start of object space;
-    /// never `None`, as no object lies at address 0.
+    /// The address of an object that the engine has placed so many bytes behind the start of object
+    /// space.
     #[inline]
-    pub(super) fn of_object(&self, bytes: u64) -> Option<NonNull<u8>> {
-        NonNull::new(self.base.as_ptr().wrapping_byte_add(bytes as usize))
+    pub(super) fn of_object(&self, bytes: u64) -> NonNull<u8> {
+        debug_assert!(self.base.addr().checked_add(bytes as usize).is_some());
+        let address = self.base.as_ptr().wrapping_byte_add(bytes as usize);
+        // SAFETY: the engine places objects in the mapping alone, by numbers that are private to
+        // this process, and nothing is mapped at address 0.
+        unsafe { NonNull::new_unchecked(address) }
     }
 
     /// The address so many bytes behind the start of object space.

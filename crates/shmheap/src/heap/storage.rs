@@ -64,10 +64,21 @@ impl Surroundings for Storage<'_> {
 
     #[inline]
     fn ensure_states(&self, block: StateBlock) -> Result<(), Fault> {
-        if self.0.verified_states.is_set(block) {
+        if self.has_states(block) {
             return Ok(());
         }
         self.slabs().map_or(Ok(()), |slabs| self.0.verify_states(slabs, block))
+    }
+
+    #[inline]
+    fn has_unit(&self, unit: Unit) -> bool {
+        // Relaxed, as above; whole units are verified.
+        unit.start().0 < self.0.verified_len_bytes.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn has_states(&self, block: StateBlock) -> bool {
+        self.0.verified_states.is_set(block)
     }
 
     fn reserve(&self, units: Range<Unit>) -> Result<(), Fault> {
@@ -119,6 +130,14 @@ impl Surroundings for Ensured {
 
     fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
         Ok(())
+    }
+
+    fn has_unit(&self, _unit: Unit) -> bool {
+        true
+    }
+
+    fn has_states(&self, _block: StateBlock) -> bool {
+        true
     }
 
     fn reserve(&self, _units: Range<Unit>) -> Result<(), Fault> {

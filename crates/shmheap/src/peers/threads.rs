@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   word  0        slot of the process that has the record, plus 1; 0: nobody
-//!         1 .. 10  nine notes of the policy's engine
-//!         10 .. 24 seven entries of the ledger, two words each
+//!         1 .. 3   two notes of the policy's engine
+//!         4 .. 16  six entries of the ledger, two words each
 //! ```
 //!
 //! A record belongs to a process, and within it to whatever thread the process lends it to. It is
@@ -26,18 +26,19 @@ use crate::{Error, Result};
 
 /// Records of a table.
 pub(crate) const THREADS: u16 = 4096;
-/// Words of a record: three cache lines, so that records do not share any.
-pub(crate) const THREAD_WORDS: u64 = 24;
+/// Words of a record: two cache lines, so that records do not share any.
+pub(crate) const THREAD_WORDS: u64 = 16;
 /// Notes of a record.
-pub(crate) const NOTES: u64 = 9;
+pub(crate) const NOTES: u64 = 2;
 /// Entries of the ledger in a record.
-pub(crate) const ENTRIES: u8 = 7;
+pub(crate) const ENTRIES: u8 = 6;
 /// Words of an entry.
 pub(crate) const ENTRY_WORDS: u64 = 2;
 
 const OWNER: u64 = 0;
 const FIRST_NOTE: u64 = 1;
-const FIRST_ENTRY: u64 = FIRST_NOTE + NOTES;
+const FIRST_ENTRY: u64 = 4;
+const _: () = assert!(FIRST_NOTE + NOTES <= FIRST_ENTRY);
 const _: () = assert!(FIRST_ENTRY + ENTRIES as u64 * ENTRY_WORDS == THREAD_WORDS);
 
 /// Where the next search for a free record begins: threads that come at once start apart.
@@ -377,12 +378,12 @@ mod tests {
             .inspect(|&(at, entry)| assert_eq!(TABLE.entry_word(entry), at))
             .collect();
         assert_eq!(found.len(), usize::from(COUNT) * usize::from(ENTRIES));
-        assert_eq!(TABLE.entries(ThreadRecord(1)).count(), 7);
+        assert_eq!(TABLE.entries(ThreadRecord(1)).count(), 6);
         assert_eq!(TABLE.entry_at(WordIndex(u64::MAX)), None);
         let table = ThreadTable::new(BASE, 70, USED);
         assert_eq!(table.storage(0), 128..128);
         assert_eq!(table.storage(1), 128..128 + 4096);
-        assert_eq!(table.storage(22), 128..128 + 8192);
-        assert_eq!(table.storage(u16::MAX).end - 128, 4 * 4096);
+        assert_eq!(table.storage(33), 128..128 + 8192);
+        assert_eq!(table.storage(u16::MAX).end - 128, 3 * 4096);
     }
 }

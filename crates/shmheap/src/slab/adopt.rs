@@ -6,7 +6,8 @@
 //!
 //! | found | left by a kill in | and becomes |
 //! |---|---|---|
-//! | note of a slab | free, release | a hint, if the slab is nobody's and has something free |
+//! | note of a slab | release | a hint, if the slab is nobody's and has something free |
+//! | note of frees | free | the same for all slabs among the units |
 //! | note of a run | the end of a free | hints at those of the units that are free |
 //! | slab of the dead | | nobody's, or free units if nothing in it lives |
 //! | claim of the dead | allocation | holes: storage for them may or may not be there |
@@ -15,8 +16,11 @@
 //!
 //! Live objects stay: their *large* head and the rest behind it are nobody's affair.
 
+use std::ops::Range;
+
 use super::class::Class;
 use super::hints::Hint;
+use super::owned;
 use super::unit::{Place, Unit, UnitWord, Use};
 use super::{Note, Surroundings, Worker};
 use crate::segment::fault::Fault;
@@ -58,18 +62,29 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
 
     fn look_again(&self, at: WordIndex) -> Result<(), Fault> {
         match Note::read(self.words.load(at)) {
-            // The dead may have noted anything.
-            Some(Note::Slab(unit)) if unit < self.end() => {
-                // An owner looks for itself; of a run that is no slab, nothing was freed.
-                if let Some(Use::Slab { owner: None, class }) = self.load(unit).get() {
-                    let class = self.class_with_states(unit, class)?;
-                    self.hint_shared(unit, class);
-                }
+            Some(Note::Slab(unit)) => self.look_for_shared(unit..unit + 1),
+            Some(Note::Frees(unit, units)) => self.look_for_shared(unit..unit + units),
+            Some(Note::Run(unit, units)) => {
+                self.hint_free(unit, units);
+                Ok(())
             }
-            Some(Note::Run(unit, units)) => self.hint_free(unit, units),
-            Some(Note::Slab(_)) | None => {}
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Hints at the slabs among the units that are nobody's and have a free object.
+    fn look_for_shared(&self, units: Range<Unit>) -> Result<(), Fault> {
+        // The dead may have noted anything.
+        let end = units.end.min(self.end());
+        let mut outcome = Ok(());
+        for unit in (units.start.0..end.0).map(Unit) {
+            // An owner looks for itself; of a run that is no slab, nothing was freed.
+            if let Some(Use::Slab { owner: None, class }) = self.load(unit).get() {
+                let looked = self.class_with_states(unit, class);
+                outcome = outcome.and(looked.map(|class| self.hint_shared(unit, class)));
+            }
+        }
+        outcome
     }
 
     fn adopt_unit(&self, unit: Unit) -> Result<(), Fault> {
@@ -133,9 +148,8 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
 
     fn is_all_free(&self, unit: Unit, class: Class) -> bool {
         let row = self.engine.layout.row(class.geometry(), unit);
-        let mut slab = super::cache::Owned::new(unit, class, row);
-        slab.scan(&self.words);
-        slab.is_all_free()
+        let free_count = owned::count_free(&self.words, row, class.geometry());
+        u64::from(free_count) == class.capacity()
     }
 
     /// Recomputes all hints from the truth, and gives back the units of slabs that are nobody's and

@@ -10,9 +10,10 @@
 //!
 //! Killed before the store of the state, nothing has happened. Killed after it, the object lives.
 
-use super::cache::{Cache, Owned, RESTING_MAX, SlabNumber};
+use super::cache::{Cache, RESTING_MAX, SlabNumber};
 use super::class::Class;
 use super::hints::Hint;
+use super::owned;
 use super::resolve::small_generation;
 use super::unit::{Place, Unit, Use};
 use super::{Effort, Note, Surroundings, Worker};
@@ -60,16 +61,19 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
 
     /// Opens another slab of the class; whether there was one.
     fn next_slab(&self, cache: &mut Cache, class: Class, effort: Effort) -> Result<bool, Fault> {
-        let enough = class.geometry().capacity.div_ceil(ENOUGH_SHARE);
+        let enough = u32::from(class.geometry().capacity).div_ceil(ENOUGH_SHARE);
         self.catch_up(cache);
+        let mut others_free = true;
         if let Some(used_up) = cache.close(class) {
-            if cache.slab(used_up).scan(&self.words) >= enough {
+            let free_count = cache.slab(used_up).scan(&self.words);
+            if free_count >= enough {
                 cache.set_open(class, used_up);
                 return Ok(true);
             }
+            others_free = free_count > 0;
             self.rest(cache, class, used_up);
         }
-        if self.open_resting(cache, class, enough) {
+        if self.open_resting(cache, class, enough, others_free) {
             return Ok(true);
         }
         let is_poor = std::mem::take(&mut cache.search(class).is_poor);
@@ -81,15 +85,21 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
             return Ok(true);
         }
         // No unit is free. What was too little above is better than nothing.
-        Ok(self.open_resting(cache, class, 1)
+        Ok(self.open_resting(cache, class, 1, true)
             || (is_poor && self.claim_shared(cache, class, effort)?))
     }
 
-    /// Opens a resting slab that has enough free objects, by what the thread knows or, for the one
-    /// that others have had the most time to free in, by its states.
-    fn open_resting(&self, cache: &mut Cache, class: Class, enough: u32) -> bool {
+    /// Opens a resting slab that has enough free objects, by what the thread knows or, if others
+    /// free in its slabs, by the states of the one that they have had the most time for.
+    fn open_resting(
+        &self,
+        cache: &mut Cache,
+        class: Class,
+        enough: u32,
+        others_free: bool,
+    ) -> bool {
         let found = cache.best_resting(class, enough).or_else(|| {
-            let oldest = cache.oldest_resting(class)?;
+            let oldest = cache.oldest_resting(class).filter(|_| others_free)?;
             (cache.slab(oldest).scan(&self.words) >= enough).then_some(oldest)
         });
         if let Some(number) = found {
@@ -145,7 +155,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     pub(super) fn hint_shared(&self, unit: Unit, class: Class) {
         let geometry = class.geometry();
         let row = self.engine.layout.row(geometry, unit);
-        if Owned::new(unit, class, row).scan(&self.words) > 0 {
+        if owned::has_free(&self.words, row, geometry) {
             self.engine.hints.set(&self.words, Hint::Shared, unit);
         }
     }
@@ -188,13 +198,12 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
 
     fn try_claim_shared(&self, cache: &mut Cache, class: Class, unit: Unit) -> Result<bool, Fault> {
         let word = self.load(unit);
-        match word.get() {
-            Some(Use::Slab { owner: None, class: found }) if found == class.number() as u64 => {}
-            Some(Use::Slab { owner: None, .. }) => return Ok(false),
-            _ => {
-                self.clear_stale_shared(unit);
-                return Ok(false);
-            }
+        if !word.is_nobodys_slab() {
+            self.clear_stale_shared(unit);
+            return Ok(false);
+        }
+        if word.class_of_slab() != Some(class) {
+            return Ok(false);
         }
         let geometry = class.geometry();
         self.surroundings.ensure_states(self.engine.layout.block(geometry, unit))?;
@@ -203,16 +212,15 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         }
         // Only now: cleared before the claim, by one who then fails or dies, it would be lost.
         self.engine.hints.clear(&self.words, Hint::Shared, unit);
-        let mut owned = Owned::new(unit, class, self.engine.layout.row(geometry, unit));
-        let free_count = owned.scan(&self.words);
+        let number = cache.add(unit, class, self.engine.layout.row(geometry, unit));
+        let free_count = cache.slab(number).scan(&self.words);
         if free_count == 0 {
-            self.release(unit, class);
+            self.let_go(cache, number);
             return Ok(false);
         }
-        let number = cache.add(owned);
         cache.set_open(class, number);
         let search = cache.search(class);
-        search.is_poor = free_count < geometry.capacity / POOR_SHARE;
+        search.is_poor = free_count < u32::from(geometry.capacity) / POOR_SHARE;
         search.cursor = unit + 1;
         Ok(true)
     }
@@ -220,9 +228,9 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     pub(super) fn clear_stale_shared(&self, unit: Unit) {
         // Noted, for whoever is killed between clearing it and looking again.
         self.noted(Note::Slab(unit), || {
-            self.engine.hints.clear_stale(&self.words, Hint::Shared, unit, || {
-                matches!(self.load(unit).get(), Some(Use::Slab { owner: None, .. }))
-            });
+            self.engine
+                .hints
+                .clear_stale(&self.words, Hint::Shared, unit, || self.load(unit).is_nobodys_slab());
         });
     }
 
@@ -238,10 +246,10 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
             return Err(fault);
         }
         self.establish(claimed, self.own(class))?;
-        let mut owned = Owned::new(unit, class, self.engine.layout.row(geometry, unit));
+        let number = cache.add(unit, class, self.engine.layout.row(geometry, unit));
         // The objects of a unit that was free are all free, so this finds them all; but looking is
         // cheaper than being wrong after a broken process has written there.
-        owned.scan(&self.words);
-        Ok(Some(cache.add(owned)))
+        cache.slab(number).scan(&self.words);
+        Ok(Some(number))
     }
 }

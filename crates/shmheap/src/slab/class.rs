@@ -32,6 +32,10 @@ const SLAB_BYTES_MAX: u64 = 1 << 20;
 /// Sizes up to this one, and alignments up to that, have their class from a table.
 const STEPS_BYTES_MAX: u64 = 1024;
 const STEPS_ALIGN_MAX: u64 = 16;
+/// A step of that table.
+const STEP_BYTES: u64 = 8;
+/// One entry for every number of steps, 0 included.
+pub(crate) const STEPS_COUNT: usize = (STEPS_BYTES_MAX / STEP_BYTES) as usize + 1;
 
 /// How many kinds of rows of states there are: see `layout`.
 pub(crate) const KIND_COUNT: usize = 3;
@@ -50,9 +54,9 @@ pub(crate) struct Geometry {
     /// Bytes of an object.
     pub(crate) object_bytes: u32,
     /// Objects of a slab.
-    pub(crate) capacity: u32,
+    pub(crate) capacity: u16,
     /// Units of a slab.
-    pub(crate) units: u16,
+    pub(crate) units: u8,
     /// Which rows hold the states: those with room for `1024 << kind` objects.
     pub(crate) kind: u8,
 }
@@ -76,8 +80,8 @@ impl Geometry {
         Self {
             reciprocal: reciprocal as u64,
             object_bytes: object_bytes as u32,
-            capacity: capacity as u32,
-            units: units as u16,
+            capacity: capacity as u16,
+            units: units as u8,
             kind,
         }
     }
@@ -117,13 +121,13 @@ static GEOMETRY: [Geometry; 256] = {
     table
 };
 
-/// The class of a size up to 1 KiB, by the number of 8-byte steps that the size takes.
-static STEPS: [u8; STEPS_BYTES_MAX as usize / 8 + 1] = {
-    let mut table = [0; 129];
+/// The class of a size up to 1 KiB, by the number of steps that the size takes.
+static STEPS: [u8; STEPS_COUNT] = {
+    let mut table = [0; STEPS_COUNT];
     let mut steps = 1;
     while steps < table.len() {
         let mut number = 0;
-        while bytes_of(number) < 8 * steps as u64 {
+        while bytes_of(number) < STEP_BYTES * steps as u64 {
             number += 1;
         }
         table[steps] = number as u8;
@@ -162,15 +166,24 @@ fn coarse(size_bytes: u64) -> u8 {
     FINE_COUNT as u8 + (shift - FINE_SHIFT) as u8 * PER_DOUBLING as u8 + step
 }
 
+/// How many steps a small object of usual alignment takes, less than [`STEPS_COUNT`].
+#[inline]
+pub(crate) fn steps_of(size_bytes: u64, align_bytes: u64) -> Option<usize> {
+    if size_bytes > STEPS_BYTES_MAX || align_bytes > STEPS_ALIGN_MAX {
+        return None;
+    }
+    // A class that holds a multiple of 16 and is no larger than it must is one itself.
+    let whole = (size_bytes + align_bytes.wrapping_sub(1)) & align_bytes.wrapping_neg();
+    Some(whole.div_ceil(STEP_BYTES) as usize)
+}
+
 impl Class {
     /// The class of an object of `size_bytes` bytes aligned to `align_bytes`, a power of two;
     /// `None` if it is too large for a slab.
     #[inline]
     pub(crate) fn of(size_bytes: u64, align_bytes: u64) -> Option<Self> {
-        if size_bytes <= STEPS_BYTES_MAX && align_bytes <= STEPS_ALIGN_MAX {
-            // A class that holds a multiple of 16 and is no larger than it must is one itself.
-            let whole = (size_bytes + align_bytes.wrapping_sub(1)) & align_bytes.wrapping_neg();
-            return STEPS.get(whole.div_ceil(8) as usize).map(|&number| Self(number));
+        if let Some(steps) = steps_of(size_bytes, align_bytes) {
+            return STEPS.get(steps).map(|&number| Self(number));
         }
         if size_bytes <= SMALL_BYTES_MAX && align_bytes <= STEPS_ALIGN_MAX {
             return Some(Self(coarse(size_bytes)));
@@ -183,7 +196,7 @@ impl Class {
         if size_bytes > SMALL_BYTES_MAX || align_bytes > UNIT_BYTES {
             return None;
         }
-        let number = match STEPS.get(size_bytes.div_ceil(8) as usize) {
+        let number = match STEPS.get(size_bytes.div_ceil(STEP_BYTES) as usize) {
             Some(&number) => usize::from(number),
             None => usize::from(coarse(size_bytes)),
         };
@@ -199,6 +212,11 @@ impl Class {
     /// Whether objects of the class are aligned to `align_bytes`.
     pub(crate) fn keeps(self, align_bytes: u64) -> bool {
         self.object_bytes().is_multiple_of(align_bytes)
+    }
+
+    /// Which numbers of steps have this class.
+    pub(crate) fn steps(self) -> impl Iterator<Item = usize> {
+        (0..STEPS_COUNT).filter(move |&steps| STEPS[steps] == self.0)
     }
 
     /// Units of a slab.

@@ -4,34 +4,33 @@
 //!   in a slab of the thread's own      state: live -> free     in hand again
 //!   in any other                       note the slab, unless it is noted
 //!                                      state: live -> free     found by its owner's next look
-//!   after some frees, or slabs         fence
-//!                                      for each noted slab: nobody's?  hint at it, clear the note
+//!   after some frees                   fence
+//!                                      for each of the slabs: nobody's?  hint at it
+//!                                      clear the note
 //! ```
 //!
 //! Only who has an object frees it, so nobody else changes its state meanwhile, and a plain store
 //! is enough. What must not be lost is the hint at a slab that is nobody's. Whose the slab is, is
 //! looked at behind a fence; the fence is dear, since it waits for all stores before it, and so is
-//! put off until it serves many frees. In the meantime the notes tell whoever adopts this thread's
-//! affairs which slabs to look at, and a sweep finds what is free in any case.
+//! put off until it serves many frees. In the meantime a note tells whoever adopts this thread's
+//! affairs among which units to look, and a sweep finds what is free in any case.
 //!
 //! Killed before the state changes, the object was not freed; after it, it was. Of two that free
 //! the same object one after the other, the second is told.
 
+use std::ops::Range;
+
 use super::cache::{Cache, Freed, SlabNumber};
 use super::class::Class;
 use super::hints::Hint;
+use super::pending::Pending;
 use super::resolve::Object;
-use super::unit::{Place, Unit, Use};
+use super::unit::{Place, Unit};
 use super::{Note, Surroundings, Worker};
 use crate::segment::fault::Fault;
 use crate::segment::states::{StateIndex, States};
 use crate::segment::words::Words;
 use crate::units::WordIndex;
-
-/// Slabs that a thread puts off looking at, at the most: it has a note for each.
-pub(super) const PENDING_MAX: usize = 8;
-/// Frees after which it looks in any case.
-const FREES_PUT_OFF_MAX: u32 = 256;
 
 impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     /// Frees the object at `place`.
@@ -40,6 +39,9 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     ///
     /// [`Fault::NotLive`] if no live object starts there.
     pub(crate) fn free(&self, cache: &mut Cache, place: Place) -> Result<(), Fault> {
+        if self.free_elsewhere_fast(cache, place) {
+            return Ok(());
+        }
         match cache.free(&self.words, place) {
             Freed::Done => Ok(()),
             Freed::AllFree(number) => {
@@ -72,41 +74,73 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         }
     }
 
+    /// Frees an object of a slab that is not this thread's, if nothing about it is out of the
+    /// ordinary; whether that is so. Anything else is left to [`free`](Self::free).
+    #[inline]
+    pub(crate) fn free_elsewhere_fast(&self, cache: &mut Cache, place: Place) -> bool {
+        let unit = Unit::of(place);
+        if cache.has(place) || !self.surroundings.has_unit(unit) {
+            return false;
+        }
+        let Some(class) = self.load(unit).class_of_slab() else { return false };
+        let geometry = class.geometry();
+        let within_bytes = place.0 - unit.start().0;
+        let Some(index) = geometry.index_of(within_bytes) else { return false };
+        // A damaged word may tell of a slab that ends behind the heap.
+        if !self.surroundings.has_unit(unit + (class.units() - 1))
+            || !self.surroundings.has_states(self.engine.layout.block(geometry, unit))
+        {
+            return false;
+        }
+        let at = self.engine.layout.row(geometry, unit) + index;
+        let state = self.words.load_state(at);
+        let pending = cache.pending();
+        if !state.is_live() || pending.is_full() {
+            return false;
+        }
+        if !pending.add(unit) {
+            self.note_frees(pending, unit);
+        }
+        self.words.store_state(at, state.next());
+        true
+    }
+
     /// Notes that the slab must be looked at when the thread comes to it.
     #[inline]
     fn put_off(&self, cache: &mut Cache, unit: Unit) {
-        let pending = cache.pending();
-        pending.frees += 1;
-        if pending.last() == Some(unit) && pending.frees < FREES_PUT_OFF_MAX {
-            return;
-        }
-        if pending.frees >= FREES_PUT_OFF_MAX || pending.is_full() {
+        if cache.pending().is_full() {
             self.catch_up(cache);
         }
         let pending = cache.pending();
-        if let Some(number) = pending.add(unit) {
-            self.words.store(self.pending_note(number), Note::Slab(unit).word());
+        if !pending.add(unit) {
+            self.note_frees(pending, unit);
         }
     }
 
-    fn pending_note(&self, number: usize) -> WordIndex {
-        self.actor.notes + 1 + number as u64
+    #[cold]
+    fn note_frees(&self, pending: &mut Pending, unit: Unit) {
+        let Range { start, end } = pending.widen(unit);
+        self.words.store(self.frees_note(), Note::Frees(start, end.0 - start.0).word());
     }
 
-    /// Looks at the slabs that others own, or nobody, and this thread has freed in.
+    fn frees_note(&self) -> WordIndex {
+        self.actor.notes + 1
+    }
+
+    /// Looks at the slabs of others that this thread has freed in.
     pub(crate) fn catch_up(&self, cache: &mut Cache) {
-        let units = cache.pending().take();
-        if units.is_empty() {
+        if cache.pending().is_empty() {
             return;
         }
         // Between the frees before and the look at the slabs' owners after: see `release`.
         self.words.fence();
-        for (number, unit) in units.iter().enumerate() {
-            if matches!(self.load(*unit).get(), Some(Use::Slab { owner: None, .. })) {
-                self.engine.hints.set(&self.words, Hint::Shared, *unit);
+        for &unit in cache.pending().iter() {
+            if self.load(unit).is_nobodys_slab() {
+                self.engine.hints.set(&self.words, Hint::Shared, unit);
             }
-            self.words.store(self.pending_note(number), 0);
         }
+        self.words.store(self.frees_note(), 0);
+        cache.pending().clear();
     }
 
     /// Lets every slab of the thread go, as when it ends.

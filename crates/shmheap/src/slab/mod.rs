@@ -23,7 +23,8 @@
 //! |---|---|
 //! | `class`, `unit`, `layout` | sizes, units, where the records lie |
 //! | `hints` | where to look first |
-//! | `cache` | what a thread has in hand |
+//! | `cache`, `owned` | what a thread has in hand |
+//! | `pending` | what it has put off |
 //! | `runs` | units claimed and given back, one or many at a time |
 //! | `allocate`, `free` | small objects, by their owner and by others |
 //! | `large` | objects of whole units |
@@ -47,6 +48,8 @@ mod free;
 mod hints;
 mod large;
 pub(crate) mod layout;
+mod owned;
+mod pending;
 mod resolve;
 mod runs;
 mod unit;
@@ -54,7 +57,7 @@ mod unit;
 pub(crate) use blocks::Block;
 pub(crate) use cache::Cache;
 pub(crate) use census::{Census, PeerStanding, Registry};
-pub(crate) use class::{CLASS_COUNT, Class};
+pub(crate) use class::{CLASS_COUNT, Class, steps_of};
 pub(crate) use large::ALIGN_BYTES_MAX;
 pub(crate) use resolve::Object;
 pub(crate) use unit::{Place, UNIT_BYTES, Unit};
@@ -78,6 +81,12 @@ pub(crate) trait Surroundings {
     /// Makes sure that a block of states has storage.
     fn ensure_states(&self, block: StateBlock) -> Result<(), Fault>;
 
+    /// Whether the records of a unit are known to have storage.
+    fn has_unit(&self, unit: Unit) -> bool;
+
+    /// Whether a block of states is known to have storage.
+    fn has_states(&self, block: StateBlock) -> bool;
+
     /// Reserves storage for the bytes of units that may have none.
     fn reserve(&self, units: Range<Unit>) -> Result<(), Fault>;
 
@@ -94,6 +103,14 @@ impl<S: Surroundings> Surroundings for &S {
         (**self).ensure_states(block)
     }
 
+    fn has_unit(&self, unit: Unit) -> bool {
+        (**self).has_unit(unit)
+    }
+
+    fn has_states(&self, block: StateBlock) -> bool {
+        (**self).has_states(block)
+    }
+
     fn reserve(&self, units: Range<Unit>) -> Result<(), Fault> {
         (**self).reserve(units)
     }
@@ -108,8 +125,7 @@ impl<S: Surroundings> Surroundings for &S {
 pub(crate) struct Actor {
     pub(crate) peer: PeerSlot,
     /// The first of the thread's own words, where it notes what must be looked at again if it
-    /// dies: one for what it is doing, and [`PENDING_MAX`](free::PENDING_MAX) for what it has put
-    /// off.
+    /// dies: one for what it is doing, and one for the frees whose slabs it has still to look at.
     pub(crate) notes: WordIndex,
 }
 
@@ -151,6 +167,8 @@ enum Note {
     Slab(Unit),
     /// The units may be free.
     Run(Unit, u64),
+    /// Slabs among the units may be nobody's, and have a free object.
+    Frees(Unit, u64),
 }
 
 impl Note {
@@ -158,19 +176,21 @@ impl Note {
     const UNIT_MASK: u64 = (1 << Self::UNIT_BITS) - 1;
 
     fn word(self) -> u64 {
-        match self {
-            Self::Slab(unit) => unit.0 << Self::UNIT_BITS | 1 << (2 * Self::UNIT_BITS),
-            Self::Run(unit, units) => {
-                unit.0 << Self::UNIT_BITS | units | 2 << (2 * Self::UNIT_BITS)
-            }
-        }
+        let (kind, unit, units) = match self {
+            Self::Slab(unit) => (1, unit, 0),
+            Self::Run(unit, units) => (2, unit, units),
+            Self::Frees(unit, units) => (3, unit, units),
+        };
+        kind << (2 * Self::UNIT_BITS) | unit.0 << Self::UNIT_BITS | units
     }
 
     fn read(word: u64) -> Option<Self> {
         let unit = Unit(word >> Self::UNIT_BITS & Self::UNIT_MASK);
+        let units = word & Self::UNIT_MASK;
         match word >> (2 * Self::UNIT_BITS) {
             1 => Some(Self::Slab(unit)),
-            2 => Some(Self::Run(unit, word & Self::UNIT_MASK)),
+            2 => Some(Self::Run(unit, units)),
+            3 => Some(Self::Frees(unit, units)),
             _ => None,
         }
     }
@@ -180,7 +200,7 @@ impl Note {
 pub(crate) fn noted_units(note: u64) -> Range<Unit> {
     match Note::read(note) {
         Some(Note::Slab(unit)) => unit..unit + 1,
-        Some(Note::Run(unit, units)) => unit..unit + units,
+        Some(Note::Run(unit, units) | Note::Frees(unit, units)) => unit..unit + units,
         None => Unit(0)..Unit(0),
     }
 }

@@ -23,6 +23,7 @@
 
 use std::ops::Add;
 
+use super::class::Class;
 use crate::units::PeerSlot;
 
 /// Bytes of a unit.
@@ -60,6 +61,9 @@ impl Add<u64> for Unit {
 /// A byte of object space, counted from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place(pub u64);
+
+/// The state of a slab's head.
+const SLAB: u64 = 4;
 
 const STATE_SHIFT: u32 = 60;
 const GENERATION_SHIFT: u32 = 48;
@@ -105,7 +109,7 @@ impl UnitWord {
             Use::Hole => Self::pack(1, generation, None, 0),
             Use::Claim { peer, units } => Self::pack(2, generation, Some(peer), units),
             Use::Rest { peer, distance } => Self::pack(3, generation, Some(peer), distance),
-            Use::Slab { owner, class } => Self::pack(4, generation, owner, class),
+            Use::Slab { owner, class } => Self::pack(SLAB, generation, owner, class),
             Use::Large { units } => Self::pack(5, generation, None, units),
             Use::Freeing { peer, units } => Self::pack(6, generation, Some(peer), units),
         }
@@ -130,6 +134,21 @@ impl UnitWord {
         number.checked_sub(1).map(PeerSlot)
     }
 
+    /// The class of the slab that the unit is the head of, if it is one, whoever owns it.
+    #[inline]
+    pub(crate) fn class_of_slab(self) -> Option<Class> {
+        if self.0 >> STATE_SHIFT != SLAB {
+            return None;
+        }
+        Class::from_number(self.0 & OPERAND_MASK)
+    }
+
+    /// Whether the unit is the head of a slab that is nobody's.
+    #[inline]
+    pub(crate) fn is_nobodys_slab(self) -> bool {
+        self.0 & (u64::MAX << STATE_SHIFT | PEER_MASK << PEER_SHIFT) == SLAB << STATE_SHIFT
+    }
+
     /// What the word says; `None` if it is none that is ever written.
     #[inline]
     pub(crate) fn get(self) -> Option<Use> {
@@ -139,7 +158,7 @@ impl UnitWord {
             1 => Use::Hole,
             2 => Use::Claim { peer: self.peer()?, units: operand },
             3 => Use::Rest { peer: self.peer()?, distance: operand },
-            4 => Use::Slab { owner: self.peer(), class: operand },
+            SLAB => Use::Slab { owner: self.peer(), class: operand },
             5 => Use::Large { units: operand },
             6 => Use::Freeing { peer: self.peer()?, units: operand },
             _ => return None,

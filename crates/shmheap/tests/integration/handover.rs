@@ -62,7 +62,7 @@ impl<'h> Board<'h> {
         &self.0[4 * worker + 2]
     }
 
-    /// 1 while the worker has an ordinary object, which a kill may lose.
+    /// 1 while the worker may have an ordinary object, which a kill may lose.
     fn ordinary(self, worker: usize) -> &'h AtomicU64 {
         &self.0[4 * worker + 3]
     }
@@ -371,7 +371,18 @@ impl<'h> Work<'h> {
         self.fill(&object, size);
         if self.held.len() < HELD_MAX {
             self.held.push(object);
+        } else {
+            self.drop_one(object);
         }
+    }
+
+    /// Among slabs, an object that is dropped is an ordinary one for a moment, so that its place is
+    /// nobody's twice; see `Heap::slab_free_own`.
+    fn drop_one(&self, object: Unpublished<'h>) {
+        let is_ordinary = self.heap.info().policy == Policy::Scalable;
+        self.board.ordinary(self.number).store(is_ordinary.into(), Ordering::SeqCst);
+        drop(object);
+        self.board.ordinary(self.number).store(0, Ordering::SeqCst);
     }
 
     /// Moves objects from cell to cell and does nothing else, so that kills hit hand-overs.
@@ -392,7 +403,9 @@ impl<'h> Work<'h> {
         let size = self.random.log_uniform(SIZE_MAX);
         match bytes::alloc_into(self.heap, size, cell) {
             Ok(_) => {}
-            Err(Error::Occupied { .. }) => drop(bytes::take(self.heap, cell).unwrap()),
+            Err(Error::Occupied { .. }) => {
+                bytes::take(self.heap, cell).unwrap().into_iter().for_each(|it| self.drop_one(it));
+            }
             Err(error) => panic!("{error}"),
         }
     }
@@ -405,6 +418,8 @@ impl<'h> Work<'h> {
             self.board.ordinary(self.number).store(1, Ordering::SeqCst);
             bytes::free(self.heap, object.keep()).unwrap();
             self.board.ordinary(self.number).store(0, Ordering::SeqCst);
+        } else {
+            self.drop_one(object);
         }
     }
 }

@@ -24,7 +24,7 @@ const MUTATIONS: u64 = 60_000;
 /// Where FORMAT.md puts the words that these tests overwrite on purpose.
 const LOCK_AT: u64 = 192;
 const THREADS_AT: u64 = 4096 + 1024 * 128;
-const POLICY_AT: u64 = THREADS_AT + 4096 * 192;
+const POLICY_AT: u64 = THREADS_AT + 4096 * 128;
 
 fn read_word(file: &File, at: u64) -> u64 {
     let mut word = [0; 8];
@@ -184,7 +184,7 @@ impl<'f> Overwriter<'f> {
             (2, _) => 4096 + 8 * random.below(64),
             // The first thread records; rarely an owner, for the table has no more of them.
             (3, _) if random.one_in(16) => THREADS_AT + 8 * random.below(96),
-            (3, _) => THREADS_AT + random.below(4) * 192 + 8 * (1 + random.below(23)),
+            (3, _) => THREADS_AT + random.below(4) * 128 + 8 * (1 + random.below(15)),
             // Units and hints.
             (4..7, Policy::Scalable) => POLICY_AT + 8 * random.below(80),
             // All that is the policy's.

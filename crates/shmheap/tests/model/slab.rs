@@ -6,7 +6,7 @@
 //! be wrong; one that is missing costs memory until a sweep of the whole heap, so none may be lost.
 //! The unit whose hint a peer is about to set stands in its *note*, for those who adopt it. Who
 //! frees in a slab that is not its own puts the look at the slab's owner off: until then the slab
-//! stands in one of the peer's *pending* notes.
+//! is *pending*, and the note of the peer's frees, which is cleared for all at once, covers it.
 //!
 //! Only who has an object frees it: two that free the same at once are left out, since the engine
 //! promises them nothing. Left out as well: weak memory (all is sequentially consistent; see the
@@ -88,10 +88,9 @@ enum At {
     Store(Place, u8),
     /// A remote free has noted the slab, and stores the next number.
     Byte(Place, u8),
-    /// Of the pending notes, looks at the slab of this one, sets its hint, clears it.
+    /// Of the pending slabs, looks at this one, sets its hint; after the last, clears the note.
     CatchUp(u8),
     HintPending(u8),
-    ClearPending(u8),
     /// The private bitmap is empty: the slab's bytes are looked at, one after the other.
     Refill(Place),
     /// Makes a slab nobody's, then scans it.

@@ -95,7 +95,7 @@ fn format_document_describes_the_layout() {
     for (granule_bytes, len_bytes) in [(8, 3024), (16, 4096), (16, 1 << 20), (16, 1 << 33)] {
         let granules = u64::div_ceil(len_bytes, granule_bytes);
         let regions = granules.div_ceil(64);
-        let mut at = 921_600_u64;
+        let mut at = 659_456_u64;
         let mut array = |words: u64| at = (at + words * 8).next_multiple_of(64);
         array(2 * regions);
         let mut words = regions.div_ceil(64);
@@ -153,7 +153,7 @@ fn format_document_describes_the_size_classes() {
 /// object space; as FORMAT.md describes them.
 fn slab_records(units: u64) -> [u64; 7] {
     let (groups, rows) = (units.div_ceil(64), units.next_multiple_of(16));
-    let mut at = 921_600_u64;
+    let mut at = 659_456_u64;
     let mut starts = [0; 7];
     for (number, words) in [units, 2 * groups, groups.div_ceil(64)].into_iter().enumerate() {
         starts[number] = at;

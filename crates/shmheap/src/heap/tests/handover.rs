@@ -180,9 +180,9 @@ fn hostile_cells_are_errors_and_stay() {
 #[test]
 fn the_number_of_unpublished_objects_ends_with_the_records() {
     let heap = HeapOptions::new(4 << 20).policy(Policy::FirstFit).create_memfd().unwrap();
-    let all: Vec<_> = (0..7 * 3072).map(|_| object(&heap)).collect();
+    let all: Vec<_> = (0..6 * 3072).map(|_| object(&heap)).collect();
     let error = heap.alloc_unpublished(Layout::new::<u8>()).unwrap_err();
-    assert!(matches!(error, Error::TooManyUnpublished { limit: 21_504 }), "{error}");
+    assert!(matches!(error, Error::TooManyUnpublished { limit: 18_432 }), "{error}");
     drop(all);
     assert_eq!(heap.stats().live_objects, 0);
     let _one_more = object(&heap);

@@ -173,6 +173,14 @@ impl Surroundings for World {
         Ok(())
     }
 
+    fn has_unit(&self, _unit: Unit) -> bool {
+        true
+    }
+
+    fn has_states(&self, _block: StateBlock) -> bool {
+        true
+    }
+
     fn reserve(&self, _units: Range<Unit>) -> Result<(), Fault> {
         Ok(())
     }

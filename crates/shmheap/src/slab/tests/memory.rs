@@ -25,7 +25,7 @@ pub(super) const DEAD: PeerSlot = PeerSlot(7);
 const LENGTH: WordIndex = WordIndex(0);
 /// Each peer's note has a line of its own.
 const NOTES: WordIndex = WordIndex(16);
-const NOTES_PER_PEER: u64 = 9;
+const NOTES_PER_PEER: u64 = 2;
 const RECORDS: Offset = Offset(2048);
 /// Two thread records, for the entries of the ledger.
 pub(super) const THREADS: ThreadTable = ThreadTable::new(WordIndex(160), 2, WordIndex(9));
@@ -249,6 +249,14 @@ impl Surroundings for Memory {
 
     fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
         Ok(())
+    }
+
+    fn has_unit(&self, _unit: Unit) -> bool {
+        true
+    }
+
+    fn has_states(&self, _block: StateBlock) -> bool {
+        true
     }
 
     fn reserve(&self, units: Range<Unit>) -> Result<(), Fault> {

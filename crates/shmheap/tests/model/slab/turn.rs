@@ -1,6 +1,8 @@
 //! What a peer of the slab model does, and what is done in its name once it is dead.
 
-use super::{At, Mutation, OBJECTS, Peer, Place, Slabs, State, UNITS, Unit, Word, is_live};
+use super::{
+    At, Mutation, OBJECTS, PENDING, Peer, Place, Slabs, State, UNITS, Unit, Word, is_live,
+};
 use crate::explorer::{DEATHS, Life, Steps};
 
 /// The steps of one peer, or of those who adopt it, from one state.
@@ -223,7 +225,7 @@ impl Turn<'_> {
             At::Idle => {}
             At::Store(..) | At::Byte(..) | At::ByteFirst(..) | At::NoteLate(_) => self.free(at),
             At::CatchUp(number) => self.catch_up(number),
-            At::HintPending(_) | At::ClearPending(_) => self.finish_pending(at),
+            At::HintPending(number) => self.hint_pending(number),
             At::Refill(place) => self.refill(place),
             At::Claim(_) | At::ClearAvail(_) | At::ClearStaleAvail(_) => self.claim(at),
             At::Grab(_) | At::ClearFree(_) | At::MakeSlab(_) | At::ClearStaleFree(_) => {
@@ -276,44 +278,32 @@ impl Turn<'_> {
         }
     }
 
-    /// Looks at the slab of the pending note from `number` on that there is, or is done.
+    /// Looks at the pending slab from `number` on that there is, or is done with all and clears the
+    /// note of them.
     fn catch_up(&mut self, number: u8) {
         let pending = (number..).zip(&self.me().pending[usize::from(number)..]);
         let Some((number, unit)) = pending.into_iter().find_map(|(n, unit)| Some((n, (*unit)?)))
         else {
-            return self.move_on("has caught up", At::Idle, None);
+            return self.clear_pending("clears the note of its frees", At::Idle);
         };
-        let clears_first = self.mutated(Mutation::CatchUpClearsNoteBeforeHint);
         if self.at_unit(unit).word != Word::Nobodys {
-            self.move_on("sees an owner", At::ClearPending(number), None);
-        } else if clears_first {
-            let me = usize::from(self.me);
-            self.add("sees no owner and clears the note", At::HintAvail(unit), |next| {
-                next.peers[me].pending[usize::from(number)] = None;
-            });
+            self.move_on("sees an owner", At::CatchUp(number + 1), None);
+        } else if self.mutated(Mutation::CatchUpClearsNoteBeforeHint) {
+            self.clear_pending("sees no owner and clears the note", At::HintAvail(unit));
         } else {
             self.move_on("sees no owner", At::HintPending(number), None);
         }
     }
 
-    fn finish_pending(&mut self, at: At) {
+    fn hint_pending(&mut self, number: u8) {
+        let Some(unit) = self.me().pending[usize::from(number)] else { return };
+        let at = At::CatchUp(number + 1);
+        self.unit("sets avail", unit, at, |unit| unit.avail = true);
+    }
+
+    fn clear_pending(&mut self, does: &'static str, at: At) {
         let me = usize::from(self.me);
-        match at {
-            At::HintPending(number) => {
-                let Some(unit) = self.me().pending[usize::from(number)] else { return };
-                let at = At::ClearPending(number);
-                self.unit("sets avail", unit, at, |unit| unit.avail = true);
-            }
-            At::ClearPending(number) => {
-                let left = &self.me().pending[usize::from(number) + 1..];
-                let is_last = left.iter().all(Option::is_none);
-                let at = if is_last { At::Idle } else { At::CatchUp(number + 1) };
-                self.add("clears a pending note", at, |next| {
-                    next.peers[me].pending[usize::from(number)] = None;
-                });
-            }
-            _ => {}
-        }
+        self.add(does, at, |next| next.peers[me].pending = [None; PENDING]);
     }
 
     /// What was noted is seen to.
