@@ -13,8 +13,10 @@ use crate::crew::AnyPeer;
 use crate::options::{Effort, Options};
 use crate::peer::Sharing;
 use crate::peer::bump;
+use crate::peer::first_fit_list::FirstFitList;
 use crate::peer::malloc::Malloc;
 use crate::peer::mimalloc;
+use crate::peer::rts_alloc::RtsAlloc;
 use crate::peer::shmheap::Shmheap;
 use crate::workload::{Churn, Merged, RECEIVER, Tally, Work};
 
@@ -23,6 +25,8 @@ pub(crate) fn peers() -> Vec<Box<dyn AnyPeer>> {
     vec![
         Box::new(Shmheap::new("shmheap scalable", Policy::Scalable)),
         Box::new(Shmheap::new("shmheap first fit", Policy::FirstFit)),
+        Box::new(FirstFitList),
+        Box::new(RtsAlloc),
         Box::new(mimalloc::USUAL),
         Box::new(mimalloc::SMALL_PAGES),
         Box::new(Malloc),
@@ -91,8 +95,10 @@ impl Experiment {
 
     /// Why the peer cannot do this, if so.
     pub(crate) fn excludes(&self, peer: &dyn AnyPeer) -> Option<&'static str> {
+        let most_workers = self.crews.iter().copied().max().unwrap_or(1);
         let lacks_names = self.work.needs_names() && peer.sharing() == Sharing::Threads;
-        lacks_names.then_some("has no heaps to create and connect to")
+        let reason = peer.refuses(self.work.demand(most_workers));
+        reason.or_else(|| lacks_names.then_some("has no heaps to create and connect to"))
     }
 
     pub(crate) fn run(&self, peer: &dyn AnyPeer, effort: Effort) -> Result<Figures> {
@@ -313,4 +319,22 @@ fn latency_figures(crews: &[Vec<Tally>]) -> Figures {
 
 fn start_figures(crews: &[Vec<Tally>]) -> Figures {
     Figures::from([("us", crews[0][0].span.ns / 1e3)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names of the experiments that the peer has a reason not to take part in.
+    fn excluded(peer: &dyn AnyPeer) -> Vec<&'static str> {
+        let all = experiments().into_iter();
+        all.filter(|one| one.excludes(peer).is_some()).map(|one| one.name).collect()
+    }
+
+    #[test]
+    fn peers_are_spared_what_they_cannot_do() {
+        assert!(excluded(&Shmheap::new("any", Policy::Scalable)).is_empty());
+        assert!(excluded(&FirstFitList).contains(&"W1 churn, 1,000,000 live"));
+        assert!(excluded(&RtsAlloc).contains(&"W6 large objects"));
+    }
 }

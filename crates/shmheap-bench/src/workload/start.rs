@@ -13,10 +13,12 @@ use super::Tally;
 use crate::crew::HeapName;
 use crate::measure::{Span, Stopwatch};
 use crate::options::Effort;
-use crate::peer::{Peer, Worker};
+use crate::peer::{Demand, Peer, Worker};
 
 /// Bytes of the first object.
 const OBJECT_BYTES: usize = 64;
+
+pub(super) const DEMAND: Demand = Demand { live_objects: 1, largest_bytes: OBJECT_BYTES };
 
 /// Makes a heap and allocates and writes an object in it; many times, each heap a new one.
 pub(super) fn create<P: Peer>(peer: &P, heap: &str, effort: Effort) -> Result<Tally> {
