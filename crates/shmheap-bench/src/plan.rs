@@ -18,6 +18,7 @@ use crate::peer::malloc::Malloc;
 use crate::peer::mimalloc;
 use crate::peer::rts_alloc::RtsAlloc;
 use crate::peer::shmheap::Shmheap;
+use crate::peer::talc::Talc;
 use crate::workload::{Churn, Merged, RECEIVER, Tally, Work};
 
 /// All peers, in the order of the tables' rows.
@@ -27,6 +28,7 @@ pub(crate) fn peers() -> Vec<Box<dyn AnyPeer>> {
         Box::new(Shmheap::new("shmheap first fit", Policy::FirstFit)),
         Box::new(FirstFitList),
         Box::new(RtsAlloc),
+        Box::new(Talc),
         Box::new(mimalloc::USUAL),
         Box::new(mimalloc::SMALL_PAGES),
         Box::new(Malloc),
@@ -336,5 +338,6 @@ mod tests {
         assert!(excluded(&Shmheap::new("any", Policy::Scalable)).is_empty());
         assert!(excluded(&FirstFitList).contains(&"W1 churn, 1,000,000 live"));
         assert!(excluded(&RtsAlloc).contains(&"W6 large objects"));
+        assert!(excluded(&Talc).contains(&"W7 create"));
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod malloc;
 pub(crate) mod mimalloc;
 pub(crate) mod rts_alloc;
 pub(crate) mod shmheap;
+pub(crate) mod talc;
 
 use std::hint::black_box;
 use std::marker::PhantomData;
@@ -190,6 +191,7 @@ mod tests {
         is_an_allocator(&shmheap::Shmheap::new("first fit", ::shmheap::Policy::FirstFit));
         is_an_allocator(&first_fit_list::FirstFitList);
         is_an_allocator(&rts_alloc::RtsAlloc);
+        is_an_allocator(&talc::Talc);
         is_an_allocator(&malloc::Malloc);
         is_an_allocator(&mimalloc::USUAL);
         is_an_allocator(&mimalloc::SMALL_PAGES);
