@@ -5,7 +5,7 @@ use std::fs;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const LOCK: &str = "../../Cargo.lock";
-const CRATES_WITHOUT_VERSION: [&str; 2] = ["rts-alloc", "talc"];
+const CRATES_WITHOUT_VERSION: [&str; 3] = ["rts-alloc", "snmalloc-sys", "talc"];
 
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");

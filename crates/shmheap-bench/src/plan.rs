@@ -14,10 +14,12 @@ use crate::options::{Effort, Options};
 use crate::peer::Sharing;
 use crate::peer::bump;
 use crate::peer::first_fit_list::FirstFitList;
+use crate::peer::jemalloc::Jemalloc;
 use crate::peer::malloc::Malloc;
 use crate::peer::mimalloc;
 use crate::peer::rts_alloc::RtsAlloc;
 use crate::peer::shmheap::Shmheap;
+use crate::peer::snmalloc::Snmalloc;
 use crate::peer::talc::Talc;
 use crate::workload::{Churn, Merged, RECEIVER, Tally, Work};
 
@@ -31,6 +33,8 @@ pub(crate) fn peers() -> Vec<Box<dyn AnyPeer>> {
         Box::new(Talc),
         Box::new(mimalloc::USUAL),
         Box::new(mimalloc::SMALL_PAGES),
+        Box::new(Jemalloc),
+        Box::new(Snmalloc),
         Box::new(Malloc),
         Box::new(bump::WARM),
         Box::new(bump::FRESH),

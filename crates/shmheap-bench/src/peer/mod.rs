@@ -14,10 +14,12 @@
 pub(crate) mod bump;
 mod file;
 pub(crate) mod first_fit_list;
+pub(crate) mod jemalloc;
 pub(crate) mod malloc;
 pub(crate) mod mimalloc;
 pub(crate) mod rts_alloc;
 pub(crate) mod shmheap;
+pub(crate) mod snmalloc;
 pub(crate) mod talc;
 
 use std::hint::black_box;
@@ -192,6 +194,8 @@ mod tests {
         is_an_allocator(&first_fit_list::FirstFitList);
         is_an_allocator(&rts_alloc::RtsAlloc);
         is_an_allocator(&talc::Talc);
+        is_an_allocator(&jemalloc::Jemalloc);
+        is_an_allocator(&snmalloc::Snmalloc);
         is_an_allocator(&malloc::Malloc);
         is_an_allocator(&mimalloc::USUAL);
         is_an_allocator(&mimalloc::SMALL_PAGES);
