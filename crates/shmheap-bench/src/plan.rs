@@ -13,6 +13,7 @@ use crate::crew::AnyPeer;
 use crate::options::{Effort, Options};
 use crate::peer::Sharing;
 use crate::peer::bump;
+use crate::peer::c_library::CLibrary;
 use crate::peer::first_fit_list::FirstFitList;
 use crate::peer::jemalloc::Jemalloc;
 use crate::peer::malloc::Malloc;
@@ -28,6 +29,7 @@ pub(crate) fn peers() -> Vec<Box<dyn AnyPeer>> {
     vec![
         Box::new(Shmheap::new("shmheap scalable", Policy::Scalable)),
         Box::new(Shmheap::new("shmheap first fit", Policy::FirstFit)),
+        Box::new(CLibrary),
         Box::new(FirstFitList),
         Box::new(RtsAlloc),
         Box::new(Talc),

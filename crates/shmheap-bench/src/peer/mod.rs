@@ -12,6 +12,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod bump;
+pub(crate) mod c_library;
 mod file;
 pub(crate) mod first_fit_list;
 pub(crate) mod jemalloc;
@@ -191,6 +192,7 @@ mod tests {
     #[test]
     fn every_peer_is_an_allocator() {
         is_an_allocator(&shmheap::Shmheap::new("first fit", ::shmheap::Policy::FirstFit));
+        is_an_allocator(&c_library::CLibrary);
         is_an_allocator(&first_fit_list::FirstFitList);
         is_an_allocator(&rts_alloc::RtsAlloc);
         is_an_allocator(&talc::Talc);
