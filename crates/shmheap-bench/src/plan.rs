@@ -1,8 +1,7 @@
 //! The plan: which peers, which experiments, how they are shown, and what is aimed at.
 //!
 //! One experiment may fill several tables: footprints are read in the churn whose speed is
-//! measured. Targets are ratios within one run on one machine, or plain figures. The target that
-//! compares with Boost.Interprocess waits for that peer.
+//! measured. Targets are ratios within one run on one machine, or plain figures.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +11,7 @@ use shmheap::Policy;
 use crate::crew::AnyPeer;
 use crate::options::{Effort, Options};
 use crate::peer::Sharing;
+use crate::peer::boost;
 use crate::peer::bump;
 use crate::peer::c_library::CLibrary;
 use crate::peer::first_fit_list::FirstFitList;
@@ -30,6 +30,8 @@ pub(crate) fn peers() -> Vec<Box<dyn AnyPeer>> {
         Box::new(Shmheap::new("shmheap scalable", Policy::Scalable)),
         Box::new(Shmheap::new("shmheap first fit", Policy::FirstFit)),
         Box::new(CLibrary),
+        Box::new(boost::RBTREE),
+        Box::new(boost::SEQ_FIT),
         Box::new(FirstFitList),
         Box::new(RtsAlloc),
         Box::new(Talc),
@@ -164,6 +166,13 @@ fn churns() -> Vec<Experiment> {
             SMALL_HERD,
             vec![
                 speed("W1", "churn: 10,000 live objects of 16-512 B", 1.2),
+                Table {
+                    workload: "W1",
+                    title: "churn: 10,000 live objects of 16-512 B, beside Boost.Interprocess",
+                    columns: &["Mop/s"],
+                    baseline: Some("boost rbtree"),
+                    target: Some(Target { peers: SCALABLE, bound: Bound::AtLeast(35.0) }),
+                },
                 footprint("footprint / live bytes: 10,000 live objects of 16-512 B", 1.35),
             ],
         ),
@@ -287,7 +296,10 @@ fn millions_per_second(crew: &[Tally]) -> f64 {
 
 fn churn_figures(crews: &[Vec<Tally>]) -> Figures {
     let tally = &crews[0][0];
-    let mut figures = Figures::from([("ns/op", tally.span.ns_per_operation())]);
+    let mut figures = Figures::from([
+        ("ns/op", tally.span.ns_per_operation()),
+        ("Mop/s", tally.span.millions_per_second()),
+    ]);
     figures.extend(tally.footprint.map(|footprint| ("held/live", footprint)));
     figures
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::workspace;
 
-/// A program that some tests need and that a machine may lack.
+/// A program that some tests need and that a machine may lack; or a file, by its whole path.
 struct Tool {
     names: &'static [&'static str],
     package: &'static str,
@@ -20,12 +20,17 @@ const CPP: Tool = Tool {
 };
 const MAKE: Tool = Tool { names: &["make"], package: "make", needed_for: "the benchmark" };
 
-const TOOLS: [Tool; 5] = [
+const TOOLS: [Tool; 6] = [
     Tool { names: &["cc", "gcc", "clang"], package: "gcc", needed_for: "C programs" },
     CPP,
     Tool { names: &["pkg-config", "pkgconf"], package: "pkg-config", needed_for: "pkg-config" },
     Tool { names: &["cmake"], package: "cmake", needed_for: "the CMake package" },
     MAKE,
+    Tool {
+        names: &["/usr/include/boost/version.hpp"],
+        package: "libboost-dev",
+        needed_for: "the benchmark's peers from Boost",
+    },
 ];
 
 impl Tool {
@@ -50,6 +55,7 @@ pub(crate) fn missing() -> impl Iterator<Item = (String, String)> {
     })
 }
 
+/// A whole path is looked up as such, for joining one to a folder leaves nothing of the folder.
 fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).is_file())
@@ -99,6 +105,7 @@ mod tests {
     #[test]
     fn programs_are_looked_up_on_the_path() {
         assert!(is_on_path("sh"));
+        assert!(is_on_path("/proc/self/exe") && !is_on_path("/no-such-file-of-shmheap"));
         assert!(!is_on_path("no-such-program-of-shmheap"));
     }
 

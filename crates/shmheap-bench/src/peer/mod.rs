@@ -11,6 +11,8 @@
 //! Reading and writing the first eight bytes of an object.
 #![allow(unsafe_code)]
 
+#[cfg_attr(not(boost), path = "no_boost.rs")]
+pub(crate) mod boost;
 pub(crate) mod bump;
 pub(crate) mod c_library;
 mod file;
@@ -193,6 +195,8 @@ mod tests {
     fn every_peer_is_an_allocator() {
         is_an_allocator(&shmheap::Shmheap::new("first fit", ::shmheap::Policy::FirstFit));
         is_an_allocator(&c_library::CLibrary);
+        is_an_allocator(&boost::RBTREE);
+        is_an_allocator(&boost::SEQ_FIT);
         is_an_allocator(&first_fit_list::FirstFitList);
         is_an_allocator(&rts_alloc::RtsAlloc);
         is_an_allocator(&talc::Talc);
