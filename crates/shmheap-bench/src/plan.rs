@@ -1,8 +1,7 @@
 //! The plan: which peers, which experiments, how they are shown, and what is aimed at.
 //!
 //! One experiment may fill several tables: footprints are read in the churn whose speed is
-//! measured. Targets are ratios within one run on one machine, or plain figures. The target that
-//! compares with Boost.Interprocess waits for that peer.
+//! measured. Targets are ratios within one run on one machine, or plain figures.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +11,17 @@ use shmheap::Policy;
 use crate::crew::AnyPeer;
 use crate::options::{Effort, Options};
 use crate::peer::Sharing;
+use crate::peer::boost;
 use crate::peer::bump;
+use crate::peer::c_library::CLibrary;
+use crate::peer::first_fit_list::FirstFitList;
+use crate::peer::jemalloc::Jemalloc;
 use crate::peer::malloc::Malloc;
 use crate::peer::mimalloc;
+use crate::peer::rts_alloc::RtsAlloc;
 use crate::peer::shmheap::Shmheap;
+use crate::peer::snmalloc::Snmalloc;
+use crate::peer::talc::Talc;
 use crate::workload::{Churn, Merged, RECEIVER, Tally, Work};
 
 /// All peers, in the order of the tables' rows.
@@ -23,8 +29,16 @@ pub(crate) fn peers() -> Vec<Box<dyn AnyPeer>> {
     vec![
         Box::new(Shmheap::new("shmheap scalable", Policy::Scalable)),
         Box::new(Shmheap::new("shmheap first fit", Policy::FirstFit)),
+        Box::new(CLibrary),
+        Box::new(boost::RBTREE),
+        Box::new(boost::SEQ_FIT),
+        Box::new(FirstFitList),
+        Box::new(RtsAlloc),
+        Box::new(Talc),
         Box::new(mimalloc::USUAL),
         Box::new(mimalloc::SMALL_PAGES),
+        Box::new(Jemalloc),
+        Box::new(Snmalloc),
         Box::new(Malloc),
         Box::new(bump::WARM),
         Box::new(bump::FRESH),
@@ -91,8 +105,10 @@ impl Experiment {
 
     /// Why the peer cannot do this, if so.
     pub(crate) fn excludes(&self, peer: &dyn AnyPeer) -> Option<&'static str> {
+        let most_workers = self.crews.iter().copied().max().unwrap_or(1);
         let lacks_names = self.work.needs_names() && peer.sharing() == Sharing::Threads;
-        lacks_names.then_some("has no heaps to create and connect to")
+        let reason = peer.refuses(self.work.demand(most_workers));
+        reason.or_else(|| lacks_names.then_some("has no heaps to create and connect to"))
     }
 
     pub(crate) fn run(&self, peer: &dyn AnyPeer, effort: Effort) -> Result<Figures> {
@@ -150,6 +166,13 @@ fn churns() -> Vec<Experiment> {
             SMALL_HERD,
             vec![
                 speed("W1", "churn: 10,000 live objects of 16-512 B", 1.2),
+                Table {
+                    workload: "W1",
+                    title: "churn: 10,000 live objects of 16-512 B, beside Boost.Interprocess",
+                    columns: &["Mop/s"],
+                    baseline: Some("boost rbtree"),
+                    target: Some(Target { peers: SCALABLE, bound: Bound::AtLeast(35.0) }),
+                },
                 footprint("footprint / live bytes: 10,000 live objects of 16-512 B", 1.35),
             ],
         ),
@@ -273,7 +296,10 @@ fn millions_per_second(crew: &[Tally]) -> f64 {
 
 fn churn_figures(crews: &[Vec<Tally>]) -> Figures {
     let tally = &crews[0][0];
-    let mut figures = Figures::from([("ns/op", tally.span.ns_per_operation())]);
+    let mut figures = Figures::from([
+        ("ns/op", tally.span.ns_per_operation()),
+        ("Mop/s", tally.span.millions_per_second()),
+    ]);
     figures.extend(tally.footprint.map(|footprint| ("held/live", footprint)));
     figures
 }
@@ -313,4 +339,23 @@ fn latency_figures(crews: &[Vec<Tally>]) -> Figures {
 
 fn start_figures(crews: &[Vec<Tally>]) -> Figures {
     Figures::from([("us", crews[0][0].span.ns / 1e3)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names of the experiments that the peer has a reason not to take part in.
+    fn excluded(peer: &dyn AnyPeer) -> Vec<&'static str> {
+        let all = experiments().into_iter();
+        all.filter(|one| one.excludes(peer).is_some()).map(|one| one.name).collect()
+    }
+
+    #[test]
+    fn peers_are_spared_what_they_cannot_do() {
+        assert!(excluded(&Shmheap::new("any", Policy::Scalable)).is_empty());
+        assert!(excluded(&FirstFitList).contains(&"W1 churn, 1,000,000 live"));
+        assert!(excluded(&RtsAlloc).contains(&"W6 large objects"));
+        assert!(excluded(&Talc).contains(&"W7 create"));
+    }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::random::{Random, Sizes};
 use super::{Seat, Tally, replace, touch};
 use crate::measure::repeat_for;
-use crate::peer::{Footprint, Object, Worker};
+use crate::peer::{Demand, Footprint, Object, Worker};
 
 /// How many objects, and of which sizes.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -28,6 +28,10 @@ pub(super) struct Herd<'w, W> {
 }
 
 impl Churn {
+    pub(super) fn demand(self, workers: usize) -> Demand {
+        Demand { live_objects: workers * self.live, largest_bytes: self.most_bytes as usize }
+    }
+
     pub(super) fn run<W: Worker>(self, worker: &W, seat: Seat<'_>) -> Result<Tally> {
         let mut herd = Herd::new(self, worker, seat.number);
         let footprint = herd.warm_up(seat.effort.warm_up_turns)?;
