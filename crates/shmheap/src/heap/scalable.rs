@@ -310,6 +310,9 @@ impl Heap {
 
     pub(super) fn slab_handle(&self, slabs: &Slabs, object: NonNull<u8>) -> Result<Handle> {
         let place = self.place_of(object)?;
+        if let Some(found) = self.reader(slabs).small_object_fast(place) {
+            return Ok(self.handle_at(place, found.generation()));
+        }
         let found = self.live_object(slabs, place);
         let found = found.map_err(|fault| self.explain(fault, object.addr().get()))?;
         Ok(self.handle_at(place, found.generation()))
@@ -331,6 +334,11 @@ impl Heap {
         let Some(place) = handle.offset_bytes().checked_sub(self.shape.data_offset.0) else {
             return Err(foreign);
         };
+        if let Some(found) = self.reader(slabs).small_object_fast(Place(place))
+            && found.generation() == self.generation_of(handle)
+        {
+            return Ok(self.space().at(place));
+        }
         match self.live_object(slabs, Place(place)) {
             Ok(found) if found.generation() == self.generation_of(handle) => {
                 Ok(self.space().at(place))

@@ -10,7 +10,7 @@
 //!
 //! Killed before the store of the state, nothing has happened. Killed after it, the object lives.
 
-use super::cache::{Cache, RESTING_MAX, SlabNumber};
+use super::cache::{Cache, SlabNumber};
 use super::class::Class;
 use super::hints::Hint;
 use super::owned;
@@ -27,8 +27,11 @@ const ENOUGH_SHARE: u32 = 8;
 const POOR_SHARE: u32 = 32;
 /// How many slabs of others a usual search looks at.
 const LOOKS_MAX: u32 = 256;
-/// A thread may have one resting slab of a class for so many units of the heap.
-const UNITS_PER_RESTING: u64 = 128;
+/// The resting slabs of a thread, but for one of each class, have at most this share of the heap's
+/// units.
+const RESTING_SHARE: u64 = 16;
+/// Or so many units, in a small heap.
+const RESTING_UNITS_MIN: u64 = 16;
 
 impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     /// Allocates an object of the class; `None` if there is no room without growth.
@@ -111,8 +114,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
 
     /// Lets a used-up slab rest; the oldest resting one makes room for it.
     fn rest(&self, cache: &mut Cache, class: Class, number: SlabNumber) {
-        let share = self.end().0 / UNITS_PER_RESTING / class.units();
-        let limit = usize::try_from(share).unwrap_or(RESTING_MAX);
+        let limit = (self.end().0 / RESTING_SHARE).max(RESTING_UNITS_MIN);
         if let Some(oldest) = cache.rest(class, number, limit) {
             self.let_go(cache, oldest);
         }

@@ -28,7 +28,7 @@ use crate::error::NotLive;
 use crate::segment::states::{State, StateIndex, States};
 
 /// Resting slabs of a class at the most.
-pub(super) const RESTING_MAX: usize = 8;
+const RESTING_MAX: usize = 16;
 /// One entry for every class number that seven bits hold, so that no index is out of range.
 const OPEN_COUNT: usize = CLASS_COUNT.next_power_of_two();
 
@@ -88,6 +88,8 @@ pub(crate) struct Cache {
     pending: Pending,
     searches: [Search; OPEN_COUNT],
     resting: [Resting; CLASS_COUNT],
+    /// Units of all resting slabs.
+    resting_units: u64,
     vacant: Vec<SlabNumber>,
 }
 
@@ -104,6 +106,7 @@ impl Cache {
             pending: Pending::NONE,
             searches: [search; OPEN_COUNT],
             resting: [resting; CLASS_COUNT],
+            resting_units: 0,
             vacant: vec![],
         }
     }
@@ -165,10 +168,11 @@ impl Cache {
     }
 
     fn replace_open(&mut self, class: Class, number: SlabNumber) -> SlabNumber {
-        for steps in class.steps() {
-            self.open_for[steps] = number;
-        }
-        std::mem::replace(&mut self.open[class.number() % OPEN_COUNT], number)
+        self.open_for[class.steps()].fill(number);
+        self.slab(number).set_open(true);
+        let before = std::mem::replace(&mut self.open[class.number() % OPEN_COUNT], number);
+        self.slab(before).set_open(false);
+        before
     }
 
     /// The slab that objects of the class come from; one without free objects if none is open.
@@ -234,24 +238,24 @@ impl Cache {
         (number != NONE).then_some(number)
     }
 
-    /// Lets a slab rest. If there are `limit` resting ones already, the oldest is returned.
+    /// Lets a slab rest. If that makes too many of its class, or more than `units_max` units of all
+    /// classes, and its class has another, the oldest of those is returned.
     pub(super) fn rest(
         &mut self,
         class: Class,
         number: SlabNumber,
-        limit: usize,
+        units_max: u64,
     ) -> Option<SlabNumber> {
-        let oldest = if self.resting[class.number()].count >= limit.clamp(1, RESTING_MAX) {
-            self.resting[class.number()].slabs().first().copied()
-        } else {
-            None
-        };
+        let is_full = self.resting[class.number()].count == RESTING_MAX
+            || self.resting_units + class.units() > units_max;
+        let oldest = if is_full { self.oldest_resting(class) } else { None };
         if let Some(oldest) = oldest {
             self.rouse(class, oldest);
         }
         let resting = &mut self.resting[class.number()];
         resting.numbers[resting.count] = number;
         resting.count += 1;
+        self.resting_units += class.units();
         oldest
     }
 
@@ -261,6 +265,7 @@ impl Cache {
         if let Some(at) = resting.slabs().iter().position(|&other| other == number) {
             resting.numbers.copy_within(at + 1..resting.count, at);
             resting.count -= 1;
+            self.resting_units -= class.units();
         }
     }
 
@@ -285,6 +290,7 @@ impl Cache {
         for resting in &mut self.resting {
             resting.count = 0;
         }
+        self.resting_units = 0;
         let all = (1..self.slabs.len() as u32).map(SlabNumber);
         all.filter(|number| !self.vacant.contains(number)).collect()
     }

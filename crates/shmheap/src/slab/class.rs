@@ -11,6 +11,8 @@
 //!
 //! Everything is computed at compile time and checked for every size by the tests below.
 
+use std::ops::Range;
+
 use super::unit::UNIT_BYTES;
 
 /// Larger objects get units of their own.
@@ -214,9 +216,11 @@ impl Class {
         self.object_bytes().is_multiple_of(align_bytes)
     }
 
-    /// Which numbers of steps have this class.
-    pub(crate) fn steps(self) -> impl Iterator<Item = usize> {
-        (0..STEPS_COUNT).filter(move |&steps| STEPS[steps] == self.0)
+    /// Which numbers of steps have this class: none above those that the table has.
+    pub(crate) fn steps(self) -> Range<usize> {
+        let end = |class: Self| (class.object_bytes() / STEP_BYTES) as usize + 1;
+        let start = self.0.checked_sub(1).map_or(0, |before| end(Self(before)));
+        start.min(STEPS_COUNT)..end(self).min(STEPS_COUNT)
     }
 
     /// Units of a slab.
@@ -279,6 +283,13 @@ mod tests {
         assert_eq!(number, CLASS_COUNT - 1);
         assert_eq!(Class::of(SMALL_BYTES_MAX + 1, 1), None);
         assert_eq!(Class::of(u64::MAX, 1), None);
+    }
+
+    #[test]
+    fn every_number_of_steps_has_one_class() {
+        let steps = Class::all().flat_map(|class| class.steps().map(move |steps| (steps, class)));
+        let classes = (0..STEPS_COUNT).map(|steps| Class(STEPS[steps]));
+        assert!(steps.eq(classes.enumerate()));
     }
 
     #[test]

@@ -78,30 +78,15 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     /// ordinary; whether that is so. Anything else is left to [`free`](Self::free).
     #[inline]
     pub(crate) fn free_elsewhere_fast(&self, cache: &mut Cache, place: Place) -> bool {
-        let unit = Unit::of(place);
-        if cache.has(place) || !self.surroundings.has_unit(unit) {
+        if cache.has(place) || cache.pending().is_full() {
             return false;
         }
-        let Some(class) = self.load(unit).class_of_slab() else { return false };
-        let geometry = class.geometry();
-        let within_bytes = place.0 - unit.start().0;
-        let Some(index) = geometry.index_of(within_bytes) else { return false };
-        // A damaged word may tell of a slab that ends behind the heap.
-        if !self.surroundings.has_unit(unit + (class.units() - 1))
-            || !self.surroundings.has_states(self.engine.layout.block(geometry, unit))
-        {
-            return false;
-        }
-        let at = self.engine.layout.row(geometry, unit) + index;
-        let state = self.words.load_state(at);
+        let Some(object) = self.small_object_fast(place) else { return false };
         let pending = cache.pending();
-        if !state.is_live() || pending.is_full() {
-            return false;
+        if !pending.add(object.unit) {
+            self.note_frees(pending, object.unit);
         }
-        if !pending.add(unit) {
-            self.note_frees(pending, unit);
-        }
-        self.words.store_state(at, state.next());
+        self.words.store_state(object.state_at, object.state.next());
         true
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Owned {
     geometry: Geometry,
     /// Numbers of objects that are free, each once.
     in_hand: Vec<u16>,
+    /// How many may be in hand without further ado: all of an open slab, of others all but one.
+    in_hand_max: u16,
     class: Class,
 }
 
@@ -42,6 +44,7 @@ impl Owned {
             row: StateIndex(u64::MAX),
             geometry: Geometry::NONE,
             in_hand: vec![],
+            in_hand_max: 0,
             class: Class::SMALLEST,
         }
     }
@@ -51,7 +54,8 @@ impl Owned {
         let (geometry, mut in_hand) = (*class.geometry(), std::mem::take(&mut self.in_hand));
         in_hand.clear();
         in_hand.reserve_exact(geometry.capacity.into());
-        *self = Self { start: unit.start(), row, geometry, in_hand, class };
+        let in_hand_max = geometry.capacity - 1;
+        *self = Self { start: unit.start(), row, geometry, in_hand, in_hand_max, class };
     }
 
     /// Gives an object out; see [`Cache::alloc`](super::Cache::alloc).
@@ -73,14 +77,14 @@ impl Owned {
         Some(place)
     }
 
-    /// Frees the object at `place` if it is a live one of this slab and not the last; whether it
-    /// was.
+    /// Frees the object at `place` if it is a live one of this slab and, unless the slab is open,
+    /// not the last; whether it was.
     #[inline]
     pub(super) fn free(&mut self, states: &impl States, place: Place) -> bool {
         let Some(index) = self.index_of(place) else { return false };
         let at = self.row + index;
         let state = states.load_state(at);
-        if !state.is_live() || self.is_last() {
+        if !state.is_live() || self.in_hand.len() >= self.in_hand_max.into() {
             return false;
         }
         states.store_state(at, state.next());
@@ -100,14 +104,13 @@ impl Owned {
         self.row + index
     }
 
-    /// Whether at most one object is not in hand. Where a broken process has written, there may
-    /// have been more frees than objects; the stack has room for as many as there are.
-    #[inline]
-    fn is_last(&self) -> bool {
-        self.in_hand.len() + 1 >= usize::from(self.geometry.capacity)
+    /// The slab is the one that objects of its class come from, or not any more.
+    pub(super) fn set_open(&mut self, is_open: bool) {
+        self.in_hand_max = self.geometry.capacity.saturating_sub(u16::from(!is_open));
     }
 
-    /// Takes an object in hand that was freed, the slab's last one maybe.
+    /// Takes an object in hand that was freed, the slab's last one maybe. Where a broken process
+    /// has written, there may have been more frees than objects.
     pub(super) fn take_in_hand(&mut self, index: u64) {
         if !self.is_all_free() {
             self.in_hand.push(index as u16);

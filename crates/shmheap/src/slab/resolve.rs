@@ -78,7 +78,47 @@ impl Slabs {
     }
 }
 
+/// A live object of a slab, found on the short way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Small {
+    pub(super) unit: Unit,
+    pub(super) state_at: StateIndex,
+    pub(super) state: State,
+    word: UnitWord,
+}
+
+impl Small {
+    /// As [`Object::generation`].
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        small_generation(self.word, self.state)
+    }
+}
+
 impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
+    /// The live object of a slab that starts at `place`, if nothing about it is out of the
+    /// ordinary; else [`live_object`](Self::live_object) tells what is.
+    #[inline]
+    pub(crate) fn small_object_fast(&self, place: Place) -> Option<Small> {
+        let (layout, unit) = (&self.engine.layout, Unit::of(place));
+        if !self.surroundings.has_unit(unit) {
+            return None;
+        }
+        let word = self.load(unit);
+        let class = word.class_of_slab()?;
+        let geometry = class.geometry();
+        let index = geometry.index_of(place.0 - unit.start().0)?;
+        // A damaged word may tell of a slab that ends behind the heap.
+        if !self.surroundings.has_unit(unit + (class.units() - 1))
+            || !self.surroundings.has_states(layout.block(geometry, unit))
+        {
+            return None;
+        }
+        let state_at = layout.row(geometry, unit) + index;
+        let state = self.words.load_state(state_at);
+        state.is_live().then_some(Small { unit, state_at, state, word })
+    }
+
     /// The live object that starts at `place`.
     ///
     /// # Errors

@@ -29,9 +29,10 @@ const CLASSES: usize = 107;
 const SMALL_BYTES_MAX: u64 = 512 << 10;
 /// The peer runs for so many turns of an empty loop at the most before it is stopped.
 const SPIN_MAX: u64 = 1 << 16;
-/// Slabs of a class that a stopped thread keeps at the most: the open one, those that rest, and
-/// one on its way between them.
-const KEPT_MAX: u64 = 1 + 8 + 1;
+/// Slabs that a stopped thread keeps of each class: the open one, one that rests, and one on its
+/// way between them. More rest only as far as they make up a sixteenth of the heap.
+const KEPT_OF_CLASS: u64 = 1 + 1 + 1;
+const RESTING_SHARE: u64 = 16;
 const UNIT_BYTES: u64 = 64 << 10;
 const LEN_BYTES: u64 = 64 << 20;
 /// What the peer that is stopped for good has objects of.
@@ -206,7 +207,8 @@ fn a_process_stopped_for_good_keeps_a_few_slabs_and_no_more() {
         for handle in theirs.map(|block| block.handle).collect::<Vec<_>>() {
             bytes::free_handle(&heap, handle).unwrap();
         }
-        let may_keep = KEPT_MAX * kept_slab_bytes(&heap.stats());
+        let of_classes = KEPT_OF_CLASS * kept_slab_bytes(&heap.stats());
+        let may_keep = of_classes + LEN_BYTES / RESTING_SHARE;
         for size in [3000, 640, 200_000, 2 << 20, 640, 200_000, 3000] {
             let kept = fill_and_empty(&heap, size);
             // What the peer keeps lies here and there, and cuts up the room for larger objects.
