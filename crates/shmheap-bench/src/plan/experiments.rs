@@ -1,0 +1,166 @@
+//! The experiments, in the order of the tables, with the targets.
+
+use super::figures;
+use super::{Bound, Experiment, Table, Target};
+use crate::workload::{Churn, Work};
+
+const SCALABLE: &str = "shmheap scalable";
+const ANY_SHMHEAP: &str = "shmheap";
+
+const SMALL_HERD: Churn = Churn { live: 10_000, least_bytes: 16, most_bytes: 512 };
+const LARGE_HERD: Churn = Churn { live: 1_000_000, least_bytes: 16, most_bytes: 128 };
+const LARGE_OBJECTS: Churn = Churn { live: 200, least_bytes: 4 << 10, most_bytes: 1 << 20 };
+
+/// All experiments, in the order of the tables.
+pub(crate) fn experiments() -> Vec<Experiment> {
+    let mut all = churns();
+    all.extend(between_workers());
+    all.push(latency());
+    all.extend(starts());
+    all
+}
+
+fn churns() -> Vec<Experiment> {
+    let at_most = |bound| Some(Target { peers: SCALABLE, bound: Bound::AtMost(bound) });
+    let speed = |workload, title, bound| Table {
+        workload,
+        title,
+        columns: &["ns/op"],
+        baseline: Some("mimalloc"),
+        target: at_most(bound),
+    };
+    let footprint = |title, bound| Table {
+        workload: "W8",
+        title,
+        columns: &["held/live"],
+        baseline: None,
+        target: at_most(bound),
+    };
+    let experiment = |name, churn, tables| Experiment {
+        name,
+        work: Work::Churn(churn),
+        crews: &[1],
+        figures: figures::of_churn,
+        tables,
+    };
+    vec![
+        experiment(
+            "W1 churn, 10,000 live",
+            SMALL_HERD,
+            vec![
+                speed("W1", "churn: 10,000 live objects of 16-512 B", 1.2),
+                footprint("footprint / live bytes: 10,000 live objects of 16-512 B", 1.35),
+            ],
+        ),
+        experiment(
+            "W1 churn, 1,000,000 live",
+            LARGE_HERD,
+            vec![
+                speed("W1", "churn: 1,000,000 live objects of 16-128 B", 1.0),
+                footprint("footprint / live bytes: 1,000,000 live objects of 16-128 B", 1.12),
+            ],
+        ),
+        experiment(
+            "W6 large objects",
+            LARGE_OBJECTS,
+            vec![speed("W6", "large objects: 200 live of 4 KiB-1 MiB", 1.5)],
+        ),
+    ]
+}
+
+fn between_workers() -> Vec<Experiment> {
+    let table =
+        |workload, title, columns| Table { workload, title, columns, baseline: None, target: None };
+    let scalable = |bound| Some(Target { peers: SCALABLE, bound });
+    vec![
+        Experiment {
+            name: "W2 churn, 1 and 2 workers",
+            work: Work::Churn(SMALL_HERD),
+            crews: &[1, 2],
+            figures: figures::of_scaling,
+            tables: vec![Table {
+                target: scalable(Bound::AtLeast(1.9)),
+                ..table(
+                    "W2",
+                    "churn by 2 workers on one heap / by 1: 10,000 live objects of 16-512 B each",
+                    &["2 / 1", "Mop/s of 2", "Mop/s of 1"],
+                )
+            }],
+        },
+        Experiment {
+            name: "W3 hand-off",
+            work: Work::HandOff,
+            crews: &[2],
+            figures: figures::of_handoff,
+            tables: vec![Table {
+                baseline: Some("bump fresh"),
+                target: scalable(Bound::AtMost(2.0)),
+                ..table(
+                    "W3",
+                    "hand-off: A allocates 64-1024 B, writes, sends; B reads, frees",
+                    &["ns/message", "Mmessages/s"],
+                )
+            }],
+        },
+        Experiment {
+            name: "W4 exchange",
+            work: Work::Exchange,
+            crews: &[2],
+            figures: figures::of_exchange,
+            tables: vec![Table {
+                baseline: Some("mimalloc"),
+                ..table(
+                    "W4",
+                    "exchange: every object of 16-512 B is freed by the other of 2 workers",
+                    &["ns/op", "Mop/s"],
+                )
+            }],
+        },
+    ]
+}
+
+fn latency() -> Experiment {
+    let table = |title, columns| Table {
+        workload: "W9",
+        title,
+        columns,
+        baseline: None,
+        target: Some(Target { peers: SCALABLE, bound: Bound::AtMost(60.0) }),
+    };
+    Experiment {
+        name: "W9 latency",
+        work: Work::TimedChurn(SMALL_HERD),
+        crews: &[2],
+        figures: figures::of_latency,
+        tables: vec![
+            table(
+                "latency of alloc, ns with timer, 2 workers, 10,000 live objects each",
+                &["alloc p99.9", "alloc p99", "alloc p50", "timer", "step"],
+            ),
+            table(
+                "latency of free, ns with timer, 2 workers, 10,000 live objects each",
+                &["free p99.9", "free p99", "free p50", "timer", "step"],
+            ),
+        ],
+    }
+}
+
+fn starts() -> Vec<Experiment> {
+    let start = |name, work, title, bound| Experiment {
+        name,
+        work,
+        crews: &[1],
+        figures: figures::of_start,
+        tables: vec![Table {
+            workload: "W7",
+            title,
+            columns: &["us"],
+            baseline: None,
+            target: Some(Target { peers: ANY_SHMHEAP, bound: Bound::AtMost(bound) }),
+        }],
+    };
+    vec![
+        start("W7 create", Work::Create, "create a heap of up to 1 GiB, first alloc", 50.0),
+        start("W7 connect", Work::Connect, "connect, resolve, read, disconnect", 40.0),
+    ]
+}

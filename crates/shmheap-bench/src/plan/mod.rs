@@ -1,0 +1,117 @@
+//! The plan: which peers, which experiments, how they are shown, and what is aimed at.
+//!
+//! One experiment may fill several tables: footprints are read in the churn whose speed is
+//! measured. Targets are ratios within one run on one machine, or plain figures. The target that
+//! compares with Boost.Interprocess waits for that peer.
+//!
+//! | module | gives |
+//! |---|---|
+//! | `figures` | from what the workers measured to the figures in the columns |
+//! | `experiments` | what is done, by how many, and what it is aimed at |
+
+mod figures;
+
+mod experiments;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use shmheap::Policy;
+
+use crate::crew::AnyPeer;
+use crate::options::{Effort, Options};
+use crate::peer::Sharing;
+use crate::peer::bump;
+use crate::peer::malloc::Malloc;
+use crate::peer::mimalloc;
+use crate::peer::shmheap::Shmheap;
+use crate::workload::{Tally, Work};
+
+pub(crate) use experiments::experiments;
+
+/// All peers, in the order of the tables' rows.
+pub(crate) fn peers() -> Vec<Box<dyn AnyPeer>> {
+    vec![
+        Box::new(Shmheap::new("shmheap scalable", Policy::Scalable)),
+        Box::new(Shmheap::new("shmheap first fit", Policy::FirstFit)),
+        Box::new(mimalloc::USUAL),
+        Box::new(mimalloc::SMALL_PAGES),
+        Box::new(Malloc),
+        Box::new(bump::WARM),
+        Box::new(bump::FRESH),
+    ]
+}
+
+/// What one experiment found in one round: figures by the titles of columns.
+pub(crate) type Figures = BTreeMap<&'static str, f64>;
+
+/// The column that every table has: the part of its time for which the least lucky worker had a
+/// processor. Much below 1, the machine had other things to do, and the figures mean little.
+pub(crate) const CPU: &str = "cpu";
+
+/// Something to do, and the tables it fills.
+pub(crate) struct Experiment {
+    pub(crate) name: &'static str,
+    work: Work,
+    /// How many workers; if several crews, one after the other.
+    pub(crate) crews: &'static [usize],
+    figures: fn(&[Vec<Tally>]) -> Figures,
+    pub(crate) tables: Vec<Table>,
+}
+
+/// A table, a row for each peer.
+#[derive(Clone)]
+pub(crate) struct Table {
+    pub(crate) workload: &'static str,
+    pub(crate) title: &'static str,
+    /// The first is the figure that spread, ratio and target are about.
+    pub(crate) columns: &'static [&'static str],
+    /// The peer that ratios are taken to.
+    pub(crate) baseline: Option<&'static str>,
+    pub(crate) target: Option<Target>,
+}
+
+/// What the peers whose names start with `peers` are to reach: in the ratio if the table has one,
+/// else in the first figure.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) peers: &'static str,
+    pub(crate) bound: Bound,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Bound {
+    pub(crate) fn holds(self, figure: f64) -> bool {
+        match self {
+            Self::AtMost(bound) => figure <= bound,
+            Self::AtLeast(bound) => figure >= bound,
+        }
+    }
+}
+
+impl Experiment {
+    /// Whether it fills a table that was asked for; the others are dropped at printing.
+    pub(crate) fn is_wanted(&self, options: &Options) -> bool {
+        self.tables.iter().any(|table| options.wants(table.workload))
+    }
+
+    /// Why the peer cannot do this, if so.
+    pub(crate) fn excludes(&self, peer: &dyn AnyPeer) -> Option<&'static str> {
+        let lacks_names = self.work.needs_names() && peer.sharing() == Sharing::Threads;
+        lacks_names.then_some("has no heaps to create and connect to")
+    }
+
+    pub(crate) fn run(&self, peer: &dyn AnyPeer, effort: Effort) -> Result<Figures> {
+        let run = |&workers: &usize| peer.run_crew(self.work, workers, effort);
+        let tallies: Vec<Vec<Tally>> = self.crews.iter().map(run).collect::<Result<_>>()?;
+        let shares = tallies.iter().flatten().map(|tally| tally.span.cpu_share);
+        let mut figures = (self.figures)(&tallies);
+        figures.insert(CPU, shares.fold(1.0, f64::min));
+        Ok(figures)
+    }
+}
