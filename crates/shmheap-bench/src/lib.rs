@@ -23,9 +23,9 @@
 //! |---|---|
 //! | `options` | the command line |
 //! | `measure`, `ticks` | spans of time, medians and spreads; the cheapest clock |
-//! | `board`, `ring` | what the workers of a crew share: a meeting point, two queues |
+//! | `board`, `ring` | what the workers of a crew share: a meeting point, queues |
 //! | `peer` | the allocators, behind one small trait |
-//! | `post` | objects from one worker to the other, exactly once |
+//! | `post` | objects from each worker to the next, exactly once |
 //! | `workload` | what the workers do |
 //! | `crew` | processes and threads: from a job to the tallies of its workers |
 //! | `plan` | the experiments, their tables and the targets |

@@ -107,7 +107,8 @@ impl<'p> Report<'p> {
                 sheets.push(self.sheet(experiment, table, outcomes));
             }
         }
-        sheets.sort_by_key(|sheet| sheet.workload);
+        // W10 after W9.
+        sheets.sort_by_key(|sheet| (sheet.workload.len(), sheet.workload));
         sheets
     }
 
@@ -117,7 +118,7 @@ impl<'p> Report<'p> {
             Some(outcomes[at].column(table.columns[0]))
         });
         let rows = self.peers.iter().zip(outcomes).map(|(peer, outcome)| {
-            let workers = workers(experiment.crews, peer.sharing());
+            let workers = workers(&experiment.workers(), peer.sharing());
             outcome.row(peer.name(), workers, table, base.as_deref())
         });
         let rows: Vec<Row> = rows.collect();
@@ -157,7 +158,8 @@ impl<'p> Report<'p> {
             out,
             "An op is one alloc and one free; ratios are taken within each round; cpu is"
         )?;
-        writeln!(out, "the share of its time for which the least lucky worker had a processor.")
+        writeln!(out, "the part of the processor time due to it that the least lucky worker had.")?;
+        writeln!(out, "Workers who outnumber the processors share them.")
     }
 
     /// The same as JSON, and every round's figure.
@@ -276,15 +278,17 @@ fn number(figure: f64) -> String {
     }
 }
 
-/// "1 process", "1 and 2 threads".
-fn workers(crews: &[usize], sharing: Sharing) -> String {
-    let noun = match (crews, sharing) {
+/// "1 process", "1, 2 and 4 threads".
+fn workers(counts: &[usize], sharing: Sharing) -> String {
+    let noun = match (counts, sharing) {
         ([1], _) => "process",
         (_, Sharing::Processes) => "processes",
         (_, Sharing::Threads) => "threads",
     };
-    let counts: Vec<String> = crews.iter().map(usize::to_string).collect();
-    format!("{} {noun}", counts.join(" and "))
+    let counts: Vec<String> = counts.iter().map(usize::to_string).collect();
+    let (last, others) = counts.split_last().expect("an experiment has workers");
+    let others = others.join(", ");
+    if others.is_empty() { format!("{last} {noun}") } else { format!("{others} and {last} {noun}") }
 }
 
 /// Tells who is watching what is under way.
@@ -367,7 +371,7 @@ W0  nothing
     #[test]
     fn workers_are_named() {
         assert_eq!(workers(&[1], Sharing::Processes), "1 process");
-        assert_eq!(workers(&[1, 2], Sharing::Threads), "1 and 2 threads");
+        assert_eq!(workers(&[1, 2, 4], Sharing::Threads), "1, 2 and 4 threads");
         assert_eq!(workers(&[2], Sharing::Processes), "2 processes");
     }
 }

@@ -23,6 +23,7 @@ use anyhow::{Context, Result};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::{Footprint, HEAP_BYTES_MAX, Object, Peer, Sharing, Worker};
+use crate::board::WORKERS_MAX;
 
 #[derive(Debug)]
 pub(crate) struct Bump {
@@ -31,7 +32,7 @@ pub(crate) struct Bump {
     arena_bytes: usize,
 }
 
-/// The arena is larger than all objects that may be under way between two workers.
+/// The arena is larger than all objects that may be under way from a worker to the next.
 pub(crate) const WARM: Bump = Bump {
     name: "bump",
     description: "never frees, 4 MiB over and over: the cost of the harness",
@@ -40,12 +41,9 @@ pub(crate) const WARM: Bump = Bump {
 
 pub(crate) const FRESH: Bump = Bump {
     name: "bump fresh",
-    description: "never frees, 256 MiB over and over: memory that no cache holds",
-    arena_bytes: 256 << 20,
+    description: "never frees, 128 MiB over and over: memory that no cache holds",
+    arena_bytes: 128 << 20,
 };
-
-/// As many workers as any crew has.
-const ARENAS: usize = 2;
 
 /// A worker's arena, and the mapping it lies in.
 #[derive(Debug)]
@@ -71,7 +69,7 @@ impl Bump {
             mapping,
             start,
             end: start + self.arena_bytes,
-            used_bytes: ARENAS * self.arena_bytes,
+            used_bytes: WORKERS_MAX * self.arena_bytes,
             next: Cell::new(start),
         })
     }

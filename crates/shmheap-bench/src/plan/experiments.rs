@@ -1,7 +1,7 @@
 //! The experiments, in the order of the tables, with the targets.
 
 use super::figures;
-use super::{Bound, Experiment, Table, Target};
+use super::{Bound, Crew, Experiment, Table, Target};
 use crate::workload::{Churn, Work};
 
 const SCALABLE: &str = "shmheap scalable";
@@ -18,6 +18,11 @@ pub(crate) fn experiments() -> Vec<Experiment> {
     all.push(latency());
     all.extend(starts());
     all
+}
+
+/// The same work by crews of so many workers.
+fn crews(work: Work, workers: &[usize]) -> Vec<Crew> {
+    workers.iter().map(|&workers| Crew { work, workers }).collect()
 }
 
 fn churns() -> Vec<Experiment> {
@@ -38,8 +43,7 @@ fn churns() -> Vec<Experiment> {
     };
     let experiment = |name, churn, tables| Experiment {
         name,
-        work: Work::Churn(churn),
-        crews: &[1],
+        crews: crews(Work::Churn(churn), &[1]),
         figures: figures::of_churn,
         tables,
     };
@@ -69,54 +73,58 @@ fn churns() -> Vec<Experiment> {
 }
 
 fn between_workers() -> Vec<Experiment> {
-    let table =
-        |workload, title, columns| Table { workload, title, columns, baseline: None, target: None };
     let scalable = |bound| Some(Target { peers: SCALABLE, bound });
     vec![
         Experiment {
-            name: "W2 churn, 1 and 2 workers",
-            work: Work::Churn(SMALL_HERD),
-            crews: &[1, 2],
+            name: "W2 churn, 1, 2 and 4 workers",
+            crews: crews(Work::Churn(SMALL_HERD), &[1, 2, 4]),
             figures: figures::of_scaling,
             tables: vec![Table {
+                workload: "W2",
+                title: "churn by 1, 2 and 4 workers on one heap: 10,000 live of 16-512 B each",
+                columns: &["2 / 1", "4 / 1", "Mop/s of 1", "of 2", "of 4"],
+                baseline: None,
                 target: scalable(Bound::AtLeast(1.9)),
-                ..table(
-                    "W2",
-                    "churn by 2 workers on one heap / by 1: 10,000 live objects of 16-512 B each",
-                    &["2 / 1", "Mop/s of 2", "Mop/s of 1"],
-                )
             }],
         },
         Experiment {
             name: "W3 hand-off",
-            work: Work::HandOff,
-            crews: &[2],
+            crews: crews(Work::HandOff, &[2]),
             figures: figures::of_handoff,
             tables: vec![Table {
+                workload: "W3",
+                title: "hand-off: A allocates 64-1024 B, writes, sends; B reads, frees",
+                columns: &["ns/message", "Mmessages/s"],
                 baseline: Some("bump fresh"),
                 target: scalable(Bound::AtMost(2.0)),
-                ..table(
-                    "W3",
-                    "hand-off: A allocates 64-1024 B, writes, sends; B reads, frees",
-                    &["ns/message", "Mmessages/s"],
-                )
             }],
         },
-        Experiment {
-            name: "W4 exchange",
-            work: Work::Exchange,
-            crews: &[2],
-            figures: figures::of_exchange,
-            tables: vec![Table {
-                baseline: Some("mimalloc"),
-                ..table(
-                    "W4",
-                    "exchange: every object of 16-512 B is freed by the other of 2 workers",
-                    &["ns/op", "Mop/s"],
-                )
-            }],
-        },
+        exchange(
+            "W4 exchange, 2 workers",
+            2,
+            "exchange: every object of 16-512 B is freed by the other of 2 workers",
+        ),
+        exchange(
+            "W4 exchange, 4 workers",
+            4,
+            "exchange: every object of 16-512 B is freed by the next of 4 workers",
+        ),
     ]
+}
+
+fn exchange(name: &'static str, workers: usize, title: &'static str) -> Experiment {
+    Experiment {
+        name,
+        crews: crews(Work::Exchange, &[workers]),
+        figures: figures::of_exchange,
+        tables: vec![Table {
+            workload: "W4",
+            title,
+            columns: &["ns/op", "Mop/s"],
+            baseline: Some("mimalloc"),
+            target: None,
+        }],
+    }
 }
 
 fn latency() -> Experiment {
@@ -129,8 +137,7 @@ fn latency() -> Experiment {
     };
     Experiment {
         name: "W9 latency",
-        work: Work::TimedChurn(SMALL_HERD),
-        crews: &[2],
+        crews: crews(Work::TimedChurn(SMALL_HERD), &[2]),
         figures: figures::of_latency,
         tables: vec![
             table(
@@ -148,8 +155,7 @@ fn latency() -> Experiment {
 fn starts() -> Vec<Experiment> {
     let start = |name, work, title, bound| Experiment {
         name,
-        work,
-        crews: &[1],
+        crews: crews(work, &[1]),
         figures: figures::of_start,
         tables: vec![Table {
             workload: "W7",

@@ -16,8 +16,14 @@ pub(super) fn of_churn(crews: &[Vec<Tally>]) -> Figures {
 }
 
 pub(super) fn of_scaling(crews: &[Vec<Tally>]) -> Figures {
-    let [one, two] = [millions_per_second(&crews[0]), millions_per_second(&crews[1])];
-    Figures::from([("2 / 1", two / one), ("Mop/s of 2", two), ("Mop/s of 1", one)])
+    let [one, two, four] = [0, 1, 2].map(|at| millions_per_second(&crews[at]));
+    Figures::from([
+        ("2 / 1", two / one),
+        ("4 / 1", four / one),
+        ("Mop/s of 1", one),
+        ("of 2", two),
+        ("of 4", four),
+    ])
 }
 
 pub(super) fn of_handoff(crews: &[Vec<Tally>]) -> Figures {

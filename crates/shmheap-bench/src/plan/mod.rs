@@ -14,6 +14,8 @@ mod figures;
 mod experiments;
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::thread;
 
 use anyhow::Result;
 use shmheap::Policy;
@@ -45,18 +47,23 @@ pub(crate) fn peers() -> Vec<Box<dyn AnyPeer>> {
 /// What one experiment found in one round: figures by the titles of columns.
 pub(crate) type Figures = BTreeMap<&'static str, f64>;
 
-/// The column that every table has: the part of its time for which the least lucky worker had a
-/// processor. Much below 1, the machine had other things to do, and the figures mean little.
+/// The column that every table has: the part of the processor time due to it that the least lucky
+/// worker had. Much below 1, the machine had other things to do, and the figures mean little.
 pub(crate) const CPU: &str = "cpu";
 
 /// Something to do, and the tables it fills.
 pub(crate) struct Experiment {
     pub(crate) name: &'static str,
-    work: Work,
-    /// How many workers; if several crews, one after the other.
-    pub(crate) crews: &'static [usize],
+    /// One after the other.
+    crews: Vec<Crew>,
     figures: fn(&[Vec<Tally>]) -> Figures,
     pub(crate) tables: Vec<Table>,
+}
+
+/// So many workers who do a work at the same time.
+struct Crew {
+    work: Work,
+    workers: usize,
 }
 
 /// A table, a row for each peer.
@@ -102,16 +109,32 @@ impl Experiment {
 
     /// Why the peer cannot do this, if so.
     pub(crate) fn excludes(&self, peer: &dyn AnyPeer) -> Option<&'static str> {
-        let lacks_names = self.work.needs_names() && peer.sharing() == Sharing::Threads;
+        let needs_names = self.crews.iter().any(|crew| crew.work.needs_names());
+        let lacks_names = needs_names && peer.sharing() == Sharing::Threads;
         lacks_names.then_some("has no heaps to create and connect to")
     }
 
+    /// The sizes of its crews, each once.
+    pub(crate) fn workers(&self) -> Vec<usize> {
+        let mut workers: Vec<_> = self.crews.iter().map(|crew| crew.workers).collect();
+        workers.dedup();
+        workers
+    }
+
     pub(crate) fn run(&self, peer: &dyn AnyPeer, effort: Effort) -> Result<Figures> {
-        let run = |&workers: &usize| peer.run_crew(self.work, workers, effort);
+        let run = |crew: &Crew| peer.run_crew(crew.work, crew.workers, effort);
         let tallies: Vec<Vec<Tally>> = self.crews.iter().map(run).collect::<Result<_>>()?;
-        let shares = tallies.iter().flatten().map(|tally| tally.span.cpu_share);
+        let shares = tallies.iter().map(|crew| share_of_due(crew));
         let mut figures = (self.figures)(&tallies);
         figures.insert(CPU, shares.fold(1.0, f64::min));
         Ok(figures)
     }
+}
+
+/// The part of the processor time due to it that the least lucky of a crew had. Where workers
+/// outnumber processors, they take turns, and what is due is less than all the time.
+fn share_of_due(crew: &[Tally]) -> f64 {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let turns = crew.len().div_ceil(processors) as f64;
+    crew.iter().map(|tally| tally.span.cpu_share * turns).fold(1.0, f64::min)
 }

@@ -13,7 +13,7 @@ use crate::post::{Parcel, Post};
 pub(crate) const RECEIVER: usize = 1;
 
 pub(super) fn run<W: Worker>(worker: &W, seat: Seat<'_>) -> Tally {
-    let mut post = Post::new(seat.board, worker, seat.number);
+    let mut post = Post::new(seat.board, worker, seat.number, seat.workers);
     seat.all_ready();
     if seat.number == RECEIVER {
         receive(worker, &mut post).into()

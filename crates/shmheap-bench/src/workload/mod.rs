@@ -6,7 +6,7 @@
 //! | `churn` | replaces random ones of many live objects |
 //! | `latency` | the same, each operation timed |
 //! | `handoff` | allocates and sends, or receives and frees |
-//! | `exchange` | both at once: every object is freed by the other worker |
+//! | `exchange` | both at once: every object is freed by the next worker |
 //! | `start` | makes heaps, or connects to one |
 
 mod churn;
