@@ -34,6 +34,8 @@ pub(crate) struct Options {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Effort {
     measured_ms: u64,
+    /// What takes longer to prepare is given up.
+    patience_ms: u64,
     /// How often, on average, every live object is replaced before anything is measured.
     pub(crate) warm_up_turns: usize,
     /// How often a heap is made, or connected to, for the median of it.
@@ -41,12 +43,16 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    const QUICK: Self = Self { measured_ms: 100, warm_up_turns: 1, starts: 40 };
-    const SMOKE: Self = Self { measured_ms: 5, warm_up_turns: 0, starts: 3 };
-    const FULL: Self = Self { measured_ms: 500, warm_up_turns: 3, starts: 200 };
+    const QUICK: Self = Self { measured_ms: 100, patience_ms: 2000, warm_up_turns: 1, starts: 40 };
+    const SMOKE: Self = Self { measured_ms: 5, patience_ms: 500, warm_up_turns: 0, starts: 3 };
+    const FULL: Self = Self { measured_ms: 500, patience_ms: 5000, warm_up_turns: 3, starts: 200 };
 
     pub(crate) fn measured(self) -> Duration {
         Duration::from_millis(self.measured_ms)
+    }
+
+    pub(crate) fn patience(self) -> Duration {
+        Duration::from_millis(self.patience_ms)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::machine::Machine;
 use crate::measure::Spread;
 use crate::options::Options;
 use crate::peer::Sharing;
-use crate::plan::{Bound, CPU, Experiment, Figures, Table, Target};
+use crate::plan::{Bound, CPU, Experiment, Figures, Round, Table, Target};
 
 /// All that was measured so far.
 pub(crate) struct Report<'p> {
@@ -30,6 +30,8 @@ struct Outcome {
     rounds: Vec<Figures>,
     /// Why there are none.
     excluded: Option<&'static str>,
+    /// Why some are missing.
+    gave_up: Option<String>,
     /// Why there are no more.
     failure: Option<String>,
 }
@@ -83,10 +85,13 @@ impl<'p> Report<'p> {
     }
 
     /// Adds a round.
-    pub(crate) fn add(&mut self, experiment: usize, peer: usize, figures: Result<Figures>) {
+    pub(crate) fn add(&mut self, experiment: usize, peer: usize, round: Result<Round>) {
         let outcome = &mut self.outcomes[experiment][peer];
-        match figures {
-            Ok(figures) => outcome.rounds.push(figures),
+        match round {
+            Ok(round) => {
+                outcome.rounds.push(round.figures);
+                outcome.gave_up = round.gave_up.or(outcome.gave_up.take());
+            }
             Err(error) => outcome.failure = Some(format!("{error:#}")),
         }
     }
@@ -194,7 +199,7 @@ impl Outcome {
         let target = table.target.filter(|target| peer.starts_with(target.peers));
         let hit = target.zip(judged).map(|(target, judged)| target.bound.holds(judged.median));
         let failure = self.failure.as_ref().map(|why| format!("FAILED: {why}"));
-        let remark = self.excluded.map(str::to_owned).or(failure);
+        let remark = self.excluded.map(str::to_owned).or(failure).or(self.gave_up.clone());
         Row { peer, workers, figures, rounds, ratio, hit, remark }
     }
 }

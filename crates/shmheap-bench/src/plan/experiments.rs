@@ -5,6 +5,7 @@ use super::{Bound, Crew, Experiment, Table, Target};
 use crate::workload::{Churn, Work};
 
 const SCALABLE: &str = "shmheap scalable";
+const FIRST_FIT: &str = "shmheap first fit";
 const ANY_SHMHEAP: &str = "shmheap";
 
 const SMALL_HERD: Churn = Churn { live: 10_000, least_bytes: 16, most_bytes: 512 };
@@ -15,8 +16,9 @@ const LARGE_OBJECTS: Churn = Churn { live: 200, least_bytes: 4 << 10, most_bytes
 pub(crate) fn experiments() -> Vec<Experiment> {
     let mut all = churns();
     all.extend(between_workers());
-    all.push(latency());
+    all.push(depth());
     all.extend(starts());
+    all.push(latency());
     all
 }
 
@@ -124,6 +126,30 @@ fn exchange(name: &'static str, workers: usize, title: &'static str) -> Experime
             baseline: Some("mimalloc"),
             target: None,
         }],
+    }
+}
+
+fn depth() -> Experiment {
+    let table = |title, columns, bound| Table {
+        workload: "W5",
+        title,
+        columns,
+        baseline: None,
+        target: Some(Target { peers: FIRST_FIT, bound: Bound::AtMost(bound) }),
+    };
+    let crew = |objects| Crew { work: Work::Depth(objects), workers: 1 };
+    Experiment {
+        name: "W5 depth",
+        crews: vec![crew(1000), crew(10_000), crew(100_000), crew(1_000_000)],
+        figures: figures::of_depth,
+        tables: vec![
+            table(
+                "depth: ns/op of 128 B, after every second of n objects of 64 B was freed",
+                &["n = 1,000,000", "100,000", "10,000", "1000"],
+                150.0,
+            ),
+            table("depth: ns/op at n = 1,000,000 / ns/op at n = 1000", &["growth"], 3.0),
+        ],
     }
 }
 

@@ -40,6 +40,16 @@ pub(super) fn of_exchange(crews: &[Vec<Tally>]) -> Figures {
     Figures::from([("ns/op", crew.len() as f64 * 1e3 / speed), ("Mop/s", speed)])
 }
 
+pub(super) fn of_depth(crews: &[Vec<Tally>]) -> Figures {
+    let depths = ["1000", "10,000", "100,000", "n = 1,000,000"];
+    let ns = crews.iter().map(|crew| crew[0].span.ns_per_operation());
+    let mut figures: Figures = depths.into_iter().zip(ns).collect();
+    let ends = figures.get(depths[3]).zip(figures.get(depths[0]));
+    let growth = ends.map(|(last, first)| last / first);
+    figures.extend(growth.map(|growth| ("growth", growth)));
+    figures
+}
+
 pub(super) fn of_latency(crews: &[Vec<Tally>]) -> Figures {
     let Some(merged) = Merged::of(&crews[0]) else { return Figures::new() };
     Figures::from([

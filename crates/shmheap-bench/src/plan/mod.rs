@@ -44,8 +44,16 @@ pub(crate) fn peers() -> Vec<Box<dyn AnyPeer>> {
     ]
 }
 
-/// What one experiment found in one round: figures by the titles of columns.
+/// Figures by the titles of columns.
 pub(crate) type Figures = BTreeMap<&'static str, f64>;
+
+/// What one experiment found in one round.
+#[derive(Default)]
+pub(crate) struct Round {
+    pub(crate) figures: Figures,
+    /// Why figures are missing, if the peer was too slow for some.
+    pub(crate) gave_up: Option<String>,
+}
 
 /// The column that every table has: the part of the processor time due to it that the least lucky
 /// worker had. Much below 1, the machine had other things to do, and the figures mean little.
@@ -56,6 +64,7 @@ pub(crate) struct Experiment {
     pub(crate) name: &'static str,
     /// One after the other.
     crews: Vec<Crew>,
+    /// From the tallies of the crews, not many if one gave up, but at least one.
     figures: fn(&[Vec<Tally>]) -> Figures,
     pub(crate) tables: Vec<Table>,
 }
@@ -121,13 +130,24 @@ impl Experiment {
         workers
     }
 
-    pub(crate) fn run(&self, peer: &dyn AnyPeer, effort: Effort) -> Result<Figures> {
-        let run = |crew: &Crew| peer.run_crew(crew.work, crew.workers, effort);
-        let tallies: Vec<Vec<Tally>> = self.crews.iter().map(run).collect::<Result<_>>()?;
-        let shares = tallies.iter().map(|crew| share_of_due(crew));
-        let mut figures = (self.figures)(&tallies);
-        figures.insert(CPU, shares.fold(1.0, f64::min));
-        Ok(figures)
+    /// Whoever gives up is spared the later crews, which are to do more.
+    pub(crate) fn run(&self, peer: &dyn AnyPeer, effort: Effort) -> Result<Round> {
+        let mut round = Round::default();
+        let mut done = Vec::new();
+        for crew in &self.crews {
+            let tallies = peer.run_crew(crew.work, crew.workers, effort)?;
+            round.gave_up = tallies.iter().find_map(|tally| tally.gave_up.clone());
+            if round.gave_up.is_some() {
+                break;
+            }
+            done.push(tallies);
+        }
+        if !done.is_empty() {
+            round.figures = (self.figures)(&done);
+            let shares = done.iter().map(|tallies| share_of_due(tallies));
+            round.figures.insert(CPU, shares.fold(1.0, f64::min));
+        }
+        Ok(round)
     }
 }
 
@@ -137,4 +157,61 @@ fn share_of_due(crew: &[Tally]) -> f64 {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let turns = crew.len().div_ceil(processors) as f64;
     crew.iter().map(|tally| tally.span.cpu_share * turns).fold(1.0, f64::min)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::crew::Job;
+    use crate::measure::Span;
+
+    /// Does depths of so many objects, in as many ns, and no more.
+    struct Slow(usize);
+
+    impl AnyPeer for Slow {
+        fn name(&self) -> &'static str {
+            "slow"
+        }
+
+        fn description(&self) -> String {
+            String::new()
+        }
+
+        fn sharing(&self) -> Sharing {
+            Sharing::Processes
+        }
+
+        fn run_crew(&self, work: Work, workers: usize, _effort: Effort) -> Result<Vec<Tally>> {
+            let Work::Depth(objects) = work else { panic!("{work:?} is no depth") };
+            let span = Span { operations: 1, ns: objects as f64, cpu_share: 1.0 };
+            let gave_up = (objects > self.0).then(|| format!("{objects} are too many"));
+            Ok(vec![Tally { gave_up, ..span.into() }; workers])
+        }
+
+        fn take_part(&self, _job: &Job) -> Result<Vec<Tally>> {
+            unreachable!("there are no children")
+        }
+    }
+
+    #[test]
+    fn who_gives_up_keeps_what_he_has_done() {
+        let all = experiments();
+        let depth = all.iter().find(|experiment| experiment.name == "W5 depth").unwrap();
+        let effort = Options::parse_from(["bench", "--smoke"]).effort();
+        let run = |objects_max| depth.run(&Slow(objects_max), effort).unwrap();
+
+        let Round { figures, gave_up } = run(10_000);
+        assert_eq!(gave_up.as_deref(), Some("100000 are too many"));
+        assert_eq!(figures, Figures::from([("1000", 1e3), ("10,000", 1e4), (CPU, 1.0)]));
+
+        let Round { figures, gave_up } = run(0);
+        assert!(figures.is_empty() && gave_up.is_some());
+
+        let Round { figures, gave_up } = run(1_000_000);
+        assert!(figures["growth"] > 999.0 && gave_up.is_none());
+        let mut columns = depth.tables.iter().flat_map(|table| table.columns);
+        assert!(columns.all(|&column| figures.contains_key(column)));
+    }
 }

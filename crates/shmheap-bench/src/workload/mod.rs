@@ -7,9 +7,11 @@
 //! | `latency` | the same, each operation timed |
 //! | `handoff` | allocates and sends, or receives and frees |
 //! | `exchange` | both at once: every object is freed by the next worker |
+//! | `depth` | looks for room behind many holes |
 //! | `start` | makes heaps, or connects to one |
 
 mod churn;
+mod depth;
 mod exchange;
 mod handoff;
 mod latency;
@@ -24,7 +26,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::board::Board;
-use crate::measure::Span;
+use crate::measure::{Span, Stopwatch};
 use crate::options::Effort;
 use crate::peer::{Object, Peer, Worker};
 
@@ -35,6 +37,8 @@ pub(crate) enum Work {
     TimedChurn(Churn),
     HandOff,
     Exchange,
+    /// Behind every second of so many objects.
+    Depth(usize),
     Create,
     Connect,
 }
@@ -53,11 +57,20 @@ pub(crate) struct Tally {
     /// Bytes that the peer holds for each byte that was asked for.
     pub(crate) footprint: Option<f64>,
     pub(crate) latency: Option<Latency>,
+    /// Why the work was not done, if it was not.
+    pub(crate) gave_up: Option<String>,
+}
+
+impl Tally {
+    /// Of a worker who would have needed too long.
+    fn given_up(why: String) -> Self {
+        Self { gave_up: Some(why), ..Self::from(Stopwatch::start().stop(0)) }
+    }
 }
 
 impl From<Span> for Tally {
     fn from(span: Span) -> Self {
-        Self { span, footprint: None, latency: None }
+        Self { span, footprint: None, latency: None, gave_up: None }
     }
 }
 
@@ -86,6 +99,7 @@ pub(crate) fn run<P: Peer>(peer: &P, work: Work, heap: &str, seat: Seat<'_>) -> 
         Work::Churn(churn) => churn.run(&join()?, seat),
         Work::TimedChurn(churn) => latency::run(&join()?, churn, seat),
         Work::HandOff => Ok(handoff::run(&join()?, seat)),
+        Work::Depth(objects) => Ok(depth::run(&join()?, objects, seat)),
         Work::Exchange => Ok(exchange::run(&join()?, seat)),
     }
 }
