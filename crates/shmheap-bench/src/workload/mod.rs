@@ -3,6 +3,7 @@
 //! | module | worker does |
 //! |---|---|
 //! | `random` | nothing: choices that cost next to nothing |
+//! | `held` | nothing: how much memory a peer holds |
 //! | `churn` | replaces random ones of many live objects |
 //! | `latency` | the same, each operation timed |
 //! | `handoff` | allocates and sends, or receives and frees |
@@ -14,6 +15,7 @@ mod churn;
 mod depth;
 mod exchange;
 mod handoff;
+mod held;
 mod latency;
 mod random;
 mod start;
