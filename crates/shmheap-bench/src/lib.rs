@@ -24,6 +24,7 @@
 //! | `options` | the command line |
 //! | `measure`, `ticks` | spans of time, medians and spreads; the cheapest clock |
 //! | `board`, `ring` | what the workers of a crew share: a meeting point, queues |
+//! | `trace` | what a real program allocated and freed |
 //! | `peer` | the allocators, behind one small trait |
 //! | `post` | objects from each worker to the next, exactly once |
 //! | `workload` | what the workers do |
@@ -42,6 +43,8 @@ mod ticks;
 mod ring;
 
 mod board;
+
+mod trace;
 
 mod peer;
 
@@ -66,6 +69,7 @@ use clap::Parser;
 use options::Options;
 use plan::Experiment;
 use report::Report;
+use trace::Trace;
 
 /// The whole program: of the conductor, and of the workers that it starts.
 #[must_use]
@@ -77,6 +81,18 @@ pub fn main() -> ExitCode {
 #[must_use]
 pub fn smoke_test() -> ExitCode {
     run(|| Options::parse_from(["smoke", "--smoke", "--rounds", "1"]))
+}
+
+/// A trace for workload W10 of what `recorder/record.c` wrote, and what there is in it.
+///
+/// # Errors
+///
+/// When the record is cut short, or contradicts itself.
+pub fn pack_trace(record: &[u8]) -> Result<(Vec<u8>, String)> {
+    let packed = trace::pack::pack(record)?;
+    let trace = Trace::read(&packed)?;
+    let (objects, peak_bytes) = (trace.objects(), trace.peak.live_bytes);
+    Ok((packed, format!("{objects} objects, of which up to {peak_bytes} bytes at a time")))
 }
 
 #[allow(clippy::print_stderr, reason = "a program's last word")]

@@ -115,7 +115,8 @@ impl Arena {
         // SAFETY: the offset lies in the mapping.
         let address = unsafe { self.mapping.as_mut_ptr().add(offset) };
         let address = NonNull::new(address).expect("a mapping does not start at 0");
-        // SAFETY: offsets are multiples of 16 that `alloc` made, so there are eight aligned bytes.
+        // SAFETY: offsets are multiples of 16 that `alloc` made, with all the object's bytes in the
+        // worker's arena.
         // Objects that are in use at the same time do not overlap; see the module's text.
         unsafe { Object::new(address) }
     }
@@ -133,6 +134,7 @@ impl Worker for Arena {
         let mut offset = self.next.get();
         if offset + bytes > self.end {
             offset = self.start;
+            assert!(offset + bytes <= self.end, "an object larger than the arena");
         }
         self.next.set(offset + bytes);
         self.object(offset)

@@ -19,6 +19,7 @@ pub(crate) fn experiments() -> Vec<Experiment> {
     all.push(depth());
     all.extend(starts());
     all.push(latency());
+    all.push(replay());
     all
 }
 
@@ -46,7 +47,7 @@ fn churns() -> Vec<Experiment> {
     let experiment = |name, churn, tables| Experiment {
         name,
         crews: crews(Work::Churn(churn), &[1]),
-        figures: figures::of_churn,
+        figures: figures::of_speed,
         tables,
     };
     vec![
@@ -195,4 +196,31 @@ fn starts() -> Vec<Experiment> {
         start("W7 create", Work::Create, "create a heap of up to 1 GiB, first alloc", 50.0),
         start("W7 connect", Work::Connect, "connect, resolve, read, disconnect", 40.0),
     ]
+}
+
+fn replay() -> Experiment {
+    let table = |title, columns, baseline| Table {
+        workload: "W10",
+        title,
+        columns,
+        baseline,
+        target: None,
+    };
+    Experiment {
+        name: "W10 replay",
+        crews: crews(Work::Replay, &[1]),
+        figures: figures::of_speed,
+        tables: vec![
+            table(
+                "peak footprint / peak of live bytes: replay of Python, 412,000 objects, 7.3 MB",
+                &["held/live"],
+                None,
+            ),
+            table(
+                "time: replay of Python, 412,000 objects, 75,000 of them live",
+                &["ns/op"],
+                Some("mimalloc"),
+            ),
+        ],
+    }
 }

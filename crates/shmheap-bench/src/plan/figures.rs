@@ -8,7 +8,8 @@ fn millions_per_second(crew: &[Tally]) -> f64 {
     crew.iter().map(|tally| tally.span.millions_per_second()).sum()
 }
 
-pub(super) fn of_churn(crews: &[Vec<Tally>]) -> Figures {
+/// Of one worker.
+pub(super) fn of_speed(crews: &[Vec<Tally>]) -> Figures {
     let tally = &crews[0][0];
     let mut figures = Figures::from([("ns/op", tally.span.ns_per_operation())]);
     figures.extend(tally.footprint.map(|footprint| ("held/live", footprint)));

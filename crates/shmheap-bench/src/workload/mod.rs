@@ -9,6 +9,7 @@
 //! | `handoff` | allocates and sends, or receives and frees |
 //! | `exchange` | both at once: every object is freed by the next worker |
 //! | `depth` | looks for room behind many holes |
+//! | `replay` | allocates and frees as a program did of which there is a trace |
 //! | `start` | makes heaps, or connects to one |
 
 mod churn;
@@ -18,6 +19,7 @@ mod handoff;
 mod held;
 mod latency;
 mod random;
+mod replay;
 mod start;
 
 pub(crate) use churn::Churn;
@@ -41,6 +43,7 @@ pub(crate) enum Work {
     Exchange,
     /// Behind every second of so many objects.
     Depth(usize),
+    Replay,
     Create,
     Connect,
 }
@@ -102,6 +105,7 @@ pub(crate) fn run<P: Peer>(peer: &P, work: Work, heap: &str, seat: Seat<'_>) -> 
         Work::TimedChurn(churn) => latency::run(&join()?, churn, seat),
         Work::HandOff => Ok(handoff::run(&join()?, seat)),
         Work::Depth(objects) => Ok(depth::run(&join()?, objects, seat)),
+        Work::Replay => replay::run(&join()?, seat),
         Work::Exchange => Ok(exchange::run(&join()?, seat)),
     }
 }
