@@ -34,7 +34,8 @@ pub(crate) struct Options {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Effort {
     measured_ms: u64,
-    /// What takes longer to prepare is given up.
+    /// What takes longer to prepare is given up: one slow peer must not take more time than all
+    /// others together.
     patience_ms: u64,
     /// How often, on average, every live object is replaced before anything is measured.
     pub(crate) warm_up_turns: usize,
@@ -43,7 +44,7 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    const QUICK: Self = Self { measured_ms: 100, patience_ms: 2000, warm_up_turns: 1, starts: 40 };
+    const QUICK: Self = Self { measured_ms: 100, patience_ms: 1000, warm_up_turns: 1, starts: 40 };
     const SMOKE: Self = Self { measured_ms: 5, patience_ms: 500, warm_up_turns: 0, starts: 3 };
     const FULL: Self = Self { measured_ms: 500, patience_ms: 5000, warm_up_turns: 3, starts: 200 };
 

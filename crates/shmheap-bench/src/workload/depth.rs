@@ -24,7 +24,7 @@ pub(super) fn run<W: Worker>(worker: &W, objects: usize, seat: Seat<'_>) -> Tall
     touch(&mut places, || None);
     if !make_holes(worker, &mut places, Deadline::after(seat.effort.patience())) {
         let patience = seat.effort.patience();
-        return Tally::given_up(format!("{objects} objects were not ready in {patience:?}"));
+        return Tally::given_up(format!("gave up n = {objects} after {patience:?}"));
     }
     let once = || {
         let mut object = worker.alloc(LARGE_BYTES);

@@ -30,8 +30,9 @@ pub(super) fn run<W: Worker>(worker: &W, seat: Seat<'_>) -> Result<Tally> {
     let mut most_bytes = None;
     for (at, &event) in trace.events.iter().enumerate() {
         if deadline.is_over() {
-            let (events, patience) = (trace.events.len(), seat.effort.patience());
-            return Ok(Tally::given_up(format!("{at} of {events} events took {patience:?}")));
+            let (percent, patience) = (100 * at / trace.events.len(), seat.effort.patience());
+            let why = format!("gave up at {percent} % of the trace, after {patience:?}");
+            return Ok(Tally::given_up(why));
         }
         stage.play_and_fill(event);
         if at.is_multiple_of(trace.events.len() / LOOKS) || at == trace.peak.event {
