@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::board;
 use crate::options::Effort;
-use crate::peer::{Peer, Sharing};
+use crate::peer::{Demand, Peer, Sharing};
 use crate::workload::{self, Seat, Tally, Work};
 
 const JOB_VARIABLE: &str = "SHMHEAP_BENCH_JOB";
@@ -48,6 +48,7 @@ pub(crate) trait AnyPeer {
     fn name(&self) -> &'static str;
     fn description(&self) -> String;
     fn sharing(&self) -> Sharing;
+    fn refuses(&self, demand: Demand) -> Option<&'static str>;
 
     /// Has so many workers do the work, and returns their tallies in order.
     fn run_crew(&self, work: Work, workers: usize, effort: Effort) -> Result<Vec<Tally>>;
@@ -67,6 +68,10 @@ impl<P: Peer> AnyPeer for P {
 
     fn sharing(&self) -> Sharing {
         Peer::sharing(self)
+    }
+
+    fn refuses(&self, demand: Demand) -> Option<&'static str> {
+        Peer::refuses(self, demand)
     }
 
     fn run_crew(&self, work: Work, workers: usize, effort: Effort) -> Result<Vec<Tally>> {

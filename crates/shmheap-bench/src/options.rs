@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Parser, Debug)]
 #[command(name = "cargo bench -p shmheap-bench --")]
 pub(crate) struct Options {
-    /// Take short measurements: plausible figures in under a minute
+    /// Take short measurements: plausible figures in two minutes
     #[arg(long)]
     quick: bool,
     /// Run only these workloads, as in W1,W3

@@ -19,8 +19,8 @@ pub(crate) fn test(quick: bool) -> bool {
     let mut steps = Steps::new();
     tidy(&mut steps);
     if quick {
-        let units = ["test", "--workspace", "--all-features", "--no-fail-fast", "--lib", "--bins"];
-        steps.command("unit tests", &mut cargo(units));
+        let units = ["--all-features", "--no-fail-fast", "--lib", "--bins"];
+        steps.command("unit tests", cargo(["test"]).args(tools::packages()).args(units));
     } else {
         all_tests(&mut steps);
     }
@@ -31,10 +31,11 @@ pub(crate) fn test(quick: bool) -> bool {
 pub(crate) fn ci() -> bool {
     let mut steps = Steps::new();
     steps.command("format", &mut cargo(["fmt", "--all", "--check"]));
-    let clippy = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-Dwarnings"];
-    steps.command("clippy", &mut cargo(clippy));
-    let mut doc = cargo(["doc", "--workspace", "--no-deps", "--all-features"]);
-    steps.command("documentation", doc.env("RUSTDOCFLAGS", "-Dwarnings"));
+    let lints = ["--all-targets", "--all-features", "--", "-Dwarnings"];
+    steps.command("clippy", cargo(["clippy"]).args(tools::packages()).args(lints));
+    let mut doc = cargo(["doc", "--no-deps", "--all-features"]);
+    let doc = doc.args(tools::packages()).env("RUSTDOCFLAGS", "-Dwarnings");
+    steps.command("documentation", doc);
     tidy(&mut steps);
     all_tests(&mut steps);
     steps.report()
@@ -49,8 +50,8 @@ fn all_tests(steps: &mut Steps) {
         let name = format!("build {package}");
         steps.command(&name, &mut cargo(["build", "--release", "--package", package]));
     }
-    let tests = ["test", "--workspace", "--all-features", "--no-fail-fast"];
-    steps.command("tests", &mut cargo(tests));
+    let tests = ["--all-features", "--no-fail-fast"];
+    steps.command("tests", cargo(["test"]).args(tools::packages()).args(tests));
     miri(steps);
 }
 

@@ -6,29 +6,56 @@ use std::process::{Command, Stdio};
 
 use crate::workspace;
 
-/// A program that some tests run and that a machine may lack.
+/// A program that some tests need and that a machine may lack; or a file, by its whole path.
 struct Tool {
     names: &'static [&'static str],
     package: &'static str,
     needed_for: &'static str,
 }
 
-const TOOLS: [Tool; 4] = [
+const CPP: Tool = Tool {
+    names: &["g++", "c++", "clang++"],
+    package: "g++",
+    needed_for: "C++ programs and the benchmark",
+};
+const MAKE: Tool = Tool { names: &["make"], package: "make", needed_for: "the benchmark" };
+
+const TOOLS: [Tool; 6] = [
     Tool { names: &["cc", "gcc", "clang"], package: "gcc", needed_for: "C programs" },
-    Tool { names: &["g++", "c++", "clang++"], package: "g++", needed_for: "C++ programs" },
+    CPP,
     Tool { names: &["pkg-config", "pkgconf"], package: "pkg-config", needed_for: "pkg-config" },
     Tool { names: &["cmake"], package: "cmake", needed_for: "the CMake package" },
+    MAKE,
+    Tool {
+        names: &["/usr/include/boost/version.hpp"],
+        package: "libboost-dev",
+        needed_for: "the benchmark's peers from Boost",
+    },
 ];
+
+impl Tool {
+    fn is_there(&self) -> bool {
+        self.names.iter().any(|name| is_on_path(name))
+    }
+}
+
+/// The packages that can be built here, as cargo is told: all, or all but the benchmark, among
+/// whose peers are some in C++ and one that is made by `make`.
+pub(crate) fn packages() -> &'static [&'static str] {
+    let all_tools = CPP.is_there() && MAKE.is_there();
+    if all_tools { &["--workspace"] } else { &["--workspace", "--exclude", "shmheap-bench"] }
+}
 
 /// What cannot be tested for want of a tool, and why.
 pub(crate) fn missing() -> impl Iterator<Item = (String, String)> {
-    let missing = TOOLS.iter().filter(|tool| !tool.names.iter().any(|name| is_on_path(name)));
+    let missing = TOOLS.iter().filter(|tool| !tool.is_there());
     missing.map(|Tool { names, package, needed_for }| {
-        let reason = format!("no {} on PATH (Debian: apt-get install {package})", names[0]);
+        let reason = format!("no {} (Debian: apt-get install {package})", names[0]);
         (format!("tests of {needed_for}"), reason)
     })
 }
 
+/// A whole path is looked up as such, for joining one to a folder leaves nothing of the folder.
 fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).is_file())
@@ -78,6 +105,7 @@ mod tests {
     #[test]
     fn programs_are_looked_up_on_the_path() {
         assert!(is_on_path("sh"));
+        assert!(is_on_path("/proc/self/exe") && !is_on_path("/no-such-file-of-shmheap"));
         assert!(!is_on_path("no-such-program-of-shmheap"));
     }
 

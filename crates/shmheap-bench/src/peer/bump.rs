@@ -15,14 +15,13 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
-use std::fs::{self, File};
-use std::path::PathBuf;
+use std::fs::File;
 use std::ptr::NonNull;
 
 use anyhow::{Context, Result};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
-use super::{Footprint, HEAP_BYTES_MAX, Object, Peer, Sharing, Worker};
+use super::{Footprint, HEAP_BYTES_MAX, Object, Peer, Sharing, Worker, file};
 use crate::board::WORKERS_MAX;
 
 #[derive(Debug)]
@@ -58,10 +57,6 @@ pub(crate) struct Arena {
 }
 
 impl Bump {
-    fn path(name: &str) -> PathBuf {
-        PathBuf::from("/dev/shm").join(name)
-    }
-
     fn arena(&self, file: &File, number: usize) -> Result<Arena> {
         let mapping = MmapOptions::new().len(HEAP_BYTES_MAX as usize).map_raw(file)?;
         let start = number * self.arena_bytes;
@@ -91,20 +86,17 @@ impl Peer for Bump {
     }
 
     fn create(&self, name: &str) -> Result<Arena> {
-        let file =
-            File::options().read(true).write(true).create_new(true).open(Self::path(name))?;
+        let file = file::create(name)?;
         file.set_len(HEAP_BYTES_MAX)?;
         self.arena(&file, 0)
     }
 
     fn connect(&self, name: &str, number: usize) -> Result<Arena> {
-        let file = File::options().read(true).write(true).open(Self::path(name))?;
-        self.arena(&file, number)
+        self.arena(&file::open(name)?, number)
     }
 
     fn remove(&self, name: &str) {
-        // Most often it is gone already: the workers remove it as soon as they are connected.
-        let _ = fs::remove_file(Self::path(name));
+        file::remove(name);
     }
 }
 

@@ -13,7 +13,7 @@ use anyhow::Result;
 use super::{Footprint, HEAP_BYTES_MAX, Object, Peer, Sharing, Worker};
 
 /// Room at the start. Heaps grow to what the workload needs, so that their length is a footprint.
-const LEN_BYTES: u64 = 64 << 10;
+pub(super) const LEN_BYTES: u64 = 64 << 10;
 
 /// A policy under test.
 #[derive(Debug)]

@@ -56,6 +56,13 @@ fn churns() -> Vec<Experiment> {
             SMALL_HERD,
             vec![
                 speed("W1", "churn: 10,000 live objects of 16-512 B", 1.2),
+                Table {
+                    workload: "W1",
+                    title: "churn: 10,000 live objects of 16-512 B, beside Boost.Interprocess",
+                    columns: &["Mop/s"],
+                    baseline: Some("boost rbtree"),
+                    target: Some(Target { peers: SCALABLE, bound: Bound::AtLeast(35.0) }),
+                },
                 footprint("footprint / live bytes: 10,000 live objects of 16-512 B", 1.35),
             ],
         ),

@@ -11,7 +11,10 @@ fn millions_per_second(crew: &[Tally]) -> f64 {
 /// Of one worker.
 pub(super) fn of_speed(crews: &[Vec<Tally>]) -> Figures {
     let tally = &crews[0][0];
-    let mut figures = Figures::from([("ns/op", tally.span.ns_per_operation())]);
+    let mut figures = Figures::from([
+        ("ns/op", tally.span.ns_per_operation()),
+        ("Mop/s", tally.span.millions_per_second()),
+    ]);
     figures.extend(tally.footprint.map(|footprint| ("held/live", footprint)));
     figures
 }

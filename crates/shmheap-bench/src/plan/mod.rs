@@ -1,8 +1,7 @@
 //! The plan: which peers, which experiments, how they are shown, and what is aimed at.
 //!
 //! One experiment may fill several tables: footprints are read in the churn whose speed is
-//! measured. Targets are ratios within one run on one machine, or plain figures. The target that
-//! compares with Boost.Interprocess waits for that peer.
+//! measured. Targets are ratios within one run on one machine, or plain figures.
 //!
 //! | module | gives |
 //! |---|---|
@@ -23,10 +22,17 @@ use shmheap::Policy;
 use crate::crew::AnyPeer;
 use crate::options::{Effort, Options};
 use crate::peer::Sharing;
+use crate::peer::boost;
 use crate::peer::bump;
+use crate::peer::c_library::CLibrary;
+use crate::peer::first_fit_list::FirstFitList;
+use crate::peer::jemalloc::Jemalloc;
 use crate::peer::malloc::Malloc;
 use crate::peer::mimalloc;
+use crate::peer::rts_alloc::RtsAlloc;
 use crate::peer::shmheap::Shmheap;
+use crate::peer::snmalloc::Snmalloc;
+use crate::peer::talc::Talc;
 use crate::workload::{Tally, Work};
 
 pub(crate) use experiments::experiments;
@@ -36,8 +42,16 @@ pub(crate) fn peers() -> Vec<Box<dyn AnyPeer>> {
     vec![
         Box::new(Shmheap::new("shmheap scalable", Policy::Scalable)),
         Box::new(Shmheap::new("shmheap first fit", Policy::FirstFit)),
+        Box::new(CLibrary),
+        Box::new(boost::RBTREE),
+        Box::new(boost::SEQ_FIT),
+        Box::new(FirstFitList),
+        Box::new(RtsAlloc),
+        Box::new(Talc),
         Box::new(mimalloc::USUAL),
         Box::new(mimalloc::SMALL_PAGES),
+        Box::new(Jemalloc),
+        Box::new(Snmalloc),
         Box::new(Malloc),
         Box::new(bump::WARM),
         Box::new(bump::FRESH),
@@ -116,11 +130,9 @@ impl Experiment {
         self.tables.iter().any(|table| options.wants(table.workload))
     }
 
-    /// Why the peer cannot do this, if so.
+    /// Why the peer cannot do any of this, if so.
     pub(crate) fn excludes(&self, peer: &dyn AnyPeer) -> Option<&'static str> {
-        let needs_names = self.crews.iter().any(|crew| crew.work.needs_names());
-        let lacks_names = needs_names && peer.sharing() == Sharing::Threads;
-        lacks_names.then_some("has no heaps to create and connect to")
+        self.crews.first().and_then(|crew| crew.excludes(peer))
     }
 
     /// The sizes of its crews, each once.
@@ -135,6 +147,10 @@ impl Experiment {
         let mut round = Round::default();
         let mut done = Vec::new();
         for crew in &self.crews {
+            if let Some(reason) = crew.excludes(peer) {
+                round.gave_up = Some(reason.to_owned());
+                break;
+            }
             let tallies = peer.run_crew(crew.work, crew.workers, effort)?;
             round.gave_up = tallies.iter().find_map(|tally| tally.gave_up.clone());
             if round.gave_up.is_some() {
@@ -148,6 +164,15 @@ impl Experiment {
             round.figures.insert(CPU, shares.fold(1.0, f64::min));
         }
         Ok(round)
+    }
+}
+
+impl Crew {
+    /// Why the peer cannot do this, if so.
+    fn excludes(&self, peer: &dyn AnyPeer) -> Option<&'static str> {
+        let lacks_names = self.work.needs_names() && peer.sharing() == Sharing::Threads;
+        let reason = peer.refuses(self.work.demand(self.workers));
+        reason.or_else(|| lacks_names.then_some("has no heaps to create and connect to"))
     }
 }
 
@@ -166,6 +191,7 @@ mod tests {
     use super::*;
     use crate::crew::Job;
     use crate::measure::Span;
+    use crate::peer::Demand;
 
     /// Does depths of so many objects, in as many ns, and no more.
     struct Slow(usize);
@@ -181,6 +207,10 @@ mod tests {
 
         fn sharing(&self) -> Sharing {
             Sharing::Processes
+        }
+
+        fn refuses(&self, _demand: Demand) -> Option<&'static str> {
+            None
         }
 
         fn run_crew(&self, work: Work, workers: usize, _effort: Effort) -> Result<Vec<Tally>> {
@@ -213,5 +243,20 @@ mod tests {
         assert!(figures["growth"] > 999.0 && gave_up.is_none());
         let mut columns = depth.tables.iter().flat_map(|table| table.columns);
         assert!(columns.all(|&column| figures.contains_key(column)));
+    }
+
+    /// Names of the experiments that the peer has a reason not to take part in.
+    fn excluded(peer: &dyn AnyPeer) -> Vec<&'static str> {
+        let all = experiments().into_iter();
+        all.filter(|one| one.excludes(peer).is_some()).map(|one| one.name).collect()
+    }
+
+    #[test]
+    fn peers_are_spared_what_they_cannot_do() {
+        assert!(excluded(&Shmheap::new("any", Policy::Scalable)).is_empty());
+        assert!(excluded(&FirstFitList).contains(&"W1 churn, 1,000,000 live"));
+        assert!(!excluded(&FirstFitList).contains(&"W5 depth"), "it can do small depths");
+        assert!(excluded(&RtsAlloc).contains(&"W6 large objects"));
+        assert!(excluded(&Talc).contains(&"W7 create"));
     }
 }

@@ -10,7 +10,7 @@ use super::held::Held;
 use super::random::{Random, Sizes};
 use super::{Seat, Tally, replace, touch};
 use crate::measure::repeat_for;
-use crate::peer::{Object, Worker};
+use crate::peer::{Demand, Object, Worker};
 
 /// How many objects, and of which sizes.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -29,6 +29,10 @@ pub(super) struct Herd<'w, W> {
 }
 
 impl Churn {
+    pub(super) fn demand(self, workers: usize) -> Demand {
+        Demand { live_objects: workers * self.live, largest_bytes: self.most_bytes as usize }
+    }
+
     pub(super) fn run<W: Worker>(self, worker: &W, seat: Seat<'_>) -> Result<Tally> {
         let mut herd = Herd::new(self, worker, seat.number);
         let footprint = herd.warm_up(seat.effort.warm_up_turns)?;

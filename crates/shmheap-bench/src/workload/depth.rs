@@ -11,13 +11,17 @@
 
 use super::{Seat, Tally, replace, touch};
 use crate::measure::{Deadline, repeat_for};
-use crate::peer::{Object, Worker};
+use crate::peer::{Demand, Object, Worker};
 
 const SMALL_BYTES: usize = 64;
 const LARGE_BYTES: usize = 128;
 
 /// All depths together are measured for about as long as anything else.
 const PART: u32 = 4;
+
+pub(super) fn demand(objects: usize) -> Demand {
+    Demand { live_objects: objects, largest_bytes: LARGE_BYTES }
+}
 
 pub(super) fn run<W: Worker>(worker: &W, objects: usize, seat: Seat<'_>) -> Tally {
     let mut places: Vec<_> = (0..objects).map(|_| None).collect();

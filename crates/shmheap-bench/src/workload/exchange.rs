@@ -5,8 +5,9 @@
 use super::random::{Random, Sizes};
 use super::{Seat, Tally, replace};
 use crate::measure::repeat_for;
-use crate::peer::Worker;
+use crate::peer::{Demand, Worker};
 use crate::post::{Parcel, Post};
+use crate::ring::CAPACITY;
 
 /// Live objects of each worker.
 const LIVE: usize = 1000;
@@ -15,8 +16,16 @@ const LIVE: usize = 1000;
 /// that a worker who fell behind catches up.
 const FREES_MAX: usize = 2;
 
+const SMALLEST_BYTES: u32 = 16;
+const LARGEST_BYTES: u32 = 512;
+
+pub(super) fn demand(workers: usize) -> Demand {
+    let live_objects = workers * (LIVE + CAPACITY as usize);
+    Demand { live_objects, largest_bytes: LARGEST_BYTES as usize }
+}
+
 pub(super) fn run<W: Worker>(worker: &W, seat: Seat<'_>) -> Tally {
-    let sizes = Sizes::log_uniform(16, 512);
+    let sizes = Sizes::log_uniform(SMALLEST_BYTES, LARGEST_BYTES);
     let mut random = Random::of_worker(seat.number);
     let mut post = Post::new(seat.board, worker, seat.number, seat.workers);
     let mut places: Vec<_> = (0..LIVE).map(|_| None).collect();

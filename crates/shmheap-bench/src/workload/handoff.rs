@@ -6,11 +6,18 @@
 use super::random::{Random, Sizes};
 use super::{Seat, Tally};
 use crate::measure::{Span, Stopwatch, repeat_for};
-use crate::peer::{Object, Worker};
+use crate::peer::{Demand, Object, Worker};
 use crate::post::{Parcel, Post};
+use crate::ring::CAPACITY;
 
 /// The worker whose figure counts.
 pub(crate) const RECEIVER: usize = 1;
+
+const SMALLEST_BYTES: u32 = 64;
+const LARGEST_BYTES: u32 = 1024;
+
+pub(super) const DEMAND: Demand =
+    Demand { live_objects: CAPACITY as usize, largest_bytes: LARGEST_BYTES as usize };
 
 pub(super) fn run<W: Worker>(worker: &W, seat: Seat<'_>) -> Tally {
     let mut post = Post::new(seat.board, worker, seat.number, seat.workers);
@@ -23,7 +30,7 @@ pub(super) fn run<W: Worker>(worker: &W, seat: Seat<'_>) -> Tally {
 }
 
 fn send<W: Worker>(worker: &W, post: &mut Post<'_, W>, seat: Seat<'_>) -> Span {
-    let sizes = Sizes::log_uniform(64, 1024);
+    let sizes = Sizes::log_uniform(SMALLEST_BYTES, LARGEST_BYTES);
     let mut random = Random::of_worker(seat.number);
     let mut number = 0;
     let span = repeat_for(seat.effort.measured(), || {

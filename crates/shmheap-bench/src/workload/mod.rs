@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::board::Board;
 use crate::measure::{Span, Stopwatch};
 use crate::options::Effort;
-use crate::peer::{Object, Peer, Worker};
+use crate::peer::{Demand, Object, Peer, Worker};
 
 /// What a crew is to do.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -52,6 +52,18 @@ impl Work {
     /// Whether there must be heaps that have a name.
     pub(crate) fn needs_names(self) -> bool {
         matches!(self, Self::Create | Self::Connect)
+    }
+
+    /// What so many workers ask of a heap at the most.
+    pub(crate) fn demand(self, workers: usize) -> Demand {
+        match self {
+            Self::Churn(churn) | Self::TimedChurn(churn) => churn.demand(workers),
+            Self::HandOff => handoff::DEMAND,
+            Self::Exchange => exchange::demand(workers),
+            Self::Depth(objects) => depth::demand(objects),
+            Self::Replay => replay::DEMAND,
+            Self::Create | Self::Connect => start::DEMAND,
+        }
     }
 }
 

@@ -16,11 +16,14 @@ use anyhow::Result;
 use super::held::Held;
 use super::{Seat, Tally, replace, touch};
 use crate::measure::{Deadline, Stopwatch};
-use crate::peer::{Object, Worker};
+use crate::peer::{Demand, Object, Worker};
 use crate::trace::{Event, Trace};
 
 /// How often the memory is looked at, evenly spread over the events.
 const LOOKS: usize = 64;
+
+/// That of the trace.
+pub(super) const DEMAND: Demand = Demand { live_objects: 74_698, largest_bytes: 351_008 };
 
 pub(super) fn run<W: Worker>(worker: &W, seat: Seat<'_>) -> Result<Tally> {
     let trace = Trace::shipped()?;
@@ -90,5 +93,23 @@ impl<'w, W: Worker> Stage<'w, W> {
             // SAFETY: it was just allocated with so many bytes.
             unsafe { object.fill(bytes as usize) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demand_is_that_of_the_trace() {
+        let (mut live, mut most, mut largest) = (0, 0, 0);
+        for event in Trace::shipped().unwrap().events {
+            match event {
+                Event::Alloc { bytes } => (live, largest) = (live + 1, largest.max(bytes)),
+                Event::Free { .. } => live -= 1,
+            }
+            most = most.max(live);
+        }
+        assert_eq!((most, largest as usize), (DEMAND.live_objects, DEMAND.largest_bytes));
     }
 }

@@ -13,10 +13,15 @@ use super::Tally;
 use crate::crew::HeapName;
 use crate::measure::{Span, Stopwatch};
 use crate::options::Effort;
-use crate::peer::{Peer, Worker};
+use crate::peer::{Demand, Peer, Worker};
 
 /// Bytes of the first object.
 const OBJECT_BYTES: usize = 64;
+
+/// Where a heap's storage is all reserved at once, one takes so long that few must do.
+const TIME_MAX: Duration = Duration::from_secs(1);
+
+pub(super) const DEMAND: Demand = Demand { live_objects: 1, largest_bytes: OBJECT_BYTES };
 
 /// Makes a heap and allocates and writes an object in it; many times, each heap a new one.
 pub(super) fn create<P: Peer>(peer: &P, heap: &str, effort: Effort) -> Result<Tally> {
@@ -57,7 +62,7 @@ pub(super) fn connect<P: Peer>(peer: &P, heap: &str, effort: Effort) -> Result<T
 fn median(effort: Effort, mut once: impl FnMut() -> Result<Duration>) -> Result<Tally> {
     let stopwatch = Stopwatch::start();
     let mut durations = Vec::new();
-    for _ in 0..effort.starts {
+    while durations.len() < effort.starts && stopwatch.elapsed() < TIME_MAX {
         durations.push(once()?);
     }
     durations.sort();
