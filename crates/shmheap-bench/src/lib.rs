@@ -6,7 +6,7 @@
 //!     create the heap, spawn -------- job --> connect, fill, warm up
 //!                                             meet at the board, then measure together
 //!     collect <--------------------- tally -- span of time, operations, histograms
-//!   medians, ratios, targets -> table, JSON
+//!   medians, ratios, targets -> tables, JSON, charts, papers
 //! ```
 //!
 //! Rules that make the figures comparable:
@@ -29,7 +29,7 @@
 //! | `workload` | what the workers do |
 //! | `crew` | processes and threads: from a job to the tallies of its workers |
 //! | `plan` | the experiments, their tables and the targets |
-//! | `report` | medians, verdicts, the printed table and the JSON |
+//! | `report` | medians, verdicts; the printed tables, the JSON, the charts, the papers |
 //! | `machine` | what the figures were taken on |
 //!
 //! A new peer is a file in `peer` and a line in `plan::peers`.
@@ -56,6 +56,7 @@ mod plan;
 mod machine;
 mod report;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +66,7 @@ use clap::Parser;
 
 use options::Options;
 use plan::Experiment;
-use report::Report;
+use report::{Document, Report};
 
 /// The whole program: of the conductor, and of the workers that it starts.
 #[must_use]
@@ -95,6 +96,26 @@ fn run(options: impl FnOnce() -> Options) -> ExitCode {
 }
 
 fn conduct(options: &Options) -> Result<()> {
+    let (document, failures) = match &options.from {
+        Some(path) => (Document::read(path)?, Ok(())),
+        None => measure(options)?,
+    };
+    if !options.smoke || failures.is_err() {
+        document.print()?;
+    }
+    if let Some(path) = options.json.as_deref() {
+        document.write(path)?;
+    }
+    if let Some(path) = options.chart.as_deref() {
+        document.write_chart(path)?;
+    }
+    // Papers do not show what failed.
+    failures?;
+    if options.docs { document.write_papers() } else { Ok(()) }
+}
+
+/// What was found, and an error if not all that should have been.
+fn measure(options: &Options) -> Result<(Document, Result<()>)> {
     // Whoever is interrupted still removes his heap.
     let interrupted = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&interrupted);
@@ -117,12 +138,13 @@ fn conduct(options: &Options) -> Result<()> {
         }
     }
     report::progress_done();
-    let failures = report.failures();
-    if !options.smoke || failures.is_err() {
-        report.print()?;
-    }
-    if let Some(path) = options.json.as_deref() {
-        report.write_json(path)?;
-    }
-    failures
+    Ok((report.document(), report.failures()))
+}
+
+/// The directory of the workspace's `Cargo.toml`, as cargo tells when it runs this program. What it
+/// told when it compiled it may be another checkout.
+fn workspace() -> PathBuf {
+    let manifest_dir = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    manifest_dir.ancestors().nth(2).unwrap_or(&manifest_dir).to_path_buf()
 }

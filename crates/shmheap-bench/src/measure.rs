@@ -72,7 +72,7 @@ pub(crate) fn repeat_for(duration: Duration, mut operation: impl FnMut()) -> Spa
 }
 
 /// Many figures of one thing.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) min: f64,
