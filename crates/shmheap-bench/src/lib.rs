@@ -31,6 +31,7 @@
 //! | `plan` | the experiments, their tables and the targets |
 //! | `report` | medians, verdicts; the printed tables, the JSON, the charts, the papers |
 //! | `machine` | what the figures were taken on |
+//! | `guard` | instructions instead of time, counted under Valgrind |
 //!
 //! A new peer is a file in `peer` and a line in `plan::peers`.
 
@@ -55,6 +56,8 @@ mod plan;
 
 mod machine;
 mod report;
+
+mod guard;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -82,10 +85,9 @@ pub fn smoke_test() -> ExitCode {
 
 #[allow(clippy::print_stderr, reason = "a program's last word")]
 fn run(options: impl FnOnce() -> Options) -> ExitCode {
-    let outcome = match crew::job_of_this_process() {
-        Some(job) => job.and_then(|job| crew::work(&job, &plan::peers())),
-        None => conduct(&options()),
-    };
+    let job = crew::job_of_this_process();
+    let job = job.map(|job| job.and_then(|job| crew::work(&job, &plan::peers())));
+    let outcome = job.or_else(guard::work_of_this_process).unwrap_or_else(|| conduct(&options()));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -96,6 +98,9 @@ fn run(options: impl FnOnce() -> Options) -> ExitCode {
 }
 
 fn conduct(options: &Options) -> Result<()> {
+    if options.guard {
+        return guard::run(options.bless);
+    }
     let (document, failures) = match &options.from {
         Some(path) => (Document::read(path)?, Ok(())),
         None => measure(options)?,

@@ -31,6 +31,12 @@ pub(crate) struct Options {
     /// Also put the figures into docs/ and README.md
     #[arg(long, conflicts_with = "only")]
     pub(crate) docs: bool,
+    /// Count instructions of the hot paths instead, and compare them with those committed
+    #[arg(long, conflicts_with_all = ["quick", "only", "rounds", "json", "chart", "from", "docs"])]
+    pub(crate) guard: bool,
+    /// Take the counted instructions for those to compare with from now on
+    #[arg(long, requires = "guard")]
+    pub(crate) bless: bool,
     /// Take no time: find out whether everything works, and no figures
     #[arg(long, hide = true)]
     pub(crate) smoke: bool,
@@ -95,7 +101,9 @@ mod tests {
     fn what_does_not_go_together_is_refused() {
         let parses = |line: &str| Options::try_parse_from(line.split(' ')).is_ok();
         assert!(parses("bench --from a.json --docs --chart b.svg"));
+        assert!(parses("bench --guard --bless"));
         assert!(!parses("bench --from a.json --quick"));
         assert!(!parses("bench --docs --only W1"), "half of the papers would be empty");
+        assert!(!parses("bench --bless"));
     }
 }

@@ -16,7 +16,7 @@ mod latency;
 mod random;
 mod start;
 
-pub(crate) use churn::Churn;
+pub(crate) use churn::{Churn, Herd};
 pub(crate) use handoff::RECEIVER;
 pub(crate) use latency::{Latency, Merged};
 
