@@ -29,9 +29,22 @@ pub(crate) fn missing() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-fn is_on_path(program: &str) -> bool {
+pub(crate) fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).is_file())
+}
+
+/// Installs a Debian package, unless what it brings `is_there`. Tells whether it is there then: not
+/// every machine has `apt-get`, nor may everybody use it.
+pub(crate) fn install(package: &str, is_there: impl Fn() -> bool) -> bool {
+    if !is_there() && is_on_path("apt-get") {
+        let mut command = Command::new("apt-get");
+        command.args(["install", "--yes", "--no-install-recommends", package]);
+        command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+        // What counts is what is there in the end; the output says why, if it is not.
+        let _ = command.status();
+    }
+    is_there()
 }
 
 /// `cargo miri` of the nightly toolchain, its components added if they are missing.
@@ -79,6 +92,11 @@ mod tests {
     fn programs_are_looked_up_on_the_path() {
         assert!(is_on_path("sh"));
         assert!(!is_on_path("no-such-program-of-shmheap"));
+    }
+
+    #[test]
+    fn what_is_there_is_not_installed() {
+        assert!(install("no-such-package-of-shmheap", || true));
     }
 
     #[test]
