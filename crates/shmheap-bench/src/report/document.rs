@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::machine::Machine;
 use crate::measure::Spread;
@@ -106,7 +106,7 @@ fn spread_out(value: &Value, depth: usize, text: &mut String) {
         _ => Vec::new(),
     };
     if depth >= LINES_DEPTH || entries.is_empty() {
-        text.push_str(&value.to_string());
+        text.push_str(&rounded(value).to_string());
         return;
     }
     let [open, close] = if value.is_array() { ['[', ']'] } else { ['{', '}'] };
@@ -117,6 +117,22 @@ fn spread_out(value: &Value, depth: usize, text: &mut String) {
         spread_out(entry, depth + 1, text);
     }
     text.push_str(&format!("\n{}{close}", "  ".repeat(depth)));
+}
+
+/// Without digits that no measurement has.
+fn rounded(value: &Value) -> Value {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            // Six digits; what is no number any more was none before.
+            let digits = number.as_f64().and_then(|figure| format!("{figure:.5e}").parse().ok());
+            digits.and_then(Number::from_f64).map_or(Value::Null, Value::Number)
+        }
+        Value::Array(entries) => entries.iter().map(rounded).collect(),
+        Value::Object(entries) => {
+            entries.iter().map(|(name, entry)| (name.clone(), rounded(entry))).collect()
+        }
+        _ => value.clone(),
+    }
 }
 
 /// Three digits at the least, where there are as many.
@@ -142,6 +158,10 @@ mod tests {
         assert_eq!(read.json().unwrap(), document().json().unwrap());
         let lines = fs::read_to_string(&path).unwrap();
         let row = lines.lines().find(|line| line.contains("\"shmheap a\"") && line.contains("hit"));
+        assert_eq!(
+            rounded(&serde_json::json!([1.234_567_89, 7, "a"])).to_string(),
+            r#"[1.23457,7,"a"]"#
+        );
         assert!(row.is_some_and(|row| row.contains("\"rounds\":[14.0,28.0,420.0]")), "{lines}");
     }
 }
