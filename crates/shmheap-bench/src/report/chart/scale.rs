@@ -37,8 +37,8 @@ impl Scale {
         } else if is_linear {
             Self::Linear { most }
         } else {
-            // Half a step below the least, so that its bar can be seen.
-            Self::Logarithmic { least: 10_f64.powf((least / 2.0).log10().floor()), most }
+            // Clearly below the least, so that its bar can be seen.
+            Self::Logarithmic { least: 10_f64.powf((least / 1.25).log10().floor()), most }
         }
     }
 
