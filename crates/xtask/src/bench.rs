@@ -5,7 +5,6 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,9 +14,9 @@ use crate::workspace::{self, cargo, spell};
 
 const PACKAGE: &str = "shmheap-bench";
 
-/// Peers are built if its headers are there.
-const BOOST: (&str, &str) =
-    ("libboost-dev", "/usr/include/boost/interprocess/managed_shared_memory.hpp");
+/// Packages that peers are built with, and what is there once they are installed.
+const PEERS_NEED: [(&str, &str); 3] =
+    [("g++", "g++"), ("make", "make"), ("libboost-dev", "/usr/include/boost/version.hpp")];
 
 /// Does not come back, unless there is no program to become.
 pub(crate) fn run(options: &[OsString]) -> Result<()> {
@@ -37,12 +36,14 @@ pub(crate) fn run(options: &[OsString]) -> Result<()> {
 fn install_what_helps(options: &[OsString]) -> Result<()> {
     let has = |names: &[&str]| options.iter().any(|option| names.iter().any(|name| option == name));
     if has(&["--guard"]) {
-        let is_there = tools::install("valgrind", || tools::is_on_path("valgrind"));
+        let is_there = tools::install("valgrind", "valgrind");
         ensure!(is_there, "no valgrind on PATH, which counts instructions: install it");
-    } else if !has(&["--from", "--help", "-h"])
-        && !tools::install(BOOST.0, || Path::new(BOOST.1).exists())
-    {
-        eprintln!("without {}: some peers will have no figures", BOOST.0);
+    } else if !has(&["--from", "--help", "-h"]) {
+        for (package, brings) in PEERS_NEED {
+            if !tools::install(package, brings) {
+                eprintln!("without the package {package}, some peers cannot be built");
+            }
+        }
     }
     Ok(())
 }

@@ -29,22 +29,22 @@ pub(crate) fn missing() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-pub(crate) fn is_on_path(program: &str) -> bool {
+fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).is_file())
 }
 
-/// Installs a Debian package, unless what it brings `is_there`. Tells whether it is there then: not
-/// every machine has `apt-get`, nor may everybody use it.
-pub(crate) fn install(package: &str, is_there: impl Fn() -> bool) -> bool {
-    if !is_there() && is_on_path("apt-get") {
+/// Installs a Debian package, unless what it brings is there: a program, or a file by its whole
+/// path. Tells whether it is there then, for not everybody has `apt-get` and may use it.
+pub(crate) fn install(package: &str, brings: &str) -> bool {
+    if !is_on_path(brings) && is_on_path("apt-get") {
         let mut command = Command::new("apt-get");
         command.args(["install", "--yes", "--no-install-recommends", package]);
         command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
         // What counts is what is there in the end; the output says why, if it is not.
         let _ = command.status();
     }
-    is_there()
+    is_on_path(brings)
 }
 
 /// `cargo miri` of the nightly toolchain, its components added if they are missing.
@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn what_is_there_is_not_installed() {
-        assert!(install("no-such-package-of-shmheap", || true));
+        assert!(install("no-such-package-of-shmheap", "sh"));
+        assert!(install("no-such-package-of-shmheap", "/proc/self/exe"));
     }
 
     #[test]
