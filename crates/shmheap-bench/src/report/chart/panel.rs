@@ -11,10 +11,10 @@
 //! ```
 
 use super::Family;
-use super::scale::Scale;
+use super::scale::{Scale, short};
 use super::svg::{Anchor, Area, Svg};
 use crate::measure::Spread;
-use crate::report::document::{Document, Row, Sheet, number};
+use crate::report::document::{Document, Row, Sheet};
 
 const HEAD_HEIGHT: f64 = 54.0;
 const ROW_HEIGHT: f64 = 17.0;
@@ -151,7 +151,7 @@ fn draw_bar(svg: &mut Svg, line: Area, scale: Scale, spread: Spread, family: Fam
     );
     let class = if family == Family::Ours { "strong" } else { "" };
     let x = to.max(bar.x + bar.width) + 5.0;
-    svg.text(class, (x, line.y + 12.5), Anchor::Start, &number(spread.median));
+    svg.text(class, (x, line.y + 12.5), Anchor::Start, &short(spread.median));
 }
 
 impl Sheet {

@@ -77,17 +77,20 @@ fn round_step(step: f64) -> f64 {
 
 /// A round number without the digits that [`number`] would show of it.
 fn tick(figure: f64) -> String {
-    if figure >= 1e6 {
-        return format!("{}M", figure / 1e6);
-    }
-    if figure >= 1e4 {
-        return format!("{}k", figure / 1e3);
-    }
-    let text = number(figure);
-    match text.split_once('.') {
-        Some(_) => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        None => text,
-    }
+    let text = short(figure);
+    let digits = text.trim_end_matches(['k', 'M']);
+    let kept = if digits.contains('.') { digits.trim_end_matches('0') } else { digits };
+    format!("{}{}", kept.trim_end_matches('.'), &text[digits.len()..])
+}
+
+/// A figure in little room: beyond five digits, three are enough.
+pub(super) fn short(figure: f64) -> String {
+    let (unit, suffix) = match figure {
+        _ if figure >= 1e6 => (1e6, "M"),
+        _ if figure >= 1e5 => (1e3, "k"),
+        _ => return number(figure),
+    };
+    format!("{}{suffix}", number(figure / unit))
 }
 
 #[cfg(test)]
@@ -107,11 +110,18 @@ mod tests {
 
     #[test]
     fn figures_far_apart_get_a_logarithmic_one() {
-        assert_eq!(labels(&[30.0, 20_000.0]), ["10", "100", "1000", "10k"]);
+        assert_eq!(labels(&[30.0, 20_000.0]), ["10", "100", "1000", "10000"]);
         let scale = Scale::of(&[1.0, 1000.0], &[]);
         assert_eq!(scale, Scale::Logarithmic { least: 0.1, most: 1000.0 });
         assert!((scale.place(10.0) - 0.5).abs() < 1e-9);
         assert!(scale.place(0.0) == 0.0 && scale.place(1000.0) == 1.0);
+    }
+
+    #[test]
+    fn long_figures_are_short() {
+        let texts = [9.5, 12_345.0, 461_094.0, 10_211_128.0].map(short);
+        assert_eq!(texts, ["9.50", "12345", "461k", "10.2M"]);
+        assert_eq!([0.5, 2000.0, 200_000.0, 1e7].map(tick), ["0.5", "2000", "200k", "10M"]);
     }
 
     #[test]
