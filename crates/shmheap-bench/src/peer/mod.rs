@@ -30,12 +30,13 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
 /// How large any heap may become.
 pub(crate) const HEAP_BYTES_MAX: u64 = 1 << 30;
 
 /// Who can use one heap of a peer together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Sharing {
     /// Processes that know the heap's name.
     Processes,

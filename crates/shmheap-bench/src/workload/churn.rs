@@ -21,7 +21,7 @@ pub(crate) struct Churn {
 }
 
 /// The live objects of one worker.
-pub(super) struct Herd<'w, W> {
+pub(crate) struct Herd<'w, W> {
     pub(super) worker: &'w W,
     pub(super) places: Vec<Option<Object<W>>>,
     pub(super) sizes: Sizes,
@@ -43,7 +43,7 @@ impl Churn {
 }
 
 impl<'w, W: Worker> Herd<'w, W> {
-    pub(super) fn new(churn: Churn, worker: &'w W, number: usize) -> Self {
+    pub(crate) fn new(churn: Churn, worker: &'w W, number: usize) -> Self {
         let mut places: Vec<_> = (0..churn.live).map(|_| None).collect();
         touch(&mut places, || None);
         let sizes = Sizes::log_uniform(churn.least_bytes, churn.most_bytes);
@@ -51,7 +51,7 @@ impl<'w, W: Worker> Herd<'w, W> {
     }
 
     #[inline]
-    pub(super) fn replace_one(&mut self) {
+    pub(crate) fn replace_one(&mut self) {
         let bits = self.random.next();
         let place = Random::below(bits, self.places.len());
         replace(self.worker, &mut self.places[place], self.sizes.pick(bits));
@@ -59,7 +59,7 @@ impl<'w, W: Worker> Herd<'w, W> {
 
     /// Fills all places and replaces each `turns` times on average. Returns how many bytes the peer
     /// holds for each byte asked for.
-    pub(super) fn warm_up(&mut self, turns: usize) -> Result<Option<f64>> {
+    pub(crate) fn warm_up(&mut self, turns: usize) -> Result<Option<f64>> {
         let count = self.places.len();
         let mut bytes_of = vec![0; count];
         touch(&mut bytes_of, || 0_usize);

@@ -22,7 +22,7 @@ mod random;
 mod replay;
 mod start;
 
-pub(crate) use churn::Churn;
+pub(crate) use churn::{Churn, Herd};
 pub(crate) use handoff::RECEIVER;
 pub(crate) use latency::{Latency, Merged};
 

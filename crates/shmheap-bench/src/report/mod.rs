@@ -1,11 +1,22 @@
-//! The report: from every round's figures to tables on standard output, and to JSON.
+//! The report: from every round's figures to medians, verdicts, and whatever shows them.
+//!
+//! ```text
+//!   figures of a round --> Report --> Document --> text, Markdown, charts
+//!                                     |      ^
+//!                                     v      |
+//!                                   a file of JSON
+//! ```
 
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::Path;
+mod chart;
+mod document;
+mod papers;
+mod table;
 
-use anyhow::{Context, Result};
-use serde::Serialize;
+pub(crate) use document::Document;
+
+use std::io::{self, IsTerminal};
+
+use anyhow::Result;
 
 use crate::crew::AnyPeer;
 use crate::machine::Machine;
@@ -13,6 +24,7 @@ use crate::measure::Spread;
 use crate::options::Options;
 use crate::peer::Sharing;
 use crate::plan::{Bound, CPU, Experiment, Figures, Round, Table, Target};
+use document::{Participant, Row, Sheet, number};
 
 /// All that was measured so far.
 pub(crate) struct Report<'p> {
@@ -34,32 +46,6 @@ struct Outcome {
     gave_up: Option<String>,
     /// Why there are no more.
     failure: Option<String>,
-}
-
-/// A table with its figures, as it is printed and written.
-#[derive(Debug, Serialize)]
-struct Sheet {
-    workload: &'static str,
-    title: &'static str,
-    columns: Vec<&'static str>,
-    baseline: Option<&'static str>,
-    target: Option<String>,
-    rows: Vec<Row>,
-}
-
-#[derive(Debug, Serialize)]
-struct Row {
-    peer: &'static str,
-    /// By whom the peer's heap was used: "2 processes".
-    workers: String,
-    /// As many as columns; `None` where the peer has none.
-    figures: Vec<Option<Spread>>,
-    /// The first column's figures, one for each round.
-    rounds: Vec<f64>,
-    ratio: Option<Spread>,
-    hit: Option<bool>,
-    /// Why figures are missing.
-    remark: Option<String>,
 }
 
 impl<'p> Report<'p> {
@@ -104,6 +90,22 @@ impl<'p> Report<'p> {
         Ok(())
     }
 
+    /// All of it, to be shown or kept.
+    pub(crate) fn document(&self) -> Document {
+        let participant = |peer: &dyn AnyPeer| Participant {
+            name: peer.name().to_owned(),
+            description: peer.description(),
+            sharing: peer.sharing(),
+        };
+        Document {
+            machine: self.machine.clone(),
+            peers: self.peers.iter().map(|peer| participant(peer.as_ref())).collect(),
+            rounds: self.options.rounds(),
+            measured_ms: self.options.effort().measured().as_millis() as u64,
+            tables: self.sheets(),
+        }
+    }
+
     fn sheets(&self) -> Vec<Sheet> {
         let mut sheets = Vec::new();
         for (experiment, outcomes) in self.experiments.iter().zip(&self.outcomes) {
@@ -112,8 +114,8 @@ impl<'p> Report<'p> {
                 sheets.push(self.sheet(experiment, table, outcomes));
             }
         }
-        // W10 after W9.
-        sheets.sort_by_key(|sheet| (sheet.workload.len(), sheet.workload));
+        // W10 comes after W9.
+        sheets.sort_by_key(|sheet| (sheet.workload.len(), sheet.workload.clone()));
         sheets
     }
 
@@ -128,60 +130,13 @@ impl<'p> Report<'p> {
         });
         let rows: Vec<Row> = rows.collect();
         Sheet {
-            workload: table.workload,
-            title: table.title,
-            columns: columns(table),
-            baseline: table.baseline,
+            workload: table.workload.to_owned(),
+            title: table.title.to_owned(),
+            columns: columns(table).into_iter().map(str::to_owned).collect(),
+            baseline: table.baseline.map(str::to_owned),
             target: table.target.map(|target| target.text(table.baseline, &rows)),
             rows,
         }
-    }
-
-    /// The tables.
-    pub(crate) fn print(&self) -> Result<()> {
-        let mut out = io::stdout().lock();
-        self.write_preamble(&mut out)?;
-        for sheet in self.sheets() {
-            sheet.write(&mut out)?;
-        }
-        Ok(())
-    }
-
-    fn write_preamble(&self, out: &mut dyn Write) -> io::Result<()> {
-        let Machine { processor, processors, kernel, load } = &self.machine;
-        writeln!(
-            out,
-            "{processor}, {processors} processors, Linux {kernel}, load {load} at start"
-        )?;
-        for peer in self.peers {
-            writeln!(out, "  {:<18}  {}", peer.name(), peer.description())?;
-        }
-        let rounds = self.options.rounds();
-        let duration = self.options.effort().measured();
-        writeln!(out, "Medians of {rounds} rounds of {duration:?}, each in fresh processes.")?;
-        writeln!(
-            out,
-            "An op is one alloc and one free; ratios are taken within each round; cpu is"
-        )?;
-        writeln!(out, "the part of the processor time due to it that the least lucky worker had.")?;
-        writeln!(out, "Workers who outnumber the processors share them.")
-    }
-
-    /// The same as JSON, and every round's figure.
-    pub(crate) fn write_json(&self, path: &Path) -> Result<()> {
-        let context = || format!("cannot write '{}'", path.display());
-        let peers: Vec<_> =
-            self.peers.iter().map(|peer| (peer.name(), peer.description())).collect();
-        let all = serde_json::json!({
-            "machine": self.machine,
-            "peers": peers,
-            "rounds": self.options.rounds(),
-            "effort": self.options.effort(),
-            "tables": self.sheets(),
-        });
-        let mut out = BufWriter::new(File::create(path).with_context(context)?);
-        serde_json::to_writer_pretty(&mut out, &all).with_context(context)?;
-        writeln!(out).and_then(|()| out.flush()).with_context(context)
     }
 }
 
@@ -200,7 +155,7 @@ impl Outcome {
         let hit = target.zip(judged).map(|(target, judged)| target.bound.holds(judged.median));
         let failure = self.failure.as_ref().map(|why| format!("FAILED: {why}"));
         let remark = self.excluded.map(str::to_owned).or(failure).or(self.gave_up.clone());
-        Row { peer, workers, figures, rounds, ratio, hit, remark }
+        Row { peer: peer.to_owned(), workers, figures, rounds, ratio, hit, remark }
     }
 }
 
@@ -218,69 +173,9 @@ impl Target {
     }
 }
 
-impl Sheet {
-    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "\n{}  {}", self.workload, self.title)?;
-        if let Some(target) = &self.target {
-            writeln!(out, "    target: {target}")?;
-        }
-        let mut lines = vec![self.header()];
-        lines.extend(self.rows.iter().map(|row| self.cells(row)));
-        let width = |column: usize| {
-            let cells = lines.iter().filter_map(|line| line.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
-        for (at, line) in lines.iter().enumerate() {
-            let padded: Vec<String> = line.iter().zip(&widths).enumerate().map(pad).collect();
-            let remark = at.checked_sub(1).and_then(|row| self.rows[row].remark.as_deref());
-            let remark = remark.map_or_else(String::new, |why| format!("  {why}"));
-            writeln!(out, "    {}", format!("{}{remark}", padded.join("  ")).trim_end())?;
-        }
-        Ok(())
-    }
-
-    fn header(&self) -> Vec<String> {
-        let mut cells = vec![String::new(), String::new(), self.columns[0].to_owned()];
-        cells.push("min..max".to_owned());
-        cells.extend(self.columns[1..].iter().map(|&title| title.to_owned()));
-        cells.extend(self.baseline.map(|name| format!("x {name}")));
-        cells.push(String::new());
-        cells
-    }
-
-    fn cells(&self, row: &Row) -> Vec<String> {
-        let median =
-            |spread: &Option<Spread>| spread.map_or("n/a".to_owned(), |s| number(s.median));
-        let range = |spread: Spread| format!("{}..{}", number(spread.min), number(spread.max));
-        let mut cells = vec![row.peer.to_owned(), row.workers.clone()];
-        cells.push(median(&row.figures[0]));
-        cells.push(row.figures[0].map_or_else(String::new, range));
-        cells.extend(row.figures[1..].iter().map(median));
-        cells.extend(self.baseline.map(|_| median(&row.ratio)));
-        let verdict = row.hit.map_or("", |hit| if hit { "hit" } else { "MISS" });
-        cells.push(verdict.to_owned());
-        cells
-    }
-}
-
 /// The titles of all columns with figures.
 fn columns(table: &Table) -> Vec<&'static str> {
     table.columns.iter().copied().chain([CPU]).collect()
-}
-
-/// Words to the left, numbers to the right.
-fn pad((column, (cell, &width)): (usize, (&String, &usize))) -> String {
-    if column < 2 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-}
-
-/// Three digits at the least, where there are as many.
-fn number(figure: f64) -> String {
-    match figure.abs() {
-        size if size >= 100.0 => format!("{figure:.0}"),
-        size if size >= 10.0 => format!("{figure:.1}"),
-        _ => format!("{figure:.2}"),
-    }
 }
 
 /// "1 process", "1, 2 and 4 threads".
@@ -318,7 +213,7 @@ mod tests {
 
     const TABLE: Table = Table {
         workload: "W0",
-        title: "nothing",
+        title: "nothing: at all",
         columns: &["ns/op", "more"],
         baseline: Some("mimalloc"),
         target: Some(Target { peers: "shmheap", bound: Bound::AtMost(1.5) }),
@@ -329,7 +224,7 @@ mod tests {
         Outcome { rounds: first.iter().map(figures).collect(), ..Outcome::default() }
     }
 
-    fn sheet() -> Sheet {
+    pub(super) fn sheet() -> Sheet {
         let base = [10.0, 20.0, 30.0];
         let excluded = Outcome { excluded: Some("it cannot"), ..Outcome::default() };
         let row = |outcome: Outcome, peer| {
@@ -342,29 +237,33 @@ mod tests {
             row(excluded, "other"),
         ];
         Sheet {
-            workload: TABLE.workload,
-            title: TABLE.title,
-            columns: columns(&TABLE),
-            baseline: TABLE.baseline,
+            workload: TABLE.workload.to_owned(),
+            title: TABLE.title.to_owned(),
+            columns: columns(&TABLE).into_iter().map(str::to_owned).collect(),
+            baseline: TABLE.baseline.map(str::to_owned),
             target: TABLE.target.map(|target| target.text(TABLE.baseline, &rows)),
             rows,
         }
     }
 
-    #[test]
-    fn a_table_is_aligned_and_judged() {
-        let mut text = Vec::new();
-        sheet().write(&mut text).unwrap();
-        let expected = "
-W0  nothing
-    target: shmheap at most 1.50 x mimalloc
-                          ns/op    min..max  more   cpu  x mimalloc
-    shmheap a  1 process   28.0   14.0..420   n/a  1.00        1.40   hit
-    shmheap b  1 process   32.0  16.0..48.0   n/a  1.00        1.60  MISS
-    mimalloc   1 process   20.0  10.0..30.0   n/a  1.00        1.00
-    other      1 process    n/a               n/a   n/a         n/a        it cannot
-";
-        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    pub(super) fn document() -> Document {
+        let participant = |name: &str, sharing| Participant {
+            name: name.to_owned(),
+            description: format!("what {name} is"),
+            sharing,
+        };
+        Document {
+            machine: Machine::look(),
+            peers: vec![
+                participant("shmheap a", Sharing::Processes),
+                participant("shmheap b", Sharing::Processes),
+                participant("mimalloc", Sharing::Threads),
+                participant("other", Sharing::Processes),
+            ],
+            rounds: 3,
+            measured_ms: 100,
+            tables: vec![sheet()],
+        }
     }
 
     #[test]
