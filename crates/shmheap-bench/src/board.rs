@@ -1,5 +1,5 @@
 //! `Board`: the memory that the workers of a crew share besides the heap under test: where they
-//! meet before they start, and a ring each way.
+//! meet before they start, and a ring from each worker to the next.
 //!
 //! It is a memfd that the conductor makes and its children inherit: whatever becomes of them,
 //! nothing is left behind.
@@ -20,6 +20,9 @@ use rustix::fs::MemfdFlags;
 
 use crate::ring::{Lonely, Ring};
 
+/// As many workers as any crew has.
+pub(crate) const WORKERS_MAX: usize = 4;
+
 /// How often a waiting worker looks before it lets another process have the processor.
 const LOOKS: u32 = 256;
 
@@ -28,8 +31,8 @@ const LOOKS: u32 = 256;
 #[repr(C)]
 pub(crate) struct Board {
     arrivals: Lonely,
-    /// Ring `n` goes from worker `n` to the other.
-    pub(crate) rings: [Ring; 2],
+    /// Ring `n` goes from worker `n` to the next; that of the last, to the first.
+    pub(crate) rings: [Ring; WORKERS_MAX],
 }
 
 impl Board {

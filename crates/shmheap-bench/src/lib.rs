@@ -6,7 +6,7 @@
 //!     create the heap, spawn -------- job --> connect, fill, warm up
 //!                                             meet at the board, then measure together
 //!     collect <--------------------- tally -- span of time, operations, histograms
-//!   medians, ratios, targets -> table, JSON
+//!   medians, ratios, targets -> tables, JSON, charts, papers
 //! ```
 //!
 //! Rules that make the figures comparable:
@@ -23,14 +23,16 @@
 //! |---|---|
 //! | `options` | the command line |
 //! | `measure`, `ticks` | spans of time, medians and spreads; the cheapest clock |
-//! | `board`, `ring` | what the workers of a crew share: a meeting point, two queues |
+//! | `board`, `ring` | what the workers of a crew share: a meeting point, queues |
+//! | `trace` | what a real program allocated and freed |
 //! | `peer` | the allocators, behind one small trait |
-//! | `post` | objects from one worker to the other, exactly once |
+//! | `post` | objects from each worker to the next, exactly once |
 //! | `workload` | what the workers do |
 //! | `crew` | processes and threads: from a job to the tallies of its workers |
 //! | `plan` | the experiments, their tables and the targets |
-//! | `report` | medians, verdicts, the printed table and the JSON |
+//! | `report` | medians, verdicts; the printed tables, the JSON, the charts, the papers |
 //! | `machine` | what the figures were taken on |
+//! | `guard` | instructions instead of time, counted under Valgrind |
 //!
 //! A new peer is a file in `peer` and a line in `plan::peers`.
 
@@ -42,6 +44,8 @@ mod ticks;
 mod ring;
 
 mod board;
+
+mod trace;
 
 mod peer;
 
@@ -56,6 +60,9 @@ mod plan;
 mod machine;
 mod report;
 
+mod guard;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +72,8 @@ use clap::Parser;
 
 use options::Options;
 use plan::Experiment;
-use report::Report;
+use report::{Document, Report};
+use trace::Trace;
 
 /// The whole program: of the conductor, and of the workers that it starts.
 #[must_use]
@@ -79,12 +87,23 @@ pub fn smoke_test() -> ExitCode {
     run(|| Options::parse_from(["smoke", "--smoke", "--rounds", "1"]))
 }
 
+/// A trace for workload W10 of what `recorder/record.c` wrote, and what there is in it.
+///
+/// # Errors
+///
+/// When the record is cut short, or contradicts itself.
+pub fn pack_trace(record: &[u8]) -> Result<(Vec<u8>, String)> {
+    let packed = trace::pack::pack(record)?;
+    let trace = Trace::read(&packed)?;
+    let (objects, peak_bytes) = (trace.objects(), trace.peak.live_bytes);
+    Ok((packed, format!("{objects} objects, of which up to {peak_bytes} bytes at a time")))
+}
+
 #[allow(clippy::print_stderr, reason = "a program's last word")]
 fn run(options: impl FnOnce() -> Options) -> ExitCode {
-    let outcome = match crew::job_of_this_process() {
-        Some(job) => job.and_then(|job| crew::work(&job, &plan::peers())),
-        None => conduct(&options()),
-    };
+    let job = crew::job_of_this_process();
+    let job = job.map(|job| job.and_then(|job| crew::work(&job, &plan::peers())));
+    let outcome = job.or_else(guard::work_of_this_process).unwrap_or_else(|| conduct(&options()));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -95,6 +114,29 @@ fn run(options: impl FnOnce() -> Options) -> ExitCode {
 }
 
 fn conduct(options: &Options) -> Result<()> {
+    if options.guard {
+        return guard::run(options.bless);
+    }
+    let (document, failures) = match &options.from {
+        Some(path) => (Document::read(path)?, Ok(())),
+        None => measure(options)?,
+    };
+    if !options.smoke || failures.is_err() {
+        document.print()?;
+    }
+    if let Some(path) = options.json.as_deref() {
+        document.write(path)?;
+    }
+    if let Some(path) = options.chart.as_deref() {
+        document.write_chart(path)?;
+    }
+    // Papers do not show what failed.
+    failures?;
+    if options.docs { document.write_papers() } else { Ok(()) }
+}
+
+/// What was found, and an error if not all that should have been.
+fn measure(options: &Options) -> Result<(Document, Result<()>)> {
     // Whoever is interrupted still removes his heap.
     let interrupted = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&interrupted);
@@ -117,12 +159,13 @@ fn conduct(options: &Options) -> Result<()> {
         }
     }
     report::progress_done();
-    let failures = report.failures();
-    if !options.smoke || failures.is_err() {
-        report.print()?;
-    }
-    if let Some(path) = options.json.as_deref() {
-        report.write_json(path)?;
-    }
-    failures
+    Ok((report.document(), report.failures()))
+}
+
+/// The directory of the workspace's `Cargo.toml`, as cargo tells when it runs this program. What it
+/// told when it compiled it may be another checkout.
+fn workspace() -> PathBuf {
+    let manifest_dir = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    manifest_dir.ancestors().nth(2).unwrap_or(&manifest_dir).to_path_buf()
 }

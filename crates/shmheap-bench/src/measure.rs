@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 /// Operations between two looks at the clock: its cost is spread until it does not show.
-const BATCH: u64 = 256;
+const BATCH_MAX: u64 = 256;
 
 /// Operations and the time that they took.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -55,24 +55,49 @@ fn thread_cpu_ns() -> f64 {
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
-/// Repeats an operation until the time is over.
+/// Repeats an operation until the time is over. It begins with small batches: an operation may take
+/// milliseconds.
 #[inline]
 pub(crate) fn repeat_for(duration: Duration, mut operation: impl FnMut()) -> Span {
     let stopwatch = Stopwatch::start();
-    let mut operations = 0;
+    let (mut operations, mut batch) = (0, 1);
     loop {
-        for _ in 0..BATCH {
+        for _ in 0..batch {
             operation();
         }
-        operations += BATCH;
+        operations += batch;
         if stopwatch.elapsed() >= duration {
             return stopwatch.stop(operations);
         }
+        batch = BATCH_MAX.min(2 * batch);
+    }
+}
+
+/// A point in time after which a preparation is not worth waiting for.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    end: Instant,
+    looks: u64,
+}
+
+impl Deadline {
+    /// Preparations are not measured, so the clock may cost something.
+    const LOOKS_MAX: u64 = 16;
+
+    pub(crate) fn after(patience: Duration) -> Self {
+        Self { end: Instant::now() + patience, looks: 0 }
+    }
+
+    /// To be asked before every operation; the clock is read for one of many.
+    #[inline]
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.looks += 1;
+        self.looks.is_multiple_of(Self::LOOKS_MAX) && Instant::now() >= self.end
     }
 }
 
 /// Many figures of one thing.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) min: f64,
@@ -118,6 +143,14 @@ mod tests {
         let ratio = Spread::of_ratios(&[2.0, 20.0, 2.0], &[1.0, 10.0, 1.0]).unwrap();
         assert_eq!((ratio.median, ratio.min, ratio.max), (2.0, 2.0, 2.0));
         assert_eq!(Spread::of_ratios(&[1.0], &[]), None);
+    }
+
+    #[test]
+    fn a_deadline_is_seen() {
+        let mut far = Deadline::after(Duration::from_secs(1000));
+        let mut near = Deadline::after(Duration::ZERO);
+        assert!((0..1000).all(|_| !far.is_over()));
+        assert!((0..1000).any(|_| near.is_over()));
     }
 
     #[test]

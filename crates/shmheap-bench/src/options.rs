@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 /// shmheap and its peers under the same workloads.
 #[derive(Parser, Debug)]
-#[command(name = "cargo bench -p shmheap-bench --")]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 pub(crate) struct Options {
-    /// Take short measurements: plausible figures in two minutes
+    /// Take short measurements: plausible figures in under three minutes
     #[arg(long)]
     quick: bool,
     /// Run only these workloads, as in W1,W3
@@ -22,6 +22,21 @@ pub(crate) struct Options {
     /// Also write everything that was measured to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Also draw everything that was measured into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) chart: Option<PathBuf>,
+    /// Measure nothing: show what an earlier run wrote with --json
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "only", "rounds", "smoke"])]
+    pub(crate) from: Option<PathBuf>,
+    /// Also put the figures into docs/ and README.md
+    #[arg(long, conflicts_with = "only")]
+    pub(crate) docs: bool,
+    /// Count instructions of the hot paths instead, and compare them with those committed
+    #[arg(long, conflicts_with_all = ["quick", "only", "rounds", "json", "chart", "from", "docs"])]
+    pub(crate) guard: bool,
+    /// Take the counted instructions for those to compare with from now on
+    #[arg(long, requires = "guard")]
+    pub(crate) bless: bool,
     /// Take no time: find out whether everything works, and no figures
     #[arg(long, hide = true)]
     pub(crate) smoke: bool,
@@ -34,6 +49,9 @@ pub(crate) struct Options {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Effort {
     measured_ms: u64,
+    /// What takes longer to prepare is given up: one slow peer must not take more time than all
+    /// others together.
+    patience_ms: u64,
     /// How often, on average, every live object is replaced before anything is measured.
     pub(crate) warm_up_turns: usize,
     /// How often a heap is made, or connected to, for the median of it.
@@ -41,12 +59,16 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    const QUICK: Self = Self { measured_ms: 100, warm_up_turns: 1, starts: 40 };
-    const SMOKE: Self = Self { measured_ms: 5, warm_up_turns: 0, starts: 3 };
-    const FULL: Self = Self { measured_ms: 500, warm_up_turns: 3, starts: 200 };
+    const QUICK: Self = Self { measured_ms: 100, patience_ms: 1000, warm_up_turns: 1, starts: 40 };
+    const SMOKE: Self = Self { measured_ms: 5, patience_ms: 500, warm_up_turns: 0, starts: 3 };
+    const FULL: Self = Self { measured_ms: 500, patience_ms: 5000, warm_up_turns: 3, starts: 200 };
 
     pub(crate) fn measured(self) -> Duration {
         Duration::from_millis(self.measured_ms)
+    }
+
+    pub(crate) fn patience(self) -> Duration {
+        Duration::from_millis(self.patience_ms)
     }
 }
 
@@ -80,5 +102,15 @@ mod tests {
         assert_eq!(some.rounds(), 2);
         assert!(parse("bench --quick").wants("W9"));
         assert!(Options::try_parse_from(["bench", "--rounds", "0"]).is_err());
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        let parses = |line: &str| Options::try_parse_from(line.split(' ')).is_ok();
+        assert!(parses("bench --from a.json --docs --chart b.svg"));
+        assert!(parses("bench --guard --bless"));
+        assert!(!parses("bench --from a.json --quick"));
+        assert!(!parses("bench --docs --only W1"), "half of the papers would be empty");
+        assert!(!parses("bench --bless"));
     }
 }

@@ -1,4 +1,5 @@
-//! `Post`: objects from one worker of a pair to the other, each exactly once.
+//! `Post`: objects from each worker of a crew to the next, and from the last to the first, each
+//! exactly once.
 //!
 //! # Unsafe code
 //!
@@ -25,14 +26,15 @@ pub(crate) struct Post<'b, W> {
 pub(crate) enum Parcel<W> {
     Nothing,
     Object(Object<W>),
-    /// The other worker sends nothing more.
+    /// The worker before sends nothing more.
     End,
 }
 
 impl<'b, W: Worker> Post<'b, W> {
-    /// The ends that belong to the worker of that number, 0 or 1; to be made once.
-    pub(crate) fn new(board: &'b Board, worker: &'b W, number: usize) -> Self {
-        let [own, other] = [&board.rings[number], &board.rings[1 - number]];
+    /// The ends that belong to the worker of that number, of so many; to be made once.
+    pub(crate) fn new(board: &'b Board, worker: &'b W, number: usize, workers: usize) -> Self {
+        let before = (number + workers - 1) % workers;
+        let [own, other] = [&board.rings[number], &board.rings[before]];
         Self { worker, outgoing: Sender::new(own), incoming: Receiver::new(other) }
     }
 
@@ -43,7 +45,7 @@ impl<'b, W: Worker> Post<'b, W> {
         self.send_number(given, meanwhile);
     }
 
-    /// Tells the other worker that nothing more will come.
+    /// Tells the next worker that nothing more will come.
     pub(crate) fn send_end(&mut self, meanwhile: impl FnMut(&mut Self)) {
         self.send_number(END, meanwhile);
     }
@@ -77,6 +79,58 @@ impl<'b, W: Worker> Post<'b, W> {
                 Parcel::Nothing => patience.wait(),
                 parcel => return parcel,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::board::{self, Mapped};
+    use crate::peer::Peer;
+    use crate::peer::malloc::Malloc;
+
+    /// Sends its number `COUNT` times, and expects that of the worker before as often.
+    fn pass_on(board: &Board, number: usize, workers: usize) {
+        const COUNT: usize = 10_000;
+        let worker = Malloc.connect("", number).unwrap();
+        let mut post = Post::new(board, &worker, number, workers);
+        let before = (if number == 0 { workers } else { number }) - 1;
+        let (received, ended) = (Cell::new(0), Cell::new(false));
+        let accept = |parcel: Parcel<_>| match parcel {
+            Parcel::Object(object) => {
+                assert_eq!(object.read(), before as u64);
+                worker.free(object);
+                received.set(received.get() + 1);
+            }
+            Parcel::End => ended.set(true),
+            Parcel::Nothing => {}
+        };
+        for _ in 0..COUNT {
+            let mut object = worker.alloc(8);
+            object.write(number as u64);
+            post.send(object, |post| accept(post.receive()));
+        }
+        post.send_end(|post| accept(post.receive()));
+        while !ended.get() {
+            accept(post.wait());
+        }
+        assert_eq!(received.get(), COUNT);
+    }
+
+    #[test]
+    fn objects_come_from_the_worker_before() {
+        for workers in 1..=board::WORKERS_MAX {
+            let file = board::create().unwrap();
+            let board = Mapped::inherited(board::number(&file)).unwrap();
+            std::thread::scope(|scope| {
+                let board = &board;
+                for number in 0..workers {
+                    scope.spawn(move || pass_on(board, number, workers));
+                }
+            });
         }
     }
 }

@@ -3,6 +3,7 @@
 //! One command for each purpose; nothing is kept in shell scripts or CI files that a person cannot
 //! run at home.
 
+mod bench;
 mod install;
 mod steps;
 mod test;
@@ -10,6 +11,7 @@ mod tidy;
 mod tools;
 mod workspace;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,6 +38,13 @@ enum Task {
     Tidy,
     /// Do all that a change must pass: format, lints, documentation, then every test
     Ci,
+    /// Measure speed beside other allocators, or count instructions; --help has the options
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// As `cargo xtask bench --help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+        options: Vec<OsString>,
+    },
     /// Build for release and install the C library, its header and the shmheap command
     Install {
         /// Directory to install in, e.g. /usr/local or ./install; made if missing
@@ -59,6 +68,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test { quick } => test::test(quick),
         Task::Ci => test::ci(),
         Task::Tidy => test::check_style().map(|()| true)?,
+        Task::Bench { options } => bench::run(&options).map(|()| true)?,
         Task::Install { prefix } => install::run(&prefix).map(|()| true)?,
     };
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

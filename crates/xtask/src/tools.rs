@@ -61,6 +61,19 @@ fn is_on_path(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).is_file())
 }
 
+/// Installs a Debian package, unless what it brings is there: a program, or a file by its whole
+/// path. Tells whether it is there then, for not everybody has `apt-get` and may use it.
+pub(crate) fn install(package: &str, brings: &str) -> bool {
+    if !is_on_path(brings) && is_on_path("apt-get") {
+        let mut command = Command::new("apt-get");
+        command.args(["install", "--yes", "--no-install-recommends", package]);
+        command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+        // What counts is what is there in the end; the output says why, if it is not.
+        let _ = command.status();
+    }
+    is_on_path(brings)
+}
+
 /// `cargo miri` of the nightly toolchain, its components added if they are missing.
 ///
 /// # Errors
@@ -107,6 +120,12 @@ mod tests {
         assert!(is_on_path("sh"));
         assert!(is_on_path("/proc/self/exe") && !is_on_path("/no-such-file-of-shmheap"));
         assert!(!is_on_path("no-such-program-of-shmheap"));
+    }
+
+    #[test]
+    fn what_is_there_is_not_installed() {
+        assert!(install("no-such-package-of-shmheap", "sh"));
+        assert!(install("no-such-package-of-shmheap", "/proc/self/exe"));
     }
 
     #[test]

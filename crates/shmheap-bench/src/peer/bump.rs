@@ -22,6 +22,7 @@ use anyhow::{Context, Result};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::{Footprint, HEAP_BYTES_MAX, Object, Peer, Sharing, Worker, file};
+use crate::board::WORKERS_MAX;
 
 #[derive(Debug)]
 pub(crate) struct Bump {
@@ -30,7 +31,7 @@ pub(crate) struct Bump {
     arena_bytes: usize,
 }
 
-/// The arena is larger than all objects that may be under way between two workers.
+/// The arena is larger than all objects that may be under way from a worker to the next.
 pub(crate) const WARM: Bump = Bump {
     name: "bump",
     description: "never frees, 4 MiB over and over: the cost of the harness",
@@ -39,12 +40,9 @@ pub(crate) const WARM: Bump = Bump {
 
 pub(crate) const FRESH: Bump = Bump {
     name: "bump fresh",
-    description: "never frees, 256 MiB over and over: memory that no cache holds",
-    arena_bytes: 256 << 20,
+    description: "never frees, 128 MiB over and over: memory that no cache holds",
+    arena_bytes: 128 << 20,
 };
-
-/// As many workers as any crew has.
-const ARENAS: usize = 2;
 
 /// A worker's arena, and the mapping it lies in.
 #[derive(Debug)]
@@ -66,7 +64,7 @@ impl Bump {
             mapping,
             start,
             end: start + self.arena_bytes,
-            used_bytes: ARENAS * self.arena_bytes,
+            used_bytes: WORKERS_MAX * self.arena_bytes,
             next: Cell::new(start),
         })
     }
@@ -109,7 +107,8 @@ impl Arena {
         // SAFETY: the offset lies in the mapping.
         let address = unsafe { self.mapping.as_mut_ptr().add(offset) };
         let address = NonNull::new(address).expect("a mapping does not start at 0");
-        // SAFETY: offsets are multiples of 16 that `alloc` made, so there are eight aligned bytes.
+        // SAFETY: offsets are multiples of 16 that `alloc` made, with all the object's bytes in the
+        // worker's arena.
         // Objects that are in use at the same time do not overlap; see the module's text.
         unsafe { Object::new(address) }
     }
@@ -127,6 +126,7 @@ impl Worker for Arena {
         let mut offset = self.next.get();
         if offset + bytes > self.end {
             offset = self.start;
+            assert!(offset + bytes <= self.end, "an object larger than the arena");
         }
         self.next.set(offset + bytes);
         self.object(offset)

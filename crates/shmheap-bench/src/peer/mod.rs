@@ -8,7 +8,7 @@
 //!
 //! # Unsafe code
 //!
-//! Reading and writing the first eight bytes of an object.
+//! Reading and writing the first eight bytes of an object, and filling it.
 #![allow(unsafe_code)]
 
 #[cfg_attr(not(boost), path = "no_boost.rs")]
@@ -30,12 +30,13 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
 /// How large any heap may become.
 pub(crate) const HEAP_BYTES_MAX: u64 = 1 << 30;
 
 /// Who can use one heap of a peer together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Sharing {
     /// Processes that know the heap's name.
     Processes,
@@ -135,8 +136,8 @@ pub(crate) struct Object<W> {
 impl<W: Worker> Object<W> {
     /// # Safety
     ///
-    /// A live object of at least eight bytes, aligned to eight, starts there; it comes from a
-    /// worker of this kind; and nobody else uses it.
+    /// A live object of as many bytes as were asked for, and of at least eight, aligned to eight,
+    /// starts there; it comes from a worker of this kind; and nobody else uses it.
     #[inline]
     pub(crate) unsafe fn new(address: NonNull<u8>) -> Self {
         Self { address, worker: PhantomData }
@@ -153,6 +154,16 @@ impl<W: Worker> Object<W> {
         let word = black_box(self.address).cast::<u64>();
         // SAFETY: by the contract of `new` the bytes are there, aligned, and ours.
         unsafe { word.write(value) }
+    }
+
+    /// Writes all of it, so that all of it is resident.
+    ///
+    /// # Safety
+    ///
+    /// The object was allocated with so many bytes.
+    pub(crate) unsafe fn fill(&mut self, bytes: usize) {
+        // SAFETY: the bytes are there by the caller's word, and ours by the contract of `new`.
+        unsafe { self.address.write_bytes(0x5a, bytes) }
     }
 
     #[inline]

@@ -3,13 +3,14 @@
 //! The memory that the peer holds is looked at after the warm-up, a fixed number of replacements:
 //! a fast peer does more in the measured time, and would be compared at another age.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::held::Held;
 use super::random::{Random, Sizes};
 use super::{Seat, Tally, replace, touch};
 use crate::measure::repeat_for;
-use crate::peer::{Demand, Footprint, Object, Worker};
+use crate::peer::{Demand, Object, Worker};
 
 /// How many objects, and of which sizes.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -20,7 +21,7 @@ pub(crate) struct Churn {
 }
 
 /// The live objects of one worker.
-pub(super) struct Herd<'w, W> {
+pub(crate) struct Herd<'w, W> {
     pub(super) worker: &'w W,
     pub(super) places: Vec<Option<Object<W>>>,
     pub(super) sizes: Sizes,
@@ -42,7 +43,7 @@ impl Churn {
 }
 
 impl<'w, W: Worker> Herd<'w, W> {
-    pub(super) fn new(churn: Churn, worker: &'w W, number: usize) -> Self {
+    pub(crate) fn new(churn: Churn, worker: &'w W, number: usize) -> Self {
         let mut places: Vec<_> = (0..churn.live).map(|_| None).collect();
         touch(&mut places, || None);
         let sizes = Sizes::log_uniform(churn.least_bytes, churn.most_bytes);
@@ -50,7 +51,7 @@ impl<'w, W: Worker> Herd<'w, W> {
     }
 
     #[inline]
-    pub(super) fn replace_one(&mut self) {
+    pub(crate) fn replace_one(&mut self) {
         let bits = self.random.next();
         let place = Random::below(bits, self.places.len());
         replace(self.worker, &mut self.places[place], self.sizes.pick(bits));
@@ -58,46 +59,19 @@ impl<'w, W: Worker> Herd<'w, W> {
 
     /// Fills all places and replaces each `turns` times on average. Returns how many bytes the peer
     /// holds for each byte asked for.
-    pub(super) fn warm_up(&mut self, turns: usize) -> Result<Option<f64>> {
+    pub(crate) fn warm_up(&mut self, turns: usize) -> Result<Option<f64>> {
         let count = self.places.len();
         let mut bytes_of = vec![0; count];
         touch(&mut bytes_of, || 0_usize);
-        let before_bytes = resident_bytes()?;
+        let held = Held::from_now()?;
         for step in 0..count * (turns + 1) {
             let bits = self.random.next();
             let place = if step < count { step } else { Random::below(bits, count) };
             bytes_of[place] = self.sizes.pick(bits);
             replace(self.worker, &mut self.places[place], bytes_of[place]);
         }
-        let held_bytes = match self.worker.footprint() {
-            Footprint::Stated(bytes) => bytes,
-            Footprint::Resident => resident_bytes()?.saturating_sub(before_bytes),
-            Footprint::Meaningless => return Ok(None),
-        };
         let live_bytes: usize = bytes_of.iter().sum();
-        Ok(Some(held_bytes as f64 / live_bytes as f64))
-    }
-}
-
-/// What this process has in memory. Unlike `statm`, this is exact.
-fn resident_bytes() -> Result<u64> {
-    let path = "/proc/self/smaps_rollup";
-    let text = std::fs::read_to_string(path).with_context(|| path.to_owned())?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    Ok(kib.with_context(|| format!("{path} states no Rss"))? << 10)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resident_memory_is_found() {
-        let before_bytes = resident_bytes().unwrap();
-        let mut table = vec![0_u8; 8 << 20];
-        touch(&mut table, || 1);
-        let grown_bytes = resident_bytes().unwrap() - before_bytes;
-        assert!((7 << 20..64 << 20).contains(&grown_bytes), "{grown_bytes}");
+        let held_bytes = held.bytes(self.worker)?;
+        Ok(held_bytes.map(|held_bytes| held_bytes as f64 / live_bytes as f64))
     }
 }

@@ -1,6 +1,6 @@
-//! Exchange: two workers replace random objects of their own, but never free one themselves: what
-//! is replaced goes to the other, who frees it. All frees are remote, as in the worst moments of
-//! the larson benchmark.
+//! Exchange: workers replace random objects of their own, but never free one themselves: what is
+//! replaced goes to the next worker, who frees it. All frees are remote, as in the worst moments
+//! of the larson benchmark.
 
 use super::random::{Random, Sizes};
 use super::{Seat, Tally, replace};
@@ -12,7 +12,7 @@ use crate::ring::CAPACITY;
 /// Live objects of each worker.
 const LIVE: usize = 1000;
 
-/// How many of the other worker's objects are freed at most for one that is sent: more than one, so
+/// How many objects of the worker before are freed at most for one that is sent: more than one, so
 /// that a worker who fell behind catches up.
 const FREES_MAX: usize = 2;
 
@@ -27,7 +27,7 @@ pub(super) fn demand(workers: usize) -> Demand {
 pub(super) fn run<W: Worker>(worker: &W, seat: Seat<'_>) -> Tally {
     let sizes = Sizes::log_uniform(SMALLEST_BYTES, LARGEST_BYTES);
     let mut random = Random::of_worker(seat.number);
-    let mut post = Post::new(seat.board, worker, seat.number);
+    let mut post = Post::new(seat.board, worker, seat.number, seat.workers);
     let mut places: Vec<_> = (0..LIVE).map(|_| None).collect();
     for place in &mut places {
         replace(worker, place, sizes.pick(random.next()));
@@ -43,7 +43,7 @@ pub(super) fn run<W: Worker>(worker: &W, seat: Seat<'_>) -> Tally {
         replace(worker, place, sizes.pick(bits));
         free_some(worker, &mut post, &mut ended);
     });
-    // Each goes on freeing until the other has sent his last, or that one would wait for ever.
+    // Each goes on freeing until he has the last of the worker before, who would wait for ever.
     post.send_end(|post| free_some(worker, post, &mut ended));
     while !ended {
         match post.wait() {

@@ -20,7 +20,7 @@ pub(super) const DEMAND: Demand =
     Demand { live_objects: CAPACITY as usize, largest_bytes: LARGEST_BYTES as usize };
 
 pub(super) fn run<W: Worker>(worker: &W, seat: Seat<'_>) -> Tally {
-    let mut post = Post::new(seat.board, worker, seat.number);
+    let mut post = Post::new(seat.board, worker, seat.number, seat.workers);
     seat.all_ready();
     if seat.number == RECEIVER {
         receive(worker, &mut post).into()

@@ -110,14 +110,13 @@ mod tests {
     #[test]
     fn workers_histograms_are_merged() {
         let tally = |ticks| Tally {
-            span: Span { operations: 1, ns: 1.0, cpu_share: 1.0 },
-            footprint: None,
             latency: Some(Latency {
                 alloc_ticks: vec![(ticks, 50)],
                 free_ticks: vec![(1, 1)],
                 timer: Timer { cost: 10, step: 2 },
                 ns_per_tick: 0.5,
             }),
+            ..Tally::from(Span { operations: 1, ns: 1.0, cpu_share: 1.0 })
         };
         let merged = Merged::of(&[tally(100), tally(200)]).unwrap();
         assert!((merged.alloc_ns(0.5) - 50.0).abs() < 0.1);

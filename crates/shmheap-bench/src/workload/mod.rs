@@ -3,20 +3,26 @@
 //! | module | worker does |
 //! |---|---|
 //! | `random` | nothing: choices that cost next to nothing |
+//! | `held` | nothing: how much memory a peer holds |
 //! | `churn` | replaces random ones of many live objects |
 //! | `latency` | the same, each operation timed |
 //! | `handoff` | allocates and sends, or receives and frees |
-//! | `exchange` | both at once: every object is freed by the other worker |
+//! | `exchange` | both at once: every object is freed by the next worker |
+//! | `depth` | looks for room behind many holes |
+//! | `replay` | allocates and frees as a program did of which there is a trace |
 //! | `start` | makes heaps, or connects to one |
 
 mod churn;
+mod depth;
 mod exchange;
 mod handoff;
+mod held;
 mod latency;
 mod random;
+mod replay;
 mod start;
 
-pub(crate) use churn::Churn;
+pub(crate) use churn::{Churn, Herd};
 pub(crate) use handoff::RECEIVER;
 pub(crate) use latency::{Latency, Merged};
 
@@ -24,7 +30,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::board::Board;
-use crate::measure::Span;
+use crate::measure::{Span, Stopwatch};
 use crate::options::Effort;
 use crate::peer::{Demand, Object, Peer, Worker};
 
@@ -35,6 +41,9 @@ pub(crate) enum Work {
     TimedChurn(Churn),
     HandOff,
     Exchange,
+    /// Behind every second of so many objects.
+    Depth(usize),
+    Replay,
     Create,
     Connect,
 }
@@ -51,6 +60,8 @@ impl Work {
             Self::Churn(churn) | Self::TimedChurn(churn) => churn.demand(workers),
             Self::HandOff => handoff::DEMAND,
             Self::Exchange => exchange::demand(workers),
+            Self::Depth(objects) => depth::demand(objects),
+            Self::Replay => replay::DEMAND,
             Self::Create | Self::Connect => start::DEMAND,
         }
     }
@@ -63,11 +74,20 @@ pub(crate) struct Tally {
     /// Bytes that the peer holds for each byte that was asked for.
     pub(crate) footprint: Option<f64>,
     pub(crate) latency: Option<Latency>,
+    /// Why the work was not done, if it was not.
+    pub(crate) gave_up: Option<String>,
+}
+
+impl Tally {
+    /// Of a worker who would have needed too long.
+    fn given_up(why: String) -> Self {
+        Self { gave_up: Some(why), ..Self::from(Stopwatch::start().stop(0)) }
+    }
 }
 
 impl From<Span> for Tally {
     fn from(span: Span) -> Self {
-        Self { span, footprint: None, latency: None }
+        Self { span, footprint: None, latency: None, gave_up: None }
     }
 }
 
@@ -96,6 +116,8 @@ pub(crate) fn run<P: Peer>(peer: &P, work: Work, heap: &str, seat: Seat<'_>) -> 
         Work::Churn(churn) => churn.run(&join()?, seat),
         Work::TimedChurn(churn) => latency::run(&join()?, churn, seat),
         Work::HandOff => Ok(handoff::run(&join()?, seat)),
+        Work::Depth(objects) => Ok(depth::run(&join()?, objects, seat)),
+        Work::Replay => replay::run(&join()?, seat),
         Work::Exchange => Ok(exchange::run(&join()?, seat)),
     }
 }
