@@ -145,7 +145,7 @@ impl Heap {
         for _ in 0..ROOM_TRIES {
             for effort in [Effort::Usual, Effort::Thorough] {
                 if effort == Effort::Thorough {
-                    self.recover_room(slabs, hand.actor);
+                    self.recover_room(slabs, hand);
                 }
                 if let Some(place) = self.try_place(slabs, hand, request, effort)? {
                     return Ok(place);
@@ -181,13 +181,16 @@ impl Heap {
         placed.map_err(|fault| self.explain(fault, 0))
     }
 
-    /// Adopts what dead peers have left, and looks for what no hint tells of.
-    fn recover_room(&self, slabs: &Slabs, actor: Actor) {
+    /// Gives back slabs that this thread keeps empty, adopts what dead peers have left, and looks
+    /// for what no hint tells of.
+    fn recover_room(&self, slabs: &Slabs, hand: &mut Hand) {
+        let worker = self.worker(slabs, hand.actor);
+        worker.give_back_idle(&mut hand.cache);
         if let Connection::Peer(membership) = &self.connection {
             membership.sweep(&self.words(), &|slot| self.adopt(slot));
         }
         // What is damaged is passed over: there may be room elsewhere.
-        let _ = self.worker(slabs, actor).sweep();
+        let _ = worker.sweep();
     }
 
     /// Grows the heap for an object; whether it may become large enough.
@@ -210,7 +213,7 @@ impl Heap {
     /// The last that can be done for an object in a heap that may not grow.
     fn place_in_full(&self, slabs: &Slabs, hand: &mut Hand, request: Request) -> Result<Place> {
         self.worker(slabs, hand.actor).let_all_go(&mut hand.cache);
-        self.recover_room(slabs, hand.actor);
+        self.recover_room(slabs, hand);
         if let Some(place) = self.try_place(slabs, hand, request, Effort::Thorough)? {
             return Ok(place);
         }
@@ -463,7 +466,7 @@ impl Heap {
         let hand = self.hand(slabs, "trim")?;
         let worker = self.worker(slabs, hand.actor);
         worker.let_all_go(&mut hand.cache);
-        self.recover_room(slabs, hand.actor);
+        self.recover_room(slabs, hand);
         let trimmed = worker.trim().map_err(|fault| self.explain(fault, 0))?;
         Ok(trimmed * UNIT_BYTES)
     }

@@ -32,6 +32,11 @@ const LOOKS_MAX: u32 = 256;
 const RESTING_SHARE: u64 = 16;
 /// Or so many units, in a small heap.
 const RESTING_UNITS_MIN: u64 = 16;
+/// The open slabs of a thread in which nothing lives have at most twice this share of the heap's
+/// units when the heap grows.
+const IDLE_SHARE: u64 = 32;
+/// Or twice so many units, in a small heap.
+const IDLE_UNITS_MIN: u64 = 8;
 
 impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     /// Allocates an object of the class; `None` if there is no room without growth.
@@ -117,6 +122,26 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         let limit = (self.end().0 / RESTING_SHARE).max(RESTING_UNITS_MIN);
         if let Some(oldest) = cache.rest(class, number, limit) {
             self.let_go(cache, oldest);
+        }
+    }
+
+    /// Gives open slabs back in which nothing lives, if they are many: the heap is about to grow. A
+    /// few stay, for classes of which a program has one object at a time.
+    pub(crate) fn give_back_idle(&self, cache: &mut Cache) {
+        let kept_units = (self.end().0 / IDLE_SHARE).max(IDLE_UNITS_MIN);
+        let mut idle_units = cache.idle().map(|(class, _)| class.units()).sum::<u64>();
+        // Twice as many, so that what is given back pays for the look at the whole heap.
+        if idle_units <= 2 * kept_units {
+            return;
+        }
+        // The largest first: there is most in them.
+        let idle: Vec<_> = cache.idle().collect();
+        for (class, number) in idle.into_iter().rev() {
+            if idle_units > kept_units {
+                idle_units -= class.units();
+                cache.close(class);
+                self.let_go(cache, number);
+            }
         }
     }
 

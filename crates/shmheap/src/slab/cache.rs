@@ -283,6 +283,15 @@ impl Cache {
         self.resting[class.number()].slabs().first().copied()
     }
 
+    /// The open slabs in which nothing lives, as far as this thread knows.
+    pub(super) fn idle(&self) -> impl Iterator<Item = (Class, SlabNumber)> {
+        Class::all().filter_map(|class| {
+            let number = self.open[class.number() % OPEN_COUNT];
+            let is_idle = number != NONE && self.slabs[number.0 as usize].is_all_free();
+            is_idle.then_some((class, number))
+        })
+    }
+
     /// Every slab in hand, none of them open or resting any more.
     pub(super) fn close_all(&mut self) -> Vec<SlabNumber> {
         self.open = [NONE; OPEN_COUNT];
