@@ -1,5 +1,7 @@
 //! Spans of time, and what many figures come to.
 
+use std::error::Error;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -76,25 +78,45 @@ pub(crate) fn repeat_for(duration: Duration, mut operation: impl FnMut()) -> Spa
 /// A point in time after which a preparation is not worth waiting for.
 #[derive(Debug)]
 pub(crate) struct Deadline {
-    end: Instant,
-    looks: u64,
+    /// `None` if it is worth any time.
+    end: Option<Instant>,
+    patience: Duration,
+    checks: u64,
 }
+
+/// A preparation took too long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GaveUp(Duration);
 
 impl Deadline {
     /// Preparations are not measured, so the clock may cost something.
-    const LOOKS_MAX: u64 = 16;
+    const CHECKS_FOR_A_LOOK: u64 = 16;
 
     pub(crate) fn after(patience: Duration) -> Self {
-        Self { end: Instant::now() + patience, looks: 0 }
+        Self { end: Some(Instant::now() + patience), patience, checks: 0 }
     }
 
-    /// To be asked before every operation; the clock is read for one of many.
+    pub(crate) fn never() -> Self {
+        Self { end: None, patience: Duration::MAX, checks: 0 }
+    }
+
+    /// To be called before every operation; the clock is read for one of many.
     #[inline]
-    pub(crate) fn is_over(&mut self) -> bool {
-        self.looks += 1;
-        self.looks.is_multiple_of(Self::LOOKS_MAX) && Instant::now() >= self.end
+    pub(crate) fn check(&mut self) -> Result<(), GaveUp> {
+        self.checks += 1;
+        let looks = self.checks.is_multiple_of(Self::CHECKS_FOR_A_LOOK);
+        let is_over = looks && self.end.is_some_and(|end| Instant::now() >= end);
+        if is_over { Err(GaveUp(self.patience)) } else { Ok(()) }
     }
 }
+
+impl fmt::Display for GaveUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "gave up after {:?}", self.0)
+    }
+}
+
+impl Error for GaveUp {}
 
 /// Many figures of one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -147,10 +169,9 @@ mod tests {
 
     #[test]
     fn a_deadline_is_seen() {
-        let mut far = Deadline::after(Duration::from_secs(1000));
-        let mut near = Deadline::after(Duration::ZERO);
-        assert!((0..1000).all(|_| !far.is_over()));
-        assert!((0..1000).any(|_| near.is_over()));
+        let holds = |mut deadline: Deadline| (0..1000).all(|_| deadline.check().is_ok());
+        assert!(holds(Deadline::never()) && holds(Deadline::after(Duration::from_secs(1000))));
+        assert!(!holds(Deadline::after(Duration::ZERO)));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use anyhow::{Context, Result, ensure};
 use shmheap::{Heap, HeapOptions, Policy};
 use shmheap_c::{Options, shmheap_alloc, shmheap_create_memfd, shmheap_disconnect, shmheap_free};
 
+use crate::measure::Deadline;
 use crate::peer::{Object, Worker};
 use crate::workload::{Churn, Herd};
 
@@ -104,7 +105,7 @@ fn pair(policy: Policy) -> Result<()> {
 fn churn(policy: Policy) -> Result<()> {
     let heap = heap(policy)?;
     let mut herd = Herd::new(HERD, &heap, 0);
-    herd.warm_up(2)?;
+    herd.warm_up(2, Deadline::never())?;
     count(|| herd.replace_one());
     Ok(())
 }

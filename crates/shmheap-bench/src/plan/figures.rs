@@ -20,14 +20,11 @@ pub(super) fn of_speed(crews: &[Vec<Tally>]) -> Figures {
 }
 
 pub(super) fn of_scaling(crews: &[Vec<Tally>]) -> Figures {
-    let [one, two, four] = [0, 1, 2].map(|at| millions_per_second(&crews[at]));
-    Figures::from([
-        ("2 / 1", two / one),
-        ("4 / 1", four / one),
-        ("Mop/s of 1", one),
-        ("of 2", two),
-        ("of 4", four),
-    ])
+    let speeds: Vec<f64> = crews.iter().map(|crew| millions_per_second(crew)).collect();
+    let scaling = speeds.iter().skip(1).map(|speed| speed / speeds[0]);
+    let mut figures: Figures = ["2 / 1", "4 / 1"].into_iter().zip(scaling).collect();
+    figures.extend(["Mop/s of 1", "of 2", "of 4"].into_iter().zip(speeds.iter().copied()));
+    figures
 }
 
 pub(super) fn of_handoff(crews: &[Vec<Tally>]) -> Figures {

@@ -3,14 +3,21 @@
 //! The memory that the peer holds is looked at after the warm-up, a fixed number of replacements:
 //! a fast peer does more in the measured time, and would be compared at another age.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::held::Held;
 use super::random::{Random, Sizes};
 use super::{Seat, Tally, replace, touch};
-use crate::measure::repeat_for;
+use crate::measure::{Deadline, repeat_for};
+use crate::options::Effort;
 use crate::peer::{Demand, Object, Worker};
+
+/// What a replacement in the warm-up may take, beside the general patience: a large herd needs
+/// time, but no peer this much of it, unless it walks lists.
+const REPLACEMENT_MAX: Duration = Duration::from_micros(2);
 
 /// How many objects, and of which sizes.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -33,9 +40,17 @@ impl Churn {
         Demand { live_objects: workers * self.live, largest_bytes: self.most_bytes as usize }
     }
 
+    /// For its warm-up.
+    pub(super) fn deadline(self, effort: Effort) -> Deadline {
+        let replacements = (effort.warm_up_turns + 1) * self.live;
+        Deadline::after(effort.patience() + REPLACEMENT_MAX * replacements as u32)
+    }
+
     pub(super) fn run<W: Worker>(self, worker: &W, seat: Seat<'_>) -> Result<Tally> {
         let mut herd = Herd::new(self, worker, seat.number);
-        let footprint = herd.warm_up(seat.effort.warm_up_turns)?;
+        let footprint = herd
+            .warm_up(seat.effort.warm_up_turns, self.deadline(seat.effort))
+            .with_context(|| format!("warm-up of {} workers", seat.workers))?;
         seat.all_ready();
         let span = repeat_for(seat.effort.measured(), || herd.replace_one());
         Ok(Tally { footprint, ..Tally::from(span) })
@@ -59,12 +74,13 @@ impl<'w, W: Worker> Herd<'w, W> {
 
     /// Fills all places and replaces each `turns` times on average. Returns how many bytes the peer
     /// holds for each byte asked for.
-    pub(crate) fn warm_up(&mut self, turns: usize) -> Result<Option<f64>> {
+    pub(crate) fn warm_up(&mut self, turns: usize, mut deadline: Deadline) -> Result<Option<f64>> {
         let count = self.places.len();
         let mut bytes_of = vec![0; count];
         touch(&mut bytes_of, || 0_usize);
         let held = Held::from_now()?;
         for step in 0..count * (turns + 1) {
+            deadline.check()?;
             let bits = self.random.next();
             let place = if step < count { step } else { Random::below(bits, count) };
             bytes_of[place] = self.sizes.pick(bits);

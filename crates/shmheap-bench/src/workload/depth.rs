@@ -9,8 +9,10 @@
 //! last to the first, which is the cheapest order for an allocator that keeps them in a list by
 //! address: in the other, such a list would take hours to be ready.
 
+use anyhow::{Context, Result};
+
 use super::{Seat, Tally, replace, touch};
-use crate::measure::{Deadline, repeat_for};
+use crate::measure::{Deadline, GaveUp, repeat_for};
 use crate::peer::{Demand, Object, Worker};
 
 const SMALL_BYTES: usize = 64;
@@ -23,13 +25,11 @@ pub(super) fn demand(objects: usize) -> Demand {
     Demand { live_objects: objects, largest_bytes: LARGE_BYTES }
 }
 
-pub(super) fn run<W: Worker>(worker: &W, objects: usize, seat: Seat<'_>) -> Tally {
+pub(super) fn run<W: Worker>(worker: &W, objects: usize, seat: Seat<'_>) -> Result<Tally> {
     let mut places: Vec<_> = (0..objects).map(|_| None).collect();
     touch(&mut places, || None);
-    if !make_holes(worker, &mut places, Deadline::after(seat.effort.patience())) {
-        let patience = seat.effort.patience();
-        return Tally::given_up(format!("gave up n = {objects} after {patience:?}"));
-    }
+    let deadline = Deadline::after(seat.effort.patience());
+    make_holes(worker, &mut places, deadline).with_context(|| format!("n = {objects}"))?;
     let once = || {
         let mut object = worker.alloc(LARGE_BYTES);
         object.write(0);
@@ -38,28 +38,24 @@ pub(super) fn run<W: Worker>(worker: &W, objects: usize, seat: Seat<'_>) -> Tall
     // Whatever has to be made room for is done now.
     once();
     seat.all_ready();
-    repeat_for(seat.effort.measured() / PART, once).into()
+    Ok(repeat_for(seat.effort.measured() / PART, once).into())
 }
 
-/// Fills all places and empties every second; false if the time was over before.
+/// Fills all places and empties every second.
 fn make_holes<W: Worker>(
     worker: &W,
     places: &mut [Option<Object<W>>],
     mut deadline: Deadline,
-) -> bool {
+) -> Result<(), GaveUp> {
     for place in places.iter_mut() {
-        if deadline.is_over() {
-            return false;
-        }
+        deadline.check()?;
         replace(worker, place, SMALL_BYTES);
     }
     for place in places.iter_mut().rev().skip(1).step_by(2) {
-        if deadline.is_over() {
-            return false;
-        }
+        deadline.check()?;
         if let Some(object) = place.take() {
             worker.free(object);
         }
     }
-    true
+    Ok(())
 }

@@ -34,7 +34,7 @@ pub(crate) struct Merged {
 
 pub(super) fn run<W: Worker>(worker: &W, churn: Churn, seat: Seat<'_>) -> Result<Tally> {
     let mut herd = Herd::new(churn, worker, seat.number);
-    herd.warm_up(seat.effort.warm_up_turns)?;
+    herd.warm_up(seat.effort.warm_up_turns, churn.deadline(seat.effort))?;
     let (ns_per_tick, timer) = (ticks::ns_per_tick(), Timer::measure());
     let (mut alloc, mut free) = (ticks::new_histogram(), ticks::new_histogram());
     seat.all_ready();

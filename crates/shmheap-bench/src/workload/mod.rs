@@ -30,7 +30,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::board::Board;
-use crate::measure::{Span, Stopwatch};
+use crate::measure::{GaveUp, Span, Stopwatch};
 use crate::options::Effort;
 use crate::peer::{Demand, Object, Peer, Worker};
 
@@ -107,8 +107,19 @@ impl Seat<'_> {
     }
 }
 
-/// Does the work as one worker of the crew.
+/// Does the work as one worker of the crew, or gives up before anything is measured.
 pub(crate) fn run<P: Peer>(peer: &P, work: Work, heap: &str, seat: Seat<'_>) -> Result<Tally> {
+    match work_through(peer, work, heap, seat) {
+        Err(error) if error.is::<GaveUp>() => {
+            // Who was faster is waiting.
+            seat.all_ready();
+            Ok(Tally::given_up(format!("{error:#}")))
+        }
+        outcome => outcome,
+    }
+}
+
+fn work_through<P: Peer>(peer: &P, work: Work, heap: &str, seat: Seat<'_>) -> Result<Tally> {
     let join = || join(peer, heap, seat);
     match work {
         Work::Create => start::create(peer, heap, seat.effort),
@@ -116,7 +127,7 @@ pub(crate) fn run<P: Peer>(peer: &P, work: Work, heap: &str, seat: Seat<'_>) -> 
         Work::Churn(churn) => churn.run(&join()?, seat),
         Work::TimedChurn(churn) => latency::run(&join()?, churn, seat),
         Work::HandOff => Ok(handoff::run(&join()?, seat)),
-        Work::Depth(objects) => Ok(depth::run(&join()?, objects, seat)),
+        Work::Depth(objects) => depth::run(&join()?, objects, seat),
         Work::Replay => replay::run(&join()?, seat),
         Work::Exchange => Ok(exchange::run(&join()?, seat)),
     }
@@ -150,4 +161,31 @@ fn replace<W: Worker>(worker: &W, place: &mut Option<Object<W>>, bytes: usize) {
     let mut new = worker.alloc(bytes);
     new.write(bytes as u64);
     *place = Some(new);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::{self, Mapped};
+    use crate::peer::malloc::Malloc;
+
+    #[test]
+    fn who_gives_up_keeps_nobody_waiting() {
+        let file = board::create().unwrap();
+        let board = Mapped::inherited(board::number(&file)).unwrap();
+        let run = |number, patience_ms| {
+            let effort = serde_json::json!({
+                "measured_ms": 1, "patience_ms": patience_ms, "warm_up_turns": 0, "starts": 1,
+            });
+            let effort = serde_json::from_value(effort).unwrap();
+            let seat = Seat { number, workers: 2, board: &board, effort };
+            run(&Malloc, Work::Depth(1000), "", seat).unwrap().gave_up
+        };
+        std::thread::scope(|scope| {
+            let hasty = scope.spawn(|| run(0, 0));
+            let patient = scope.spawn(|| run(1, 600_000));
+            assert_eq!(hasty.join().unwrap().as_deref(), Some("n = 1000: gave up after 0ns"));
+            assert_eq!(patient.join().unwrap(), None);
+        });
+    }
 }

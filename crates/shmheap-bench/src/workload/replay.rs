@@ -11,7 +11,7 @@
 //! Fills objects.
 #![allow(unsafe_code)]
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::held::Held;
 use super::{Seat, Tally, replace, touch};
@@ -32,11 +32,8 @@ pub(super) fn run<W: Worker>(worker: &W, seat: Seat<'_>) -> Result<Tally> {
     let mut deadline = Deadline::after(seat.effort.patience());
     let mut most_bytes = None;
     for (at, &event) in trace.events.iter().enumerate() {
-        if deadline.is_over() {
-            let (percent, patience) = (100 * at / trace.events.len(), seat.effort.patience());
-            let why = format!("gave up at {percent} % of the trace, after {patience:?}");
-            return Ok(Tally::given_up(why));
-        }
+        let progress = || format!("at {} % of the trace", 100 * at / trace.events.len());
+        deadline.check().with_context(progress)?;
         stage.play_and_fill(event);
         if at.is_multiple_of(trace.events.len() / LOOKS) || at == trace.peak.event {
             most_bytes = most_bytes.max(held.bytes(worker)?);
