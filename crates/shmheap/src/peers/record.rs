@@ -13,7 +13,7 @@
 //! on the slot's byte is. A record is written by the holder of that lock alone, word 0 last. The
 //! rest is information for people, and may hold anything that a broken process put there.
 
-use crate::os::process::{self, COMMAND_BYTES};
+use crate::os::process::{self, COMMAND_BYTES, Known};
 use crate::segment::words::Words;
 use crate::units::{PeerSlot, WORD_BYTES, WordIndex};
 
@@ -56,12 +56,8 @@ pub(crate) struct Record {
 impl Record {
     /// This process, at this moment.
     pub(crate) fn of_this_process() -> Self {
-        Self {
-            pid: process::own_pid(),
-            pid_namespace: process::own_pid_namespace(),
-            connected_unix_ns: process::unix_time_ns(),
-            command: process::own_command(),
-        }
+        let Known { pid, pid_namespace, command } = Known::of_this_process();
+        Self { pid, pid_namespace, connected_unix_ns: process::unix_time_ns(), command }
     }
 
     /// The command line as text that is safe to print.
