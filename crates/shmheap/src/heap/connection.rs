@@ -10,7 +10,7 @@ use crate::error::NotLive;
 use crate::first_fit::{Fault, Surroundings};
 use crate::heap::Heap;
 use crate::heap::shape::Engine;
-use crate::os::{Object, Witness};
+use crate::os::{Fresh, Object, Witness};
 use crate::peers::{LedgerEntry, Membership};
 use crate::segment::words::Words;
 use crate::units::PeerSlot;
@@ -67,7 +67,13 @@ impl Heap {
 
     #[cold]
     fn join(&self, membership: &Membership) -> Result<PeerSlot> {
-        membership.join(&self.words(), &|slot| self.adopt(slot))
+        membership.join(&self.words(), None, &|slot| self.adopt(slot))
+    }
+
+    /// Becomes a peer through a description that was opened for it.
+    pub(super) fn join_through(&self, fresh: Object<Fresh>) -> Result<()> {
+        let Connection::Peer(membership) = &self.connection else { return Ok(()) };
+        membership.join(&self.words(), Some(fresh), &|slot| self.adopt(slot)).map(drop)
     }
 
     /// Does for a dead peer what it left half done; whether that is all done. What is damaged is

@@ -18,7 +18,7 @@ use std::sync::{Arc, Weak};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
-use super::descriptor::Access;
+use super::descriptor::{Access, Hold};
 use super::object::Object;
 use super::refused;
 use crate::units::{PAGE_BYTES, WORD_BYTES};
@@ -70,7 +70,11 @@ impl Mapping {
     /// Maps the first `len_bytes` bytes of the object, which may be shorter, for what it was
     /// opened for, at an address that is a multiple of `align_bytes`, a power of two. Storing to a
     /// mapping of a read-only object is a fault.
-    pub(crate) fn aligned(object: &Object, len_bytes: u64, align_bytes: u64) -> Result<Self> {
+    pub(crate) fn aligned<H: Hold>(
+        object: &Object<H>,
+        len_bytes: u64,
+        align_bytes: u64,
+    ) -> Result<Self> {
         let too_large = || Error::AddressSpace { bytes: len_bytes };
         let len = isize::try_from(len_bytes).map_err(|_| too_large())?.unsigned_abs();
         let failed = |errno| match errno {
@@ -222,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_mapping_reaches_behind_the_end_and_growth_needs_nothing() {
-        let object = Object::memfd(0o600, None).unwrap();
+        let object = Object::memfd(0o600, None).unwrap().keep().unwrap();
         let here = map(&object, 1 << 40).unwrap();
         let there = map(&object, 1 << 40).unwrap();
         object.reserve(0..1 << 20).unwrap();
@@ -234,7 +238,7 @@ mod tests {
 
     #[test]
     fn an_aligned_mapping_is_the_whole_of_its_room() {
-        let object = Object::memfd(0o600, None).unwrap();
+        let object = Object::memfd(0o600, None).unwrap().keep().unwrap();
         object.reserve(0..8192).unwrap();
         for align_bytes in [4096, 64 << 10, 2 << 20] {
             for len_bytes in [1, 4096, 5000, 3 << 20] {
@@ -248,7 +252,7 @@ mod tests {
 
     #[test]
     fn lengths_that_cannot_be_are_refused() {
-        let object = Object::memfd(0o600, None).unwrap();
+        let object = Object::memfd(0o600, None).unwrap().keep().unwrap();
         for len in [u64::MAX, 1 << 63, (1 << 63) - 1, 1 << 60] {
             let error = map(&object, len).unwrap_err();
             assert!(matches!(error, Error::AddressSpace { bytes } if bytes == len), "{error}");
@@ -259,7 +263,7 @@ mod tests {
     #[test]
     fn the_limit_of_address_space_is_an_error() {
         in_own_process(module_path!(), "the_limit_of_address_space_is_an_error", || {
-            let object = Object::memfd(0o600, None).unwrap();
+            let object = Object::memfd(0o600, None).unwrap().keep().unwrap();
             let limit = rustix::process::Rlimit { current: Some(4 << 30), maximum: None };
             rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
             let error = map(&object, 8 << 30).unwrap_err();

@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::record::{Record, RecordTable};
-use crate::os::{Futex, KeptWord, Object, Parking, ProofOfLife, WipeOnFork, Witness, life};
+use crate::os::{Fresh, Futex, KeptWord, Object, Parking, ProofOfLife, WipeOnFork, Witness, life};
 use crate::segment::words::Words;
 use crate::units::PeerSlot;
 use crate::{Error, Result};
@@ -62,8 +62,8 @@ pub(crate) struct Membership {
 
 impl Membership {
     /// No place yet: [`join`](Self::join) takes one.
-    pub(crate) fn new(object: &Object, table: RecordTable) -> Result<Self> {
-        Ok(Self { place: Arc::new(WipeOnFork::new()?), witness: Witness::new(object)?, table })
+    pub(crate) fn new(witness: Witness, table: RecordTable) -> Result<Self> {
+        Ok(Self { place: Arc::new(WipeOnFork::new()?), witness, table })
     }
 
     /// The slot of this process; `None` in a forked child that has no place of its own.
@@ -92,10 +92,12 @@ impl Membership {
     ///
     /// `adopt` is called for the slot before the record is joined, and must finish what an earlier
     /// holder of the slot may have left undone; while it runs, this process holds the slot's lock,
-    /// so no other adopts the same.
+    /// so no other adopts the same. The lock is taken through `fresh`, if there is a description
+    /// that was opened for it.
     pub(crate) fn join(
         &self,
         words: &impl Words,
+        mut fresh: Option<Object<Fresh>>,
         adopt: &dyn Fn(PeerSlot) -> bool,
     ) -> Result<PeerSlot> {
         loop {
@@ -106,7 +108,7 @@ impl Membership {
                 Futex.wait(self.place.word(0), CHANGING, PATIENCE);
                 continue;
             };
-            let proof = self.take_lock(words)?;
+            let proof = self.take_lock(words, fresh.take())?;
             let slot = proof.slot();
             adopt(slot);
             self.table.set_joined(words, slot, &Record::of_this_process());
@@ -165,10 +167,11 @@ impl Membership {
     }
 
     /// The lock of a slot: of a free record if there is one, else of one whose holder is dead.
-    fn take_lock(&self, words: &impl Words) -> Result<ProofOfLife> {
+    fn take_lock(&self, words: &impl Words, fresh: Option<Object<Fresh>>) -> Result<ProofOfLife> {
+        let fresh = fresh.map_or_else(|| self.witness.object().reopen(), Ok)?;
         let free = self.table.slots().filter(|&slot| !self.table.is_joined(words, slot));
         let candidates = free.chain(self.table.slots());
-        ProofOfLife::acquire_first(self.witness.object(), candidates)?
+        ProofOfLife::acquire_through(fresh, candidates)?
             .ok_or(Error::TooManyPeers { limit: u32::from(self.table.count()) })
     }
 }

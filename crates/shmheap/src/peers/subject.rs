@@ -42,13 +42,13 @@ impl Scene {
 
     pub(super) fn create(guard: &NameGuard, records: u16) -> Self {
         let unpublished = Unpublished::create(guard.at(), 0o600, None).unwrap();
-        unpublished.object().reserve(0..Self::words_bytes(records)).unwrap();
+        unpublished.object.reserve(0..Self::words_bytes(records)).unwrap();
         Self::of(unpublished.publish().unwrap())
     }
 
     pub(super) fn open(path: &Path) -> Self {
         let at = ObjectPath::file(path).unwrap();
-        Self::of(Object::open(&at, Access::ReadWrite).unwrap())
+        Self::of(Object::open(&at, Access::ReadWrite).unwrap().keep().unwrap())
     }
 
     pub(super) fn of(object: Object) -> Self {
@@ -64,8 +64,8 @@ impl Scene {
     }
 
     pub(super) fn join_and(&self, adopt: &dyn Fn(PeerSlot) -> bool) -> Result<Membership> {
-        let membership = Membership::new(&self.object, self.table)?;
-        membership.join(&self.row(), adopt)?;
+        let membership = Membership::new(Witness::new(&self.object)?, self.table)?;
+        membership.join(&self.row(), None, adopt)?;
         Ok(membership)
     }
 
@@ -234,7 +234,7 @@ pub(super) fn child_joins(scene: &Scene, joined: &Membership) -> i32 {
                 adopted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 true
             };
-            joined.join(&scene.row(), &adopt).unwrap()
+            joined.join(&scene.row(), None, &adopt).unwrap()
         };
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(join)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()

@@ -168,8 +168,8 @@ fn a_read_only_descriptor_can_witness_but_not_join() {
         let witness = Witness::new(&read_only).unwrap();
         assert!(!witness.is_dead(here.slot().unwrap()));
         assert!(witness.is_dead(PeerSlot(7)));
-        let joining = Membership::new(&read_only, scene.table).unwrap();
-        let refused = joining.join(&scene.row(), &|_| true).unwrap_err();
+        let joining = Membership::new(Witness::new(&read_only).unwrap(), scene.table).unwrap();
+        let refused = joining.join(&scene.row(), None, &|_| true).unwrap_err();
         assert_eq!(refused.errno(), libc::EBADF);
         here.leave(&scene.row());
         assert!(witness.is_dead(PeerSlot(0)));
@@ -268,9 +268,10 @@ fn a_panicking_adoption_leaves_no_place_taken() {
         let scene = Scene::create(&guard, 1);
         let here = scene.join();
         here.leave(&scene.row());
-        let attempt = std::panic::AssertUnwindSafe(|| here.join(&scene.row(), &|_| panic!("once")));
+        let attempt =
+            std::panic::AssertUnwindSafe(|| here.join(&scene.row(), None, &|_| panic!("once")));
         assert!(std::panic::catch_unwind(attempt).is_err());
-        assert_eq!(here.join(&scene.row(), &|_| true).unwrap(), PeerSlot(0));
+        assert_eq!(here.join(&scene.row(), None, &|_| true).unwrap(), PeerSlot(0));
     });
 }
 
@@ -279,7 +280,7 @@ fn memfds_have_peers_as_well() {
     in_own_process(module_path!(), "memfds_have_peers_as_well", || {
         let object = Object::memfd(0o600, None).unwrap();
         object.reserve(0..Scene::words_bytes(4)).unwrap();
-        let scene = Scene::of(object);
+        let scene = Scene::of(object.keep().unwrap());
         let (here, there) = (scene.join(), scene.join());
         assert!(!here.is_dead(there.slot().unwrap()));
         there.leave(&scene.row());
