@@ -160,7 +160,17 @@ impl Room {
         if align <= PAGE_BYTES as usize {
             return Ok(Self { range: None, start: ptr::null_mut() });
         }
-        let size = len.checked_add(align).ok_or(Errno::NOMEM)?;
+        let aligned = len.checked_next_multiple_of(align).ok_or(Errno::NOMEM)?;
+        let room = Self::of(aligned, align)?;
+        if room.range.is_some_and(|(first, _)| first == room.start) {
+            // Since Linux 6.7 large ranges start where huge pages could.
+            return Ok(room);
+        }
+        drop(room);
+        Self::of(len.checked_add(align).ok_or(Errno::NOMEM)?, align)
+    }
+
+    fn of(size: usize, align: usize) -> Result<Self, Errno> {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: without MAP_FIXED the kernel chooses a range that nothing else uses.
         let first = unsafe {
