@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use crate::error::NotAHeap;
@@ -18,7 +19,8 @@ use crate::heap::storage::Verified;
 use crate::heap::threads::Threads;
 use crate::heap::{Heap, HeapOptions, Space};
 use crate::os::{
-    Access, Fresh, Futex, Mapping, Object, ObjectPath, Unpublished, Witness, object, socket,
+    Access, Fresh, Futex, Mapping, Object, ObjectPath, Unpublished, WipeOnFork, Witness, object,
+    socket,
 };
 use crate::peers::{Membership, Stay};
 use crate::segment::format::{self, Identity, Refused};
@@ -214,19 +216,19 @@ impl Heap {
             Access::ReadOnly => Connection::Observer(witness),
             Access::ReadWrite => Connection::Peer(Membership::new(witness, shape.records)?),
         };
-        let threads = Threads::new(match &connection {
-            Connection::Peer(membership) => Stay::of(membership),
-            Connection::Observer(_) => Stay::none(),
-        });
+        let (stay, place) = match &connection {
+            Connection::Peer(membership) => (Stay::of(membership), membership.place()),
+            Connection::Observer(_) => (Stay::none(), Arc::new(WipeOnFork::new()?)),
+        };
         Ok(Self {
             label,
             verified_states: Verified::new(shape.state_block_count()),
             space: Space::new(mapping.base(), shape.data_offset, shape.granule_bytes()),
             shape,
             mapping,
-            threads,
+            threads: Threads::new(stay),
             connection,
-            entries: Entries::new()?,
+            entries: Entries::new(place),
             verified_len_bytes: AtomicU64::new(len_bytes),
             verified_threads: AtomicU16::new(0),
         })

@@ -22,8 +22,8 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use super::refused;
 use crate::Result;
 
-/// Words in the smallest page that Linux has; larger pages are used in part.
-const WORDS: usize = 4096 / size_of::<AtomicU64>();
+/// Words in two of the smallest pages that Linux has: what one mapping holds costs one.
+const WORDS: usize = 2 * 4096 / size_of::<AtomicU64>();
 
 /// A few private words, all zero in the process that made them at first and in each child.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ unsafe impl Sync for WipeOnFork {}
 
 impl WipeOnFork {
     pub(crate) fn new() -> Result<Self> {
-        let failed = refused("mapping a page that children find empty");
+        let failed = refused("mapping pages that children find empty");
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         let len = size_of::<[AtomicU64; WORDS]>();
         // SAFETY: without MAP_FIXED the kernel chooses a range that nothing else uses.
@@ -53,7 +53,7 @@ impl WipeOnFork {
         Ok(words)
     }
 
-    /// The word of that number; numbers beyond the page start over.
+    /// The word of that number; numbers beyond the last start over.
     #[inline]
     pub(crate) fn word(&self, number: usize) -> &AtomicU64 {
         // SAFETY: the page is mapped as long as `self` lives, zero-filled, aligned, and only ever

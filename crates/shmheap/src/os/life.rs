@@ -29,7 +29,9 @@ use std::ptr;
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use super::descriptor::{Fresh, Hold};
+use super::descriptor::Fresh;
+#[cfg(test)]
+use super::descriptor::Hold;
 use super::object::Object;
 use super::refused;
 use crate::Result;

@@ -4,7 +4,7 @@
 //! that the kernel takes back when the process dies. Taking a place:
 //!
 //! ```text
-//!   lock a byte --> adopt(slot) --> write the record --> word 0 of the page: 2 + slot
+//!   lock a byte --> adopt(slot) --> write the record --> word 0 of the page: 3 + slot
 //!                   what the slot's last holder, dead perhaps, left undone
 //! ```
 //!
@@ -14,7 +14,7 @@
 //! parent's record or lock.
 //!
 //! ```text
-//!   word 0   0 no place, 1 being taken or given up, 2 + slot
+//!   word 0   0 no place, 1 being taken or given up, 2 likewise and waited for, 3 + slot
 //!   word 1   token of the proof of life, 0 if there is none
 //!   word 2   number of this stay, which no other has in the process or its children; 0 no place
 //! ```
@@ -40,10 +40,13 @@ use crate::{Error, Result};
 
 const NO_PLACE: u64 = 0;
 const CHANGING: u64 = 1;
-const FIRST_SLOT: u64 = 2;
+const AWAITED: u64 = 2;
+const FIRST_SLOT: u64 = 3;
 
 /// The word of the page that has the number of the stay.
 const STAY: usize = 2;
+/// How many words of the page are for the place: a cache line, which others would slow down.
+pub(crate) const PLACE_WORDS: usize = 8;
 
 /// What a stay is numbered with. A child goes on from its parent's number, and finds none of its
 /// parent's stays in the page.
@@ -105,7 +108,11 @@ impl Membership {
                 return Ok(slot);
             }
             let Some(change) = PlaceChange::begin(&self.place, NO_PLACE) else {
-                Futex.wait(self.place.word(0), CHANGING, PATIENCE);
+                let state = self.place.word(0);
+                // Relaxed: the kernel looks at the word again, and so does the loop.
+                let _ =
+                    state.compare_exchange(CHANGING, AWAITED, Ordering::Relaxed, Ordering::Relaxed);
+                Futex.wait(state, AWAITED, PATIENCE);
                 continue;
             };
             let proof = self.take_lock(words, fresh.take())?;
@@ -249,7 +256,8 @@ impl<'p> PlaceChange<'p> {
 impl Drop for PlaceChange<'_> {
     fn drop(&mut self) {
         // Release; its partners are the acquires in `slot` and `begin`.
-        self.state.store(self.outcome, Ordering::Release);
-        Futex.wake(self.state);
+        if self.state.swap(self.outcome, Ordering::Release) == AWAITED {
+            Futex.wake(self.state);
+        }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) mod record;
 pub(crate) mod threads;
 
 pub(crate) use ledger::Ledger;
-pub(crate) use membership::{Membership, Stay, stay_of};
+pub(crate) use membership::{Membership, PLACE_WORDS, Stay, stay_of};
 pub(crate) use record::{RECORD_WORDS, RECORDS, RecordTable};
 pub(crate) use threads::{
     ENTRY_WORDS, LedgerEntry, THREAD_WORDS, THREADS, ThreadRecord, ThreadTable,
