@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64};
 
 use crate::error::NotAHeap;
 use crate::heap::connection::Connection;
@@ -74,8 +74,9 @@ impl Heap {
     ) -> Result<Self> {
         // The end first: the rest does not make the object longer then.
         object.reserve(shape.data_offset.0..shape.end_of_data(len_bytes))?;
-        // Of the thread records the first page; the others come when they are needed.
-        object.reserve(0..shape.threads.storage(1).end)?;
+        // Of process and thread records the first page; the others come when they are needed.
+        object.reserve(0..shape.records.storage(1).end)?;
+        object.reserve(shape.threads.storage(1))?;
         for range in shape.records_storage(0, len_bytes) {
             object.reserve(range)?;
         }
@@ -89,8 +90,6 @@ impl Heap {
             words.store(WordIndex(at), word);
         }
         let heap = Self::of_parts(Witness::through(object)?, shape, mapping, len_bytes)?;
-        // The creator has just given storage to the first page of thread records.
-        heap.verified_threads.store(heap.shape.threads.in_first_page(), Ordering::Relaxed);
         heap.join_through(again)?;
         Ok(heap)
     }
@@ -224,13 +223,15 @@ impl Heap {
             label,
             verified_states: Verified::new(shape.state_block_count()),
             space: Space::new(mapping.base(), shape.data_offset, shape.granule_bytes()),
-            shape,
             mapping,
             threads: Threads::new(stay),
             connection,
             entries: Entries::new(place),
             verified_len_bytes: AtomicU64::new(len_bytes),
-            verified_threads: AtomicU16::new(0),
+            // The creator gave storage to the first pages, as to what `len_bytes` needs.
+            verified_processes: AtomicU16::new(shape.records.in_first_page()),
+            verified_threads: AtomicU16::new(shape.threads.in_first_page()),
+            shape,
         })
     }
 

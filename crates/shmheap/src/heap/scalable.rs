@@ -184,7 +184,7 @@ impl Heap {
     /// Adopts what dead peers have left, and looks for what no hint tells of.
     fn recover_room(&self, slabs: &Slabs, actor: Actor) {
         if let Connection::Peer(membership) = &self.connection {
-            membership.sweep(&self.words(), &|slot| self.adopt(slot));
+            membership.sweep(&self.words(), self);
         }
         // What is damaged is passed over: there may be room elsewhere.
         let _ = self.worker(slabs, actor).sweep();

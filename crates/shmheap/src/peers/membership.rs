@@ -55,6 +55,27 @@ static NEXT_STAY: AtomicU64 = AtomicU64::new(1);
 /// How long a thread sleeps at a time while another takes the place.
 const PATIENCE: Duration = Duration::from_millis(10);
 
+/// What a membership asks of the process that has it.
+pub(crate) trait Surroundings {
+    /// Finishes what a holder of the slot left undone; whether that is all done.
+    fn adopt(&self, slot: PeerSlot) -> bool;
+
+    /// Gives storage to the first so many records.
+    fn reserve(&self, count: u16) -> Result<()>;
+}
+
+/// For tables that have storage.
+#[cfg(test)]
+impl<F: Fn(PeerSlot) -> bool> Surroundings for F {
+    fn adopt(&self, slot: PeerSlot) -> bool {
+        self(slot)
+    }
+
+    fn reserve(&self, _count: u16) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// This process's place; see the module's text.
 #[derive(Debug)]
 pub(crate) struct Membership {
@@ -93,15 +114,14 @@ impl Membership {
     /// Takes a place unless this process has one. Any number of threads may call at once; one of
     /// them does it and the others wait for it.
     ///
-    /// `adopt` is called for the slot before the record is joined, and must finish what an earlier
-    /// holder of the slot may have left undone; while it runs, this process holds the slot's lock,
-    /// so no other adopts the same. The lock is taken through `fresh`, if there is a description
-    /// that was opened for it.
+    /// What an earlier holder of the slot may have left undone is adopted before the record is
+    /// joined; meanwhile this process holds the slot's lock, so no other adopts the same. The lock
+    /// is taken through `fresh`, if there is a description that was opened for it.
     pub(crate) fn join(
         &self,
         words: &impl Words,
         mut fresh: Option<Object<Fresh>>,
-        adopt: &dyn Fn(PeerSlot) -> bool,
+        surroundings: &dyn Surroundings,
     ) -> Result<PeerSlot> {
         loop {
             if let Some(slot) = self.slot() {
@@ -115,9 +135,14 @@ impl Membership {
                 Futex.wait(state, AWAITED, PATIENCE);
                 continue;
             };
-            let proof = self.take_lock(words, fresh.take())?;
+            // Before they are looked at: see the table.
+            let used = self.table.used(words);
+            surroundings.reserve(used)?;
+            let proof = self.take_lock(words, used, fresh.take())?;
             let slot = proof.slot();
-            adopt(slot);
+            surroundings.reserve(slot.0 + 1)?;
+            self.table.raise_used(words, slot.0 + 1);
+            surroundings.adopt(slot);
             self.table.set_joined(words, slot, &Record::of_this_process());
             // Relaxed: published by the release in `finish`.
             self.place.word(1).store(proof.into_token().get(), Ordering::Relaxed);
@@ -151,10 +176,13 @@ impl Membership {
         &self.witness
     }
 
-    /// Frees the records of the dead, `adopt` first; returns how many.
-    pub(crate) fn sweep(&self, words: &impl Words, adopt: &dyn Fn(PeerSlot) -> bool) -> u32 {
-        let mut swept = 0;
-        for slot in self.table.slots() {
+    /// Adopts what the dead left and frees their records; returns how many.
+    pub(crate) fn sweep(&self, words: &impl Words, surroundings: &dyn Surroundings) -> u32 {
+        let (mut swept, used) = (0, self.table.used(words));
+        if surroundings.reserve(used).is_err() {
+            return 0;
+        }
+        for slot in self.table.slots().take(usize::from(used)) {
             if !self.table.is_joined(words, slot) || !self.is_dead(slot) {
                 continue;
             }
@@ -164,7 +192,7 @@ impl Membership {
                 continue;
             };
             // Somebody may have been faster, and even have joined and left since.
-            if self.table.is_joined(words, slot) && adopt(slot) {
+            if self.table.is_joined(words, slot) && surroundings.adopt(slot) {
                 self.table.set_free(words, slot);
                 swept += 1;
             }
@@ -174,9 +202,15 @@ impl Membership {
     }
 
     /// The lock of a slot: of a free record if there is one, else of one whose holder is dead.
-    fn take_lock(&self, words: &impl Words, fresh: Option<Object<Fresh>>) -> Result<ProofOfLife> {
+    fn take_lock(
+        &self,
+        words: &impl Words,
+        used: u16,
+        fresh: Option<Object<Fresh>>,
+    ) -> Result<ProofOfLife> {
         let fresh = fresh.map_or_else(|| self.witness.object().reopen(), Ok)?;
-        let free = self.table.slots().filter(|&slot| !self.table.is_joined(words, slot));
+        let is_joined = |slot: PeerSlot| slot.0 < used && self.table.is_joined(words, slot);
+        let free = self.table.slots().filter(|&slot| !is_joined(slot));
         let candidates = free.chain(self.table.slots());
         ProofOfLife::acquire_through(fresh, candidates)?
             .ok_or(Error::TooManyPeers { limit: u32::from(self.table.count()) })

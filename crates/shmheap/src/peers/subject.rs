@@ -22,7 +22,7 @@ use crate::os::{Access, Futex, Mapping, Object, ObjectPath, Unpublished};
 use crate::segment::words::Row;
 use crate::units::{WORD_BYTES, WordIndex};
 
-/// The table starts behind one word, so that a base taken for 0 shows.
+/// The table starts behind one word, which tells how many records were used.
 pub(super) const BASE: u64 = 1;
 pub(super) const SUBJECT_PATH: &str = "SHMHEAP_TEST_SUBJECT_PATH";
 /// How long the kernel may take to notice a death before a test fails.
@@ -55,7 +55,8 @@ impl Scene {
         let size = object.size_bytes().unwrap();
         let mapping = Mapping::aligned(&object, size, crate::units::PAGE_BYTES).unwrap();
         let records = (size / WORD_BYTES - BASE) / RECORD_WORDS;
-        let table = RecordTable::new(WordIndex(BASE), u16::try_from(records).unwrap());
+        let table =
+            RecordTable::new(WordIndex(BASE), u16::try_from(records).unwrap(), WordIndex(0));
         Self { object, mapping, table }
     }
 
@@ -63,7 +64,7 @@ impl Scene {
         Row::new(self.mapping.words(u64::MAX), Futex)
     }
 
-    pub(super) fn join_and(&self, adopt: &dyn Fn(PeerSlot) -> bool) -> Result<Membership> {
+    pub(super) fn join_and(&self, adopt: &dyn Surroundings) -> Result<Membership> {
         let membership = Membership::new(Witness::new(&self.object)?, self.table)?;
         membership.join(&self.row(), None, adopt)?;
         Ok(membership)
