@@ -12,7 +12,7 @@
 use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use rustix::io::Errno;
@@ -56,6 +56,57 @@ impl WeakMapping {
 #[derive(Debug)]
 struct Mapped(NonNull<u8>, usize);
 
+/// Where the last aligned mapping was that is gone, 0 if another was put there: whoever connects,
+/// disconnects and connects again finds that place free, and needs no room around it.
+static VACATED: AtomicUsize = AtomicUsize::new(0);
+/// What makes a place worth remembering.
+const VACATED_ALIGN: usize = 2 << 20;
+
+impl Mapped {
+    /// Puts a mapping where one was, if that is aligned and nothing else is there by now.
+    fn where_one_was<H: Hold>(object: &Object<H>, len: usize, align: usize) -> Option<Self> {
+        if align <= PAGE_BYTES as usize {
+            return None;
+        }
+        // Relaxed: the address is no more than a wish.
+        let vacated = VACATED.swap(0, Ordering::Relaxed);
+        if vacated == 0 {
+            return None;
+        }
+        let wish = ptr::without_provenance_mut(vacated);
+        let mapped = Self::at(object, wish, len, MapFlags::empty()).ok()?;
+        mapped.0.addr().get().is_multiple_of(align).then_some(mapped)
+    }
+
+    /// Puts a mapping into room that is made for it.
+    fn in_room<H: Hold>(object: &Object<H>, len: usize, align: usize) -> Result<Self, Errno> {
+        let room = Room::reserve(len, align)?;
+        let mapped = Self::at(object, room.start(), len, room.flags())?;
+        room.give_up(len);
+        Ok(mapped)
+    }
+
+    fn at<H: Hold>(
+        object: &Object<H>,
+        at: *mut c_void,
+        len: usize,
+        flags: MapFlags,
+    ) -> Result<Self, Errno> {
+        let protection = match object.access() {
+            Access::ReadOnly => ProtFlags::READ,
+            Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        };
+        // NORESERVE: behind the object's end nothing is promised, and nothing should be counted.
+        let flags = MapFlags::SHARED | MapFlags::NORESERVE | flags;
+        let mapped = object.with(|fd| {
+            // SAFETY: the kernel chooses a range that nothing else uses, or, with MAP_FIXED, the
+            // range is one that a room has and gives up.
+            unsafe { rustix::mm::mmap(at, len, protection, flags, fd, 0) }
+        })?;
+        NonNull::new(mapped.cast()).map(|base| Self(base, len)).ok_or(Errno::FAULT)
+    }
+}
+
 // SAFETY: a mapping belongs to the process, not to a thread, and unmapping works from any.
 unsafe impl Send for Mapped {}
 // SAFETY: as above; nothing but the drop changes the mapping.
@@ -81,22 +132,12 @@ impl Mapping {
             Errno::NOMEM => too_large(),
             errno => refused("mapping the object")(errno),
         };
-        let room = Room::reserve(len, align_bytes as usize).map_err(failed)?;
-        let protection = match object.access() {
-            Access::ReadOnly => ProtFlags::READ,
-            Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        let align = align_bytes as usize;
+        let mapped = match Mapped::where_one_was(object, len, align) {
+            Some(mapped) => mapped,
+            None => Mapped::in_room(object, len, align).map_err(failed)?,
         };
-        // NORESERVE: behind the object's end nothing is promised, and nothing should be counted.
-        let flags = MapFlags::SHARED | MapFlags::NORESERVE | room.flags();
-        let mapped = object.with(|fd| {
-            // SAFETY: the kernel chooses a range that nothing else uses, or, with MAP_FIXED, the
-            // range is one that `room` has and gives up.
-            unsafe { rustix::mm::mmap(room.start(), len, protection, flags, fd, 0) }
-        });
-        let base = NonNull::new(mapped.map_err(failed)?.cast());
-        let base = base.ok_or_else(|| failed(Errno::FAULT))?;
-        room.give_up(len);
-        let mapped = Arc::new(Mapped(base, len));
+        let (base, mapped) = (mapped.0, Arc::new(mapped));
         Ok(Self { base, len_bytes: len, states: (base, 0), mapped })
     }
 
@@ -221,6 +262,10 @@ impl Drop for Mapped {
     fn drop(&mut self) {
         // SAFETY: the range was mapped by `aligned`, and no borrow of it outlives the last clone.
         let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast::<c_void>(), self.1) };
+        if self.0.addr().get().is_multiple_of(VACATED_ALIGN) {
+            // Relaxed: as in `where_one_was`.
+            VACATED.store(self.0.addr().get(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -228,7 +273,6 @@ impl Drop for Mapped {
 mod tests {
     use super::*;
     use crate::os::testing::in_own_process;
-    use std::sync::atomic::Ordering;
 
     fn map(object: &Object, len_bytes: u64) -> Result<Mapping> {
         Mapping::aligned(object, len_bytes, PAGE_BYTES)
@@ -258,6 +302,25 @@ mod tests {
                 drop(mapping);
             }
         }
+    }
+
+    #[test]
+    fn a_place_that_something_else_has_is_left_alone() {
+        in_own_process(module_path!(), "a_place_that_something_else_has_is_left_alone", || {
+            let object = Object::memfd(0o600, None).unwrap().keep().unwrap();
+            object.reserve(0..8192).unwrap();
+            let aligned = || Mapping::aligned(&object, 8 << 20, 2 << 20).unwrap();
+            let first = aligned();
+            let place = first.base();
+            drop(first);
+            let again = aligned();
+            assert_eq!(again.base(), place, "where the first was");
+            again.words(1)[0].store(7, Ordering::Release);
+            VACATED.store(place.addr().get(), Ordering::Relaxed);
+            let other = aligned();
+            assert!(other.base() != place && other.base().addr().get().is_multiple_of(2 << 20));
+            assert_eq!(again.words(1)[0].load(Ordering::Acquire), 7);
+        });
     }
 
     #[test]
