@@ -26,7 +26,7 @@ use crate::peers::{Membership, Stay};
 use crate::segment::format::{self, Identity, Refused};
 use crate::segment::words::{Row, Words};
 use crate::slab::UNIT_BYTES;
-use crate::units::WordIndex;
+use crate::units::{Offset, WordIndex};
 use crate::{Error, Result};
 
 impl Heap {
@@ -77,11 +77,16 @@ impl Heap {
         // Of process and thread records the first page; the others come when they are needed.
         object.reserve(0..shape.records.storage(1).end)?;
         object.reserve(shape.threads.storage(1))?;
-        for range in shape.records_storage(0, len_bytes) {
-            object.reserve(range)?;
+        let ranges = shape.records_storage(0, len_bytes);
+        for range in &ranges {
+            object.reserve(range.clone())?;
         }
         let mapping = map(&object, &shape)?;
         let words = Row::new(mapping.words(shape.word_count), Futex);
+        for start in ranges.iter().map(|range| range.start).chain([0]) {
+            // A page that is read first brings its neighbours along; one that is written, none.
+            words.load(Offset(start).word());
+        }
         match &shape.engine {
             Engine::FirstFit { engine, .. } => engine.format(&words, shape.granules(len_bytes)),
             Engine::Slabs(slabs) => slabs.format(&words, len_bytes / UNIT_BYTES),
