@@ -10,8 +10,8 @@ use crate::error::NotLive;
 use crate::first_fit::{Fault, Surroundings};
 use crate::heap::Heap;
 use crate::heap::shape::Engine;
-use crate::os::{Object, Witness};
-use crate::peers::{LedgerEntry, Membership};
+use crate::os::{Fresh, Object, Witness};
+use crate::peers::{self, LedgerEntry, Membership};
 use crate::segment::words::Words;
 use crate::units::PeerSlot;
 use crate::{Error, Result};
@@ -67,13 +67,13 @@ impl Heap {
 
     #[cold]
     fn join(&self, membership: &Membership) -> Result<PeerSlot> {
-        membership.join(&self.words(), &|slot| self.adopt(slot))
+        membership.join(&self.words(), None, self)
     }
 
-    /// Does for a dead peer what it left half done; whether that is all done. What is damaged is
-    /// passed over, as nobody could do more; what lacked storage is for the next who tries.
-    pub(super) fn adopt(&self, slot: PeerSlot) -> bool {
-        matches!(self.try_adopt(slot), Ok(()) | Err(Error::Damaged { .. }))
+    /// Becomes a peer through a description that was opened for it.
+    pub(super) fn join_through(&self, fresh: Object<Fresh>) -> Result<()> {
+        let Connection::Peer(membership) = &self.connection else { return Ok(()) };
+        membership.join(&self.words(), Some(fresh), self).map(drop)
     }
 
     fn try_adopt(&self, slot: PeerSlot) -> Result<()> {
@@ -124,6 +124,18 @@ impl Heap {
 
     pub(super) fn foreign(address: usize) -> Error {
         Error::InvalidPointer { address, why: NotLive::Foreign }
+    }
+}
+
+impl peers::Surroundings for Heap {
+    /// What is damaged is passed over, as nobody could do more; what lacked storage is for the next
+    /// who tries.
+    fn adopt(&self, slot: PeerSlot) -> bool {
+        matches!(self.try_adopt(slot), Ok(()) | Err(Error::Damaged { .. }))
+    }
+
+    fn reserve(&self, count: u16) -> Result<()> {
+        self.reserve_processes(count)
     }
 }
 

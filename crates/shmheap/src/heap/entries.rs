@@ -7,16 +7,17 @@
 //!                             +------+-----------------------+
 //! ```
 //!
-//! The bytes lie in a page that a forked child finds empty: its parent's entries are not its own,
+//! The bytes lie in pages that a forked child finds empty, behind the process's place among the
+//! peers: its parent's entries are not its own,
 //! and it takes records for itself when it needs some. Threads take entries and give them back by
 //! one atomic operation each. A record stays the process's until it leaves the heap, for the next
 //! object is likely to come.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Result;
 use crate::os::WipeOnFork;
-use crate::peers::{LedgerEntry, THREADS, ThreadRecord, ThreadTable};
+use crate::peers::{LedgerEntry, PLACE_WORDS, THREADS, ThreadRecord, ThreadTable};
 
 const RECORDS_PER_WORD: usize = 8;
 const BITS_PER_RECORD: u32 = 8;
@@ -26,16 +27,22 @@ const EACH: u64 = u64::from_ne_bytes([1; RECORDS_PER_WORD]);
 /// The bits of the entries in a byte.
 const ENTRY_BITS: u64 = (1 << OURS_SHIFT) - 1;
 const _: () = assert!(THREADS as usize <= 4096, "a page has a byte for each record");
+const _: () = assert!(PLACE_WORDS <= 512, "of the two pages, the other is for the place");
 
 /// What this process has of the ledger; see the module's text.
 #[derive(Debug)]
 pub(super) struct Entries {
-    page: WipeOnFork,
+    pages: Arc<WipeOnFork>,
 }
 
 impl Entries {
-    pub(super) fn new() -> Result<Self> {
-        Ok(Self { page: WipeOnFork::new()? })
+    /// Entries in the pages that have the process's place.
+    pub(super) fn new(pages: Arc<WipeOnFork>) -> Self {
+        Self { pages }
+    }
+
+    fn word(&self, number: usize) -> &AtomicU64 {
+        self.pages.word(PLACE_WORDS + number)
     }
 
     /// Takes an entry that is not in use, of the first `used` records.
@@ -49,7 +56,7 @@ impl Entries {
     }
 
     fn take_bit(&self, number: usize) -> Option<u32> {
-        let word = self.page.word(number);
+        let word = self.word(number);
         loop {
             // Relaxed: what counts is the operation below.
             let state = word.load(Ordering::Relaxed);
@@ -69,7 +76,7 @@ impl Entries {
     pub(super) fn add(&self, threads: ThreadTable, record: ThreadRecord) -> LedgerEntry {
         let (number, shift) = place(record);
         // Relaxed: nobody has used the entries, and `take` sees one word in one order.
-        self.page.word(number).fetch_or((1 << OURS_SHIFT | 1) << shift, Ordering::Relaxed);
+        self.word(number).fetch_or((1 << OURS_SHIFT | 1) << shift, Ordering::Relaxed);
         threads.first_entry(record)
     }
 
@@ -78,7 +85,7 @@ impl Entries {
         let (number, shift) = place(entry.record());
         let bit = 1 << (shift + u32::from(entry.number()));
         // Release; its partner is the acquire in `take_bit`.
-        self.page.word(number).fetch_and(!bit, Ordering::Release);
+        self.word(number).fetch_and(!bit, Ordering::Release);
     }
 }
 
@@ -98,7 +105,7 @@ mod tests {
 
     #[test]
     fn entries_are_taken_once_and_come_back() {
-        let entries = Entries::new().unwrap();
+        let entries = Entries::new(Arc::new(WipeOnFork::new().unwrap()));
         assert_eq!(entries.take(TABLE, THREADS), None);
         let mut all = vec![];
         for number in [0, 9, 4095] {
@@ -119,7 +126,7 @@ mod tests {
     #[test]
     fn a_forked_child_has_none() {
         in_own_process(module_path!(), "a_forked_child_has_none", || {
-            let entries = Entries::new().unwrap();
+            let entries = Entries::new(Arc::new(WipeOnFork::new().unwrap()));
             entries.add(TABLE, TABLE.record(3).unwrap());
             let child = fork(|| i32::from(entries.take(TABLE, THREADS).is_some()));
             assert_eq!(exit_status(child), 0);

@@ -161,6 +161,29 @@ impl Heap {
         Ok(())
     }
 
+    /// Makes sure that the first `count` process records have storage.
+    pub(super) fn reserve_processes(&self, count: u16) -> Result<()> {
+        // Relaxed: as above.
+        if count > self.verified_processes.load(Ordering::Relaxed) {
+            let object = self.connection.object();
+            object.reserve(self.shape.records.storage(count))?;
+            self.verified_processes.fetch_max(count, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// How many process records may be in use, and have storage; an observer has to believe that.
+    pub(super) fn processes_used(&self) -> Option<u16> {
+        let used = self.shape.records.used(&self.words());
+        (self.is_read_only() || self.reserve_processes(used).is_ok()).then_some(used)
+    }
+
+    /// Whether the slot's holder has joined and not left, as far as its record can be looked at.
+    pub(super) fn has_joined(&self, slot: PeerSlot) -> bool {
+        self.processes_used().is_some_and(|used| slot.0 < used)
+            && self.shape.records.is_joined(&self.words(), slot)
+    }
+
     /// Checks another process's word that the heap has `len_bytes` bytes of object space.
     #[cold]
     pub(super) fn verify_growth(&self, len_bytes: u64) -> Result<()> {

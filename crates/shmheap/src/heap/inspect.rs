@@ -88,11 +88,13 @@ impl Heap {
 
     /// Bytes of records that have storage, but for those that come with size classes.
     fn metadata_bytes(&self) -> u64 {
-        // The first page of thread records, and whatever further ones have been used.
-        let threads = self.shape.threads.storage(self.shape.threads.used(&self.words()).max(1));
+        // The first pages of these records, and whatever further ones have been used.
+        let (words, shape) = (self.words(), &self.shape);
+        let processes = shape.records.storage(shape.records.used(&words).max(1));
+        let threads = shape.threads.storage(shape.threads.used(&words).max(1));
         let of_policy = self.shape.records_storage(0, self.len_bytes());
         let of_policy = of_policy.iter().map(|range| range.end - range.start.max(END_OF_RECORDS.0));
-        threads.end + of_policy.sum::<u64>()
+        processes.end + (threads.end - threads.start) + of_policy.sum::<u64>()
     }
 
     /// The processes that are connected, or died connected and were not swept yet. Observers are
@@ -103,7 +105,8 @@ impl Heap {
             Connection::Peer(membership) => membership.slot(),
             Connection::Observer(_) => None,
         };
-        peers::list(&self.words(), self.shape.records, self.connection.witness(), own)
+        let Some(used) = self.processes_used() else { return vec![] };
+        peers::list(&self.words(), self.shape.records, self.connection.witness(), own, used)
             .into_iter()
             .map(|state| Peer {
                 slot: state.slot.0,
@@ -126,9 +129,7 @@ impl Heap {
     pub fn sweep(&self) -> Result<u32> {
         self.me("sweep dead peers")?;
         match &self.connection {
-            Connection::Peer(membership) => {
-                Ok(membership.sweep(&self.words(), &|slot| self.adopt(slot)))
-            }
+            Connection::Peer(membership) => Ok(membership.sweep(&self.words(), self)),
             Connection::Observer(_) => Ok(0),
         }
     }

@@ -110,7 +110,9 @@ pub struct Heap {
     /// Bytes of object space whose records this process knows to have storage; never more than the
     /// heap's length. The fast paths compare with it and nothing else.
     verified_len_bytes: AtomicU64,
-    /// Thread records that this process knows to have storage.
+    /// Process records that this process knows to have storage.
+    verified_processes: AtomicU16,
+    /// Thread records likewise.
     verified_threads: AtomicU16,
     /// Blocks of states that this process knows to have storage.
     verified_states: Verified,

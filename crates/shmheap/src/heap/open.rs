@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64};
 
 use crate::error::NotAHeap;
@@ -17,12 +18,15 @@ use crate::heap::shape::{Engine, Shape};
 use crate::heap::storage::Verified;
 use crate::heap::threads::Threads;
 use crate::heap::{Heap, HeapOptions, Space};
-use crate::os::{Access, Futex, Mapping, Object, ObjectPath, Unpublished, Witness, object, socket};
+use crate::os::{
+    Access, Fresh, Futex, Mapping, Object, ObjectPath, Unpublished, WipeOnFork, Witness, object,
+    socket,
+};
 use crate::peers::{Membership, Stay};
 use crate::segment::format::{self, Identity, Refused};
 use crate::segment::words::{Row, Words};
 use crate::slab::UNIT_BYTES;
-use crate::units::WordIndex;
+use crate::units::{Offset, WordIndex};
 use crate::{Error, Result};
 
 impl Heap {
@@ -45,30 +49,44 @@ impl Heap {
 
     fn create_at(at: &ObjectPath, options: &HeapOptions) -> Result<Self> {
         let (shape, len_bytes) = Shape::of_options(options)?;
-        let unpublished = Unpublished::create(at, options.mode, options.group)?;
-        let heap = Self::fill(unpublished.object(), shape, len_bytes)?;
-        unpublished.publish()?;
+        let Unpublished { object, again, name } =
+            Unpublished::create(at, options.mode, options.group)?;
+        let heap = Self::fill(object, again, shape, len_bytes)?;
+        name.give(heap.connection.object())?;
         Ok(heap)
     }
 
     pub(super) fn create_in_memfd(options: &HeapOptions) -> Result<Self> {
         let (shape, len_bytes) = Shape::of_options(options)?;
         let object = Object::memfd(options.mode, options.group)?;
-        let heap = Self::fill(&object, shape, len_bytes)?;
-        object.seal_against_shrinking()?;
+        let again = object.reopen()?;
+        let heap = Self::fill(object, again, shape, len_bytes)?;
+        heap.connection.object().seal_against_shrinking()?;
         Ok(heap)
     }
 
-    /// Makes an empty object a heap, and this process its first peer.
-    fn fill(object: &Object, shape: Shape, len_bytes: u64) -> Result<Self> {
-        // Of the thread records the first page; the others come when they are needed.
-        object.reserve(0..shape.threads.storage(1).end)?;
-        for range in shape.records_storage(0, len_bytes) {
-            object.reserve(range)?;
-        }
+    /// Makes an empty object, opened twice, a heap, and this process its first peer.
+    fn fill(
+        object: Object<Fresh>,
+        again: Object<Fresh>,
+        shape: Shape,
+        len_bytes: u64,
+    ) -> Result<Self> {
+        // The end first: the rest does not make the object longer then.
         object.reserve(shape.data_offset.0..shape.end_of_data(len_bytes))?;
-        let mapping = map(object, &shape)?;
+        // Of process and thread records the first page; the others come when they are needed.
+        object.reserve(0..shape.records.storage(1).end)?;
+        object.reserve(shape.threads.storage(1))?;
+        let ranges = shape.records_storage(0, len_bytes);
+        for range in &ranges {
+            object.reserve(range.clone())?;
+        }
+        let mapping = map(&object, &shape)?;
         let words = Row::new(mapping.words(shape.word_count), Futex);
+        for start in ranges.iter().map(|range| range.start).chain([0]) {
+            // A page that is read first brings its neighbours along; one that is written, none.
+            words.load(Offset(start).word());
+        }
         match &shape.engine {
             Engine::FirstFit { engine, .. } => engine.format(&words, shape.granules(len_bytes)),
             Engine::Slabs(slabs) => slabs.format(&words, len_bytes / UNIT_BYTES),
@@ -76,7 +94,9 @@ impl Heap {
         for (at, word) in (0..).zip(shape.identity.words()) {
             words.store(WordIndex(at), word);
         }
-        Self::connected(object, shape, mapping, len_bytes)
+        let heap = Self::of_parts(Witness::through(object)?, shape, mapping, len_bytes)?;
+        heap.join_through(again)?;
+        Ok(heap)
     }
 
     /// Connects to a named heap.
@@ -86,7 +106,7 @@ impl Heap {
     /// [`Error::NotFound`]; [`Error::NotAHeap`], [`Error::VersionMismatch`] for what is no usable
     /// heap; [`Error::PermissionDenied`], [`Error::AddressSpace`], [`Error::TooManyPeers`].
     pub fn connect(name: impl AsRef<OsStr>) -> Result<Self> {
-        Self::connect_to(&Object::open(&ObjectPath::named(name.as_ref())?, Access::ReadWrite)?)
+        Self::connect_to(Object::open(&ObjectPath::named(name.as_ref())?, Access::ReadWrite)?)
     }
 
     /// Connects to a named heap to look at it: objects can be resolved and read, and the heap
@@ -96,7 +116,7 @@ impl Heap {
     ///
     /// As [`connect`](Self::connect).
     pub fn connect_read_only(name: impl AsRef<OsStr>) -> Result<Self> {
-        Self::connect_to(&Object::open(&ObjectPath::named(name.as_ref())?, Access::ReadOnly)?)
+        Self::connect_to(Object::open(&ObjectPath::named(name.as_ref())?, Access::ReadOnly)?)
     }
 
     /// Connects to a heap in a file.
@@ -105,7 +125,7 @@ impl Heap {
     ///
     /// As [`connect`](Self::connect).
     pub fn connect_file(path: impl AsRef<Path>) -> Result<Self> {
-        Self::connect_to(&Object::open(&ObjectPath::file(path.as_ref())?, Access::ReadWrite)?)
+        Self::connect_to(Object::open(&ObjectPath::file(path.as_ref())?, Access::ReadWrite)?)
     }
 
     /// Connects to a heap in a file to look at it: see
@@ -115,7 +135,7 @@ impl Heap {
     ///
     /// As [`connect`](Self::connect).
     pub fn connect_file_read_only(path: impl AsRef<Path>) -> Result<Self> {
-        Self::connect_to(&Object::open(&ObjectPath::file(path.as_ref())?, Access::ReadOnly)?)
+        Self::connect_to(Object::open(&ObjectPath::file(path.as_ref())?, Access::ReadOnly)?)
     }
 
     /// Connects to a heap through a descriptor of its object, inherited or received. A descriptor
@@ -125,7 +145,10 @@ impl Heap {
     ///
     /// As [`connect`](Self::connect).
     pub fn connect_fd(fd: OwnedFd) -> Result<Self> {
-        Self::connect_to(&Object::from_fd(fd)?)
+        // Others have the descriptor, too: this process looks for locks through one of its own.
+        let shared = Object::from_fd(fd)?;
+        let (shape, len_bytes) = judge(&shared)?;
+        Self::connected(shared.reopen()?, shape, len_bytes)
     }
 
     /// Sends the heap to the process at the other end of a Unix socket, which takes it with
@@ -170,39 +193,51 @@ impl Heap {
         self.connection.object().duplicate()
     }
 
-    fn connect_to(object: &Object) -> Result<Self> {
-        let (shape, len_bytes) = judge(object)?;
-        let mapping = map(object, &shape)?;
-        Self::connected(object, shape, mapping, len_bytes)
+    fn connect_to(object: Object<Fresh>) -> Result<Self> {
+        let (shape, len_bytes) = judge(&object)?;
+        Self::connected(object, shape, len_bytes)
     }
 
-    /// The heap in a mapped segment that is known to be sound, with this process as a peer or an
-    /// observer of it.
-    fn connected(object: &Object, shape: Shape, mapping: Mapping, len_bytes: u64) -> Result<Self> {
-        let connection = match object.access() {
-            Access::ReadOnly => Connection::Observer(Witness::new(object)?),
-            Access::ReadWrite => Connection::Peer(Membership::new(object, shape.records)?),
+    /// The heap in a segment that is known to be sound, with this process as a peer or an observer
+    /// of it.
+    fn connected(object: Object<Fresh>, shape: Shape, len_bytes: u64) -> Result<Self> {
+        let mapping = map(&object, &shape)?;
+        let again = match object.access() {
+            Access::ReadOnly => None,
+            Access::ReadWrite => Some(object.reopen()?),
         };
-        let threads = Threads::new(match &connection {
-            Connection::Peer(membership) => Stay::of(membership),
-            Connection::Observer(_) => Stay::none(),
-        });
-        let heap = Self {
-            label: object.label().to_owned(),
-            verified_states: Verified::new(shape.state_block_count()),
-            space: Space::new(mapping.base(), shape.data_offset, shape.granule_bytes()),
-            shape,
-            mapping,
-            threads,
-            connection,
-            entries: Entries::new()?,
-            verified_len_bytes: AtomicU64::new(len_bytes),
-            verified_threads: AtomicU16::new(0),
-        };
-        if !heap.is_read_only() {
-            heap.me("connect")?;
+        let heap = Self::of_parts(Witness::through(object)?, shape, mapping, len_bytes)?;
+        if let Some(again) = again {
+            heap.join_through(again)?;
         }
         Ok(heap)
+    }
+
+    /// The heap in a mapped segment, before this process has joined it.
+    fn of_parts(witness: Witness, shape: Shape, mapping: Mapping, len_bytes: u64) -> Result<Self> {
+        let label = witness.object().label().to_owned();
+        let connection = match witness.object().access() {
+            Access::ReadOnly => Connection::Observer(witness),
+            Access::ReadWrite => Connection::Peer(Membership::new(witness, shape.records)?),
+        };
+        let (stay, place) = match &connection {
+            Connection::Peer(membership) => (Stay::of(membership), membership.place()),
+            Connection::Observer(_) => (Stay::none(), Arc::new(WipeOnFork::new()?)),
+        };
+        Ok(Self {
+            label,
+            verified_states: Verified::new(shape.state_block_count()),
+            space: Space::new(mapping.base(), shape.data_offset, shape.granule_bytes()),
+            mapping,
+            threads: Threads::new(stay),
+            connection,
+            entries: Entries::new(place),
+            verified_len_bytes: AtomicU64::new(len_bytes),
+            // The creator gave storage to the first pages, as to what `len_bytes` needs.
+            verified_processes: AtomicU16::new(shape.records.in_first_page()),
+            verified_threads: AtomicU16::new(shape.threads.in_first_page()),
+            shape,
+        })
     }
 
     /// Removes a heap's name. Processes that are connected go on undisturbed; the memory is
@@ -229,7 +264,7 @@ impl Heap {
 }
 
 /// Maps the segment for the largest that it may become.
-fn map(object: &Object, shape: &Shape) -> Result<Mapping> {
+fn map(object: &Object<Fresh>, shape: &Shape) -> Result<Mapping> {
     let mapping = Mapping::aligned(object, shape.mapped_bytes(), shape.align_bytes())?;
     Ok(mapping.with_states(shape.states()))
 }
@@ -250,7 +285,7 @@ fn destroy_at(at: &ObjectPath) -> Result<()> {
 }
 
 /// The shape and the length of an object that claims to be a heap, if it is one.
-pub(super) fn judge(object: &Object) -> Result<(Shape, u64)> {
+pub(super) fn judge(object: &Object<Fresh>) -> Result<(Shape, u64)> {
     let refuse = |why| Error::NotAHeap { name: object.label().to_owned(), why };
     let mut prologue = [0; format::PROLOGUE_BYTES];
     let found = object.read_at(&mut prologue, 0)?;
@@ -270,7 +305,8 @@ pub(super) fn judge(object: &Object) -> Result<(Shape, u64)> {
     {
         return Err(refuse(NotAHeap::BadHeader("length")));
     }
-    let (expected_bytes, found_bytes) = (shape.end_of_data(len_bytes), object.size_bytes()?);
+    let expected_bytes = shape.end_of_data(len_bytes);
+    let found_bytes = object.size_if_not(expected_bytes)?;
     if found_bytes < expected_bytes {
         return Err(refuse(NotAHeap::Truncated { expected_bytes, found_bytes }));
     }

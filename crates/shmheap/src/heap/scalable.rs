@@ -187,7 +187,7 @@ impl Heap {
         let worker = self.worker(slabs, hand.actor);
         worker.give_back_idle(&mut hand.cache);
         if let Connection::Peer(membership) = &self.connection {
-            membership.sweep(&self.words(), &|slot| self.adopt(slot));
+            membership.sweep(&self.words(), self);
         }
         // What is damaged is passed over: there may be room elsewhere.
         let _ = worker.sweep();

@@ -96,7 +96,7 @@ impl Registry for Storage<'_> {
         let heap = self.0;
         if !heap.connection.witness().is_dead(peer) {
             PeerStanding::Alive
-        } else if heap.shape.records.is_joined(&heap.words(), peer) {
+        } else if heap.has_joined(peer) {
             PeerStanding::Dead
         } else {
             PeerStanding::Unknown

@@ -39,7 +39,7 @@ impl Heap {
         if let Connection::Peer(membership) = &self.connection
             && self.me("audit").is_ok()
         {
-            membership.sweep(&self.words(), &|slot| self.adopt(slot));
+            membership.sweep(&self.words(), self);
         }
         let mut census = self.census(slabs, Report::FINDINGS_MAX);
         for _ in 0..AUDIT_TRIES {

@@ -173,6 +173,13 @@ thread_local! {
 /// The seats that this thread has taken.
 struct Held(RefCell<Vec<Arc<Seat>>>);
 
+impl Held {
+    fn forget_vacant(&self) {
+        // Relaxed: a seat that is vacant for a moment, or for good, is not this thread's.
+        self.0.borrow_mut().retain(|seat| seat.state.load(Ordering::Relaxed) == ACTIVE);
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         HOT.set(Hot::NONE);
@@ -311,10 +318,8 @@ impl Threads {
         unsafe { *seat.hand.get() = Some(hand) };
         // A thread whose thread-locals are gone has no list: see `end_orphans`.
         let _ = HELD.try_with(|held| {
-            let mut held = held.0.borrow_mut();
-            // Relaxed: a seat that is vacant for a moment, or for good, is not this thread's.
-            held.retain(|seat| seat.state.load(Ordering::Relaxed) == ACTIVE);
-            held.push(Arc::clone(&seat));
+            held.forget_vacant();
+            held.0.borrow_mut().push(Arc::clone(&seat));
         });
         // Release; its partner is the acquire in `end_orphans`.
         seat.holder.store(new_holder(), Ordering::Release);
@@ -369,6 +374,7 @@ impl Threads {
                 unsafe { node.seat.end() };
             }
         }
+        let _ = HELD.try_with(|held| held.forget_vacant());
     }
 }
 

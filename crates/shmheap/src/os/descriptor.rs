@@ -5,12 +5,17 @@
 //! its file, looks at it before and after each use, and opens the file anew by its path when the
 //! number was lost. It is never closed when it has become somebody else's.
 //!
+//! A descriptor that a call has opened itself is [`Fresh`]: within the call it is used as it is,
+//! and looked at once in the end, when it is kept for later or closed. Had it been lost on the way,
+//! it would not be there any more; so one look tells of all uses.
+//!
 //! # Unsafe code
 //!
 //! The number is held as an integer, because an `OwnedFd` could neither be replaced through a
 //! shared reference nor be left unclosed. Turning it back into a descriptor is what is unsafe.
 #![allow(unsafe_code)]
 
+use std::mem::ManuallyDrop;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -56,7 +61,23 @@ impl ObjectIdentity {
     }
 }
 
-/// A descriptor of one file; see the module's text.
+/// A descriptor of one file that is held in some way.
+pub(crate) trait Hold {
+    /// Runs `operation` on the descriptor.
+    fn with<T>(
+        &self,
+        operation: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<T, Errno>;
+
+    fn identity(&self) -> ObjectIdentity;
+
+    fn access(&self) -> Access;
+
+    /// Where the file can be found again, if anywhere.
+    fn path(&self) -> Option<&Path>;
+}
+
+/// A descriptor that is kept; see the module's text.
 #[derive(Debug)]
 pub(crate) struct Descriptor {
     number: AtomicI32,
@@ -66,42 +87,8 @@ pub(crate) struct Descriptor {
 }
 
 impl Descriptor {
-    /// Takes the descriptor over. `path` is where its file can be found again, if anywhere.
-    pub(crate) fn new(fd: OwnedFd, access: Access, path: Option<PathBuf>) -> Result<Self, Errno> {
-        let identity = ObjectIdentity::of(rustix::fd::AsFd::as_fd(&fd))?;
-        Ok(Self { number: AtomicI32::new(fd.into_raw_fd()), identity, access, path })
-    }
-
-    pub(crate) fn identity(&self) -> ObjectIdentity {
-        self.identity
-    }
-
-    pub(crate) fn access(&self) -> Access {
-        self.access
-    }
-
-    pub(crate) fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
-    }
-
-    /// Runs `operation` on the descriptor; on a new one of the same file if it was lost.
-    ///
-    /// When the descriptor is lost while `operation` runs, that runs again.
-    pub(crate) fn with<T>(
-        &self,
-        mut operation: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
-    ) -> Result<T, Errno> {
-        match self.checked(&mut operation) {
-            Some(result) => result,
-            None => {
-                self.replace()?;
-                self.checked(&mut operation).unwrap_or(Err(Errno::BADF))
-            }
-        }
-    }
-
     /// Runs `operation` on the descriptor; `None` if it was lost before or meanwhile.
-    pub(crate) fn checked<T>(
+    fn checked<T>(
         &self,
         operation: impl FnOnce(BorrowedFd<'_>) -> Result<T, Errno>,
     ) -> Option<Result<T, Errno>> {
@@ -132,7 +119,7 @@ impl Descriptor {
     }
 
     /// A new open file description of the file, by its path; `EBADF` if it is not there.
-    pub(crate) fn open_by_path(&self) -> Result<OwnedFd, Errno> {
+    fn open_by_path(&self) -> Result<OwnedFd, Errno> {
         let path = self.path.as_deref().ok_or(Errno::BADF)?;
         let fd = rustix::fs::open(path, self.access.open_flags(), Mode::empty())?;
         if self.is_ours(rustix::fd::AsFd::as_fd(&fd)) { Ok(fd) } else { Err(Errno::BADF) }
@@ -146,12 +133,99 @@ impl Descriptor {
     }
 }
 
+impl Hold for Descriptor {
+    /// Runs `operation` on the descriptor; on a new one of the same file if it was lost.
+    ///
+    /// When the descriptor is lost while `operation` runs, that runs again.
+    fn with<T>(
+        &self,
+        mut operation: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        match self.checked(&mut operation) {
+            Some(result) => result,
+            None => {
+                self.replace()?;
+                self.checked(&mut operation).unwrap_or(Err(Errno::BADF))
+            }
+        }
+    }
+
+    fn identity(&self) -> ObjectIdentity {
+        self.identity
+    }
+
+    fn access(&self) -> Access {
+        self.access
+    }
+
+    fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+}
+
 impl Drop for Descriptor {
     fn drop(&mut self) {
         if self.is_ours(self.borrow()) {
             // SAFETY: the number is open, is of our file, and is stored nowhere else.
             drop(unsafe { OwnedFd::from_raw_fd(*self.number.get_mut()) });
         }
+    }
+}
+
+/// A descriptor that the call under way has opened; see the module's text.
+#[derive(Debug)]
+pub(crate) struct Fresh(Descriptor);
+
+impl Fresh {
+    /// Takes the descriptor over, whose file has that identity. `path` is where its file can be
+    /// found again, if anywhere.
+    pub(crate) fn new(
+        fd: OwnedFd,
+        identity: ObjectIdentity,
+        access: Access,
+        path: Option<PathBuf>,
+    ) -> Self {
+        Self(Descriptor { number: AtomicI32::new(fd.into_raw_fd()), identity, access, path })
+    }
+
+    /// Keeps the descriptor for later, if everything so far was done on it.
+    pub(crate) fn keep(self) -> Result<Descriptor, Errno> {
+        if self.0.is_ours(self.0.borrow()) { Ok(self.0) } else { Err(Errno::BADF) }
+    }
+
+    /// Closes the descriptor; an error unless everything was done on it.
+    pub(crate) fn close(self) -> Result<(), Errno> {
+        let mut descriptor = ManuallyDrop::new(self.0);
+        drop(descriptor.path.take());
+        if !descriptor.is_ours(descriptor.borrow()) {
+            return Err(Errno::BADF);
+        }
+        // SAFETY: the number is open, is of our file, and is stored nowhere else: the descriptor is
+        // not dropped.
+        drop(unsafe { OwnedFd::from_raw_fd(*descriptor.number.get_mut()) });
+        Ok(())
+    }
+}
+
+impl Hold for Fresh {
+    /// Runs `operation` on the descriptor, whatever has become of it.
+    fn with<T>(
+        &self,
+        mut operation: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        operation(self.0.borrow())
+    }
+
+    fn identity(&self) -> ObjectIdentity {
+        self.0.identity
+    }
+
+    fn access(&self) -> Access {
+        self.0.access
+    }
+
+    fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
     }
 }
 
@@ -163,7 +237,9 @@ mod tests {
     fn of_file(path: &Path) -> (Descriptor, i32) {
         let fd = OwnedFd::from(std::fs::File::open(path).unwrap());
         let number = fd.as_raw_fd();
-        (Descriptor::new(fd, Access::ReadOnly, Some(path.to_owned())).unwrap(), number)
+        let identity = ObjectIdentity::of(rustix::fd::AsFd::as_fd(&fd)).unwrap();
+        let fresh = Fresh::new(fd, identity, Access::ReadOnly, Some(path.to_owned()));
+        (fresh.keep().unwrap(), number)
     }
 
     /// What a daemoniser and an unlucky `open` do to a descriptor. `dup2` is one step, so that no

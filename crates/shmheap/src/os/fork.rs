@@ -14,7 +14,7 @@
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
@@ -22,8 +22,12 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use super::refused;
 use crate::Result;
 
-/// Words in the smallest page that Linux has; larger pages are used in part.
-const WORDS: usize = 4096 / size_of::<AtomicU64>();
+/// Words in two of the smallest pages that Linux has: what one mapping holds costs one.
+const WORDS: usize = 2 * 4096 / size_of::<AtomicU64>();
+
+/// Pages that are in use no more, all zero, or none: for the next heap of this process, or of its
+/// child, where they are as empty.
+static SPARE: AtomicPtr<[AtomicU64; WORDS]> = AtomicPtr::new(ptr::null_mut());
 
 /// A few private words, all zero in the process that made them at first and in each child.
 #[derive(Debug)]
@@ -38,7 +42,11 @@ unsafe impl Sync for WipeOnFork {}
 
 impl WipeOnFork {
     pub(crate) fn new() -> Result<Self> {
-        let failed = refused("mapping a page that children find empty");
+        // Acquire; its partner is the release in `drop`: the words are seen as zeros.
+        if let Some(page) = NonNull::new(SPARE.swap(ptr::null_mut(), Ordering::Acquire)) {
+            return Ok(Self { page });
+        }
+        let failed = refused("mapping pages that children find empty");
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         let len = size_of::<[AtomicU64; WORDS]>();
         // SAFETY: without MAP_FIXED the kernel chooses a range that nothing else uses.
@@ -53,7 +61,7 @@ impl WipeOnFork {
         Ok(words)
     }
 
-    /// The word of that number; numbers beyond the page start over.
+    /// The word of that number; numbers beyond the last start over.
     #[inline]
     pub(crate) fn word(&self, number: usize) -> &AtomicU64 {
         // SAFETY: the page is mapped as long as `self` lives, zero-filled, aligned, and only ever
@@ -69,8 +77,20 @@ impl WipeOnFork {
 
 impl Drop for WipeOnFork {
     fn drop(&mut self) {
-        // SAFETY: `new` mapped the page, a child has it too, and no borrow of it outlives `self`.
-        let _ = unsafe { rustix::mm::munmap(self.address(), size_of::<[AtomicU64; WORDS]>()) };
+        for number in 0..WORDS {
+            let word = self.word(number);
+            // Relaxed: nobody else has the words; the release below publishes them.
+            if word.load(Ordering::Relaxed) != 0 {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
+        let (none, page) = (ptr::null_mut(), self.page.as_ptr());
+        // Release; its partner is the acquire in `new`.
+        if SPARE.compare_exchange(none, page, Ordering::Release, Ordering::Relaxed).is_err() {
+            // SAFETY: `new` mapped the page, a child has it too, no borrow of it outlives `self`,
+            // and it is not the spare one.
+            let _ = unsafe { rustix::mm::munmap(self.address(), size_of::<[AtomicU64; WORDS]>()) };
+        }
     }
 }
 
@@ -110,7 +130,26 @@ impl KeptWord {
 mod tests {
     use super::*;
     use crate::os::testing::{exit_status, fork, in_own_process, raw_clone};
-    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn pages_that_come_back_are_empty() {
+        in_own_process(module_path!(), "pages_that_come_back_are_empty", || {
+            for round in 0..3 {
+                let pages = [0, 1].map(|_| WipeOnFork::new().unwrap());
+                assert!(!ptr::eq(pages[0].word(0), pages[1].word(0)));
+                for word in pages.iter().flat_map(|page| (0..WORDS).map(|n| page.word(n))) {
+                    assert_eq!(word.swap(7, Ordering::Relaxed), 0, "{round}");
+                }
+            }
+            let spare = fork(|| {
+                let page = WipeOnFork::new().unwrap();
+                page.word(0).store(1, Ordering::Relaxed);
+                let child = fork(|| i32::from(page.word(0).load(Ordering::Relaxed) != 0));
+                exit_status(child)
+            });
+            assert_eq!(exit_status(spare), 0, "in a child it is emptied for that one's children");
+        });
+    }
 
     #[test]
     fn children_and_their_children_find_nothing() {

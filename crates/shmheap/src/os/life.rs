@@ -29,6 +29,9 @@ use std::ptr;
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+use super::descriptor::Fresh;
+#[cfg(test)]
+use super::descriptor::Hold;
 use super::object::Object;
 use super::refused;
 use crate::Result;
@@ -56,23 +59,28 @@ impl ProofOfLife {
         object: &Object,
         slots: impl IntoIterator<Item = PeerSlot>,
     ) -> Result<Option<Self>> {
+        Self::acquire_through(object.reopen()?, slots)
+    }
+
+    /// As [`acquire_first`](Self::acquire_first), through an open file description that was opened
+    /// for it.
+    pub(crate) fn acquire_through(
+        fresh: Object<Fresh>,
+        slots: impl IntoIterator<Item = PeerSlot>,
+    ) -> Result<Option<Self>> {
         let failed = refused("taking a process record's lock");
-        let fresh = object.reopen()?;
         // The page first: once it is mapped, nothing that the program does to descriptors can
         // release a lock that was taken.
-        let pin = match fresh.descriptor().checked(Pin::new) {
-            Some(pin) => pin.map_err(&failed)?,
-            None => return Err(failed(Errno::BADF)),
-        };
-        for slot in slots {
-            match fresh.descriptor().checked(|fd| lock(fd, slot)) {
-                Some(Ok(())) => return Ok(Some(Self { slot, pin })),
-                Some(Err(Errno::AGAIN | Errno::ACCESS)) => {}
-                Some(Err(errno)) => return Err(failed(errno)),
-                None => return Err(failed(Errno::BADF)),
-            }
-        }
-        Ok(None)
+        let pin = fresh.with(Pin::new).map_err(&failed)?;
+        let taken = slots.into_iter().find_map(|slot| match fresh.with(|fd| lock(fd, slot)) {
+            Ok(()) => Some(Ok(slot)),
+            Err(Errno::AGAIN | Errno::ACCESS) => None,
+            Err(errno) => Some(Err(failed(errno))),
+        });
+        let taken = taken.transpose()?;
+        // Tells that the page and the lock are the object's.
+        fresh.close().map_err(&failed)?;
+        Ok(taken.map(|slot| Self { slot, pin }))
     }
 
     /// The slot whose byte is held.
@@ -153,8 +161,15 @@ pub(crate) struct Witness {
 impl Witness {
     /// Opens the object once more: a description that somebody else has, too, could hold locks,
     /// and would not see them.
-    pub(crate) fn new(object: &Object) -> Result<Self> {
-        Ok(Self { object: object.reopen()? })
+    #[cfg(test)]
+    pub(crate) fn new<H: Hold>(object: &Object<H>) -> Result<Self> {
+        Ok(Self { object: object.reopen()?.keep()? })
+    }
+
+    /// Looks through the object's own description, which this process has opened and given to
+    /// nobody.
+    pub(crate) fn through(object: Object<Fresh>) -> Result<Self> {
+        Ok(Self { object: object.keep()? })
     }
 
     /// Whether nobody holds the slot's byte. This process's own counts as held. `false` when the
@@ -210,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_lock_through_the_witnessed_description_is_seen() {
-        let object = Object::memfd(0o600, None).unwrap();
+        let object = Object::memfd(0o600, None).unwrap().keep().unwrap();
         let slot = PeerSlot(3);
         // As a process might have done that has sent its descriptor here.
         object.with(|fd| lock(fd, slot)).unwrap();
@@ -222,7 +237,7 @@ mod tests {
     #[test]
     fn the_page_alone_keeps_the_lock() {
         in_own_process(module_path!(), "the_page_alone_keeps_the_lock", || {
-            let object = Object::memfd(0o600, None).unwrap();
+            let object = Object::memfd(0o600, None).unwrap().keep().unwrap();
             let witness = Witness::new(&object).unwrap();
             let slots = [PeerSlot(0), PeerSlot(u16::MAX)];
             let first = ProofOfLife::acquire_first(&object, slots).unwrap().unwrap();

@@ -12,13 +12,13 @@
 use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
-use super::descriptor::Access;
+use super::descriptor::{Access, Hold};
 use super::object::Object;
 use super::refused;
 use crate::units::{PAGE_BYTES, WORD_BYTES};
@@ -56,6 +56,57 @@ impl WeakMapping {
 #[derive(Debug)]
 struct Mapped(NonNull<u8>, usize);
 
+/// Where the last aligned mapping was that is gone, 0 if another was put there: whoever connects,
+/// disconnects and connects again finds that place free, and needs no room around it.
+static VACATED: AtomicUsize = AtomicUsize::new(0);
+/// What makes a place worth remembering.
+const VACATED_ALIGN: usize = 2 << 20;
+
+impl Mapped {
+    /// Puts a mapping where one was, if that is aligned and nothing else is there by now.
+    fn where_one_was<H: Hold>(object: &Object<H>, len: usize, align: usize) -> Option<Self> {
+        if align <= PAGE_BYTES as usize {
+            return None;
+        }
+        // Relaxed: the address is no more than a wish.
+        let vacated = VACATED.swap(0, Ordering::Relaxed);
+        if vacated == 0 {
+            return None;
+        }
+        let wish = ptr::without_provenance_mut(vacated);
+        let mapped = Self::at(object, wish, len, MapFlags::empty()).ok()?;
+        mapped.0.addr().get().is_multiple_of(align).then_some(mapped)
+    }
+
+    /// Puts a mapping into room that is made for it.
+    fn in_room<H: Hold>(object: &Object<H>, len: usize, align: usize) -> Result<Self, Errno> {
+        let room = Room::reserve(len, align)?;
+        let mapped = Self::at(object, room.start(), len, room.flags())?;
+        room.give_up(len);
+        Ok(mapped)
+    }
+
+    fn at<H: Hold>(
+        object: &Object<H>,
+        at: *mut c_void,
+        len: usize,
+        flags: MapFlags,
+    ) -> Result<Self, Errno> {
+        let protection = match object.access() {
+            Access::ReadOnly => ProtFlags::READ,
+            Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        };
+        // NORESERVE: behind the object's end nothing is promised, and nothing should be counted.
+        let flags = MapFlags::SHARED | MapFlags::NORESERVE | flags;
+        let mapped = object.with(|fd| {
+            // SAFETY: the kernel chooses a range that nothing else uses, or, with MAP_FIXED, the
+            // range is one that a room has and gives up.
+            unsafe { rustix::mm::mmap(at, len, protection, flags, fd, 0) }
+        })?;
+        NonNull::new(mapped.cast()).map(|base| Self(base, len)).ok_or(Errno::FAULT)
+    }
+}
+
 // SAFETY: a mapping belongs to the process, not to a thread, and unmapping works from any.
 unsafe impl Send for Mapped {}
 // SAFETY: as above; nothing but the drop changes the mapping.
@@ -70,29 +121,23 @@ impl Mapping {
     /// Maps the first `len_bytes` bytes of the object, which may be shorter, for what it was
     /// opened for, at an address that is a multiple of `align_bytes`, a power of two. Storing to a
     /// mapping of a read-only object is a fault.
-    pub(crate) fn aligned(object: &Object, len_bytes: u64, align_bytes: u64) -> Result<Self> {
+    pub(crate) fn aligned<H: Hold>(
+        object: &Object<H>,
+        len_bytes: u64,
+        align_bytes: u64,
+    ) -> Result<Self> {
         let too_large = || Error::AddressSpace { bytes: len_bytes };
         let len = isize::try_from(len_bytes).map_err(|_| too_large())?.unsigned_abs();
         let failed = |errno| match errno {
             Errno::NOMEM => too_large(),
             errno => refused("mapping the object")(errno),
         };
-        let room = Room::reserve(len, align_bytes as usize).map_err(failed)?;
-        let protection = match object.access() {
-            Access::ReadOnly => ProtFlags::READ,
-            Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        let align = align_bytes as usize;
+        let mapped = match Mapped::where_one_was(object, len, align) {
+            Some(mapped) => mapped,
+            None => Mapped::in_room(object, len, align).map_err(failed)?,
         };
-        // NORESERVE: behind the object's end nothing is promised, and nothing should be counted.
-        let flags = MapFlags::SHARED | MapFlags::NORESERVE | room.flags();
-        let mapped = object.with(|fd| {
-            // SAFETY: the kernel chooses a range that nothing else uses, or, with MAP_FIXED, the
-            // range is one that `room` has and gives up.
-            unsafe { rustix::mm::mmap(room.start(), len, protection, flags, fd, 0) }
-        });
-        let base = NonNull::new(mapped.map_err(failed)?.cast());
-        let base = base.ok_or_else(|| failed(Errno::FAULT))?;
-        room.give_up(len);
-        let mapped = Arc::new(Mapped(base, len));
+        let (base, mapped) = (mapped.0, Arc::new(mapped));
         Ok(Self { base, len_bytes: len, states: (base, 0), mapped })
     }
 
@@ -156,7 +201,17 @@ impl Room {
         if align <= PAGE_BYTES as usize {
             return Ok(Self { range: None, start: ptr::null_mut() });
         }
-        let size = len.checked_add(align).ok_or(Errno::NOMEM)?;
+        let aligned = len.checked_next_multiple_of(align).ok_or(Errno::NOMEM)?;
+        let room = Self::of(aligned, align)?;
+        if room.range.is_some_and(|(first, _)| first == room.start) {
+            // Since Linux 6.7 large ranges start where huge pages could.
+            return Ok(room);
+        }
+        drop(room);
+        Self::of(len.checked_add(align).ok_or(Errno::NOMEM)?, align)
+    }
+
+    fn of(size: usize, align: usize) -> Result<Self, Errno> {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: without MAP_FIXED the kernel chooses a range that nothing else uses.
         let first = unsafe {
@@ -207,6 +262,10 @@ impl Drop for Mapped {
     fn drop(&mut self) {
         // SAFETY: the range was mapped by `aligned`, and no borrow of it outlives the last clone.
         let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast::<c_void>(), self.1) };
+        if self.0.addr().get().is_multiple_of(VACATED_ALIGN) {
+            // Relaxed: as in `where_one_was`.
+            VACATED.store(self.0.addr().get(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -214,7 +273,6 @@ impl Drop for Mapped {
 mod tests {
     use super::*;
     use crate::os::testing::in_own_process;
-    use std::sync::atomic::Ordering;
 
     fn map(object: &Object, len_bytes: u64) -> Result<Mapping> {
         Mapping::aligned(object, len_bytes, PAGE_BYTES)
@@ -222,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_mapping_reaches_behind_the_end_and_growth_needs_nothing() {
-        let object = Object::memfd(0o600, None).unwrap();
+        let object = Object::memfd(0o600, None).unwrap().keep().unwrap();
         let here = map(&object, 1 << 40).unwrap();
         let there = map(&object, 1 << 40).unwrap();
         object.reserve(0..1 << 20).unwrap();
@@ -234,7 +292,7 @@ mod tests {
 
     #[test]
     fn an_aligned_mapping_is_the_whole_of_its_room() {
-        let object = Object::memfd(0o600, None).unwrap();
+        let object = Object::memfd(0o600, None).unwrap().keep().unwrap();
         object.reserve(0..8192).unwrap();
         for align_bytes in [4096, 64 << 10, 2 << 20] {
             for len_bytes in [1, 4096, 5000, 3 << 20] {
@@ -247,8 +305,27 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_something_else_has_is_left_alone() {
+        in_own_process(module_path!(), "a_place_that_something_else_has_is_left_alone", || {
+            let object = Object::memfd(0o600, None).unwrap().keep().unwrap();
+            object.reserve(0..8192).unwrap();
+            let aligned = || Mapping::aligned(&object, 8 << 20, 2 << 20).unwrap();
+            let first = aligned();
+            let place = first.base();
+            drop(first);
+            let again = aligned();
+            assert_eq!(again.base(), place, "where the first was");
+            again.words(1)[0].store(7, Ordering::Release);
+            VACATED.store(place.addr().get(), Ordering::Relaxed);
+            let other = aligned();
+            assert!(other.base() != place && other.base().addr().get().is_multiple_of(2 << 20));
+            assert_eq!(again.words(1)[0].load(Ordering::Acquire), 7);
+        });
+    }
+
+    #[test]
     fn lengths_that_cannot_be_are_refused() {
-        let object = Object::memfd(0o600, None).unwrap();
+        let object = Object::memfd(0o600, None).unwrap().keep().unwrap();
         for len in [u64::MAX, 1 << 63, (1 << 63) - 1, 1 << 60] {
             let error = map(&object, len).unwrap_err();
             assert!(matches!(error, Error::AddressSpace { bytes } if bytes == len), "{error}");
@@ -259,7 +336,7 @@ mod tests {
     #[test]
     fn the_limit_of_address_space_is_an_error() {
         in_own_process(module_path!(), "the_limit_of_address_space_is_an_error", || {
-            let object = Object::memfd(0o600, None).unwrap();
+            let object = Object::memfd(0o600, None).unwrap().keep().unwrap();
             let limit = rustix::process::Rlimit { current: Some(4 << 30), maximum: None };
             rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
             let error = map(&object, 8 << 30).unwrap_err();

@@ -7,31 +7,38 @@
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FileType, MemfdFlags, Mode, OFlags, SealFlags, Stat};
 use rustix::io::Errno;
 
-use super::descriptor::{Access, Descriptor, ObjectIdentity};
+use super::descriptor::{Access, Descriptor, Fresh, Hold, ObjectIdentity};
 use super::path::ObjectPath;
 use super::refused;
 use crate::{Error, NotAHeap, Result};
 
 /// Permission bits that an object can have.
 const MODE_BITS: u32 = 0o777;
+/// What fails when the program closes the descriptors of a call under way.
+const LOST: &str = "using the object's descriptor, which the program has closed meanwhile";
 
-/// An open object; see the module's text.
+/// An open object; see the module's text. It is fresh in the call that opens it, and kept by
+/// whoever has it for longer.
 #[derive(Debug)]
-pub(crate) struct Object {
+pub(crate) struct Object<H = Descriptor> {
     label: String,
-    descriptor: Descriptor,
+    descriptor: H,
+    /// A size that it is known to have had. An object of a heap never gets shorter.
+    known_bytes: AtomicU64,
 }
 
-impl Object {
+impl Object<Fresh> {
     /// Opens an object that stands.
     pub(crate) fn open(at: &ObjectPath, access: Access) -> Result<Self> {
         let fd = rustix::fs::open(at.path(), access.open_flags(), Mode::empty())
             .map_err(|errno| not_opened(at, access, errno))?;
-        Self::of_regular_file(fd, access, at.label().to_owned(), Some(at.path().to_owned()))
+        let (stat, path) = (looked_at(&fd)?, Some(at.path().to_owned()));
+        Self::of_regular_file(fd, &stat, access, at.label().to_owned(), path)
     }
 
     /// A new object without a name, empty, in memory.
@@ -39,8 +46,9 @@ impl Object {
         let mode = permission_bits(mode)?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let fd = rustix::fs::memfd_create("shmheap", flags).map_err(refused("memfd_create"))?;
-        let object = Self::of_regular_file(fd, Access::ReadWrite, "memfd".to_owned(), None)?;
-        object.set_owner_and_mode(mode, group)?;
+        let stat = looked_at(&fd)?;
+        let object = Self::of_regular_file(fd, &stat, Access::ReadWrite, "memfd".to_owned(), None)?;
+        object.set_owner_and_mode(&stat, mode, group)?;
         Ok(object)
     }
 
@@ -60,24 +68,64 @@ impl Object {
         };
         rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)
             .map_err(refused("marking the descriptor close-on-exec"))?;
-        Self::of_regular_file(fd, access, label, path)
+        let stat = looked_at(&fd)?;
+        Self::of_regular_file(fd, &stat, access, label, path)
     }
 
+    /// The object whose descriptor was looked at just now.
     pub(super) fn of_regular_file(
         fd: OwnedFd,
+        stat: &Stat,
         access: Access,
         label: String,
         path: Option<PathBuf>,
     ) -> Result<Self> {
-        let stat = rustix::fs::fstat(&fd).map_err(refused("looking at the object"))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::NotAHeap { name: label, why: NotAHeap::NotAFile });
         }
-        let descriptor =
-            Descriptor::new(fd, access, path).map_err(refused("looking at the object"))?;
-        Ok(Self { label, descriptor })
+        let descriptor = Fresh::new(fd, ObjectIdentity::from_stat(stat), access, path);
+        Ok(Self { label, descriptor, known_bytes: AtomicU64::new(size_of_stat(stat)) })
     }
 
+    /// The object, kept for later.
+    pub(crate) fn keep(self) -> Result<Object> {
+        let Self { label, descriptor, known_bytes } = self;
+        let descriptor = descriptor.keep().map_err(refused(LOST))?;
+        Ok(Object { label, descriptor, known_bytes })
+    }
+
+    /// Closes the object; an error if anything before was done on another, because the program
+    /// closed its descriptor.
+    pub(super) fn close(self) -> Result<(), Errno> {
+        self.descriptor.close()
+    }
+
+    /// Sets group and mode as they are asked for, whatever the umask made of them.
+    pub(super) fn set_owner_and_mode(
+        &self,
+        found: &Stat,
+        mode: Mode,
+        group: Option<u32>,
+    ) -> Result<()> {
+        if let Some(group) = group {
+            let gid = rustix::fs::Gid::from_raw(group);
+            self.with(|fd| rustix::fs::fchown(fd, None, Some(gid))).map_err(|errno| {
+                if errno != Errno::PERM {
+                    return refused("setting the object's group")(errno);
+                }
+                let hint = format!("this user must be a member of group {group}");
+                let action = "set the group of";
+                Error::PermissionDenied { action, name: self.label.clone(), hint }
+            })?;
+        } else if found.st_mode & 0o7777 == mode.as_raw_mode() {
+            return Ok(());
+        }
+        // Last, because a change of the group clears bits of the mode.
+        self.with(|fd| rustix::fs::fchmod(fd, mode)).map_err(refused("setting the object's mode"))
+    }
+}
+
+impl<H: Hold> Object<H> {
     /// The name that messages use.
     pub(crate) fn label(&self) -> &str {
         &self.label
@@ -96,7 +144,28 @@ impl Object {
     /// Its size at this moment.
     pub(crate) fn size_bytes(&self) -> Result<u64> {
         let stat = self.stat().map_err(refused("reading the object's size"))?;
-        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+        self.is_at_least(size_of_stat(&stat));
+        Ok(size_of_stat(&stat))
+    }
+
+    /// Its size at this moment, or a smaller one that is `enough` and known.
+    pub(crate) fn size_if_not(&self, enough: u64) -> Result<u64> {
+        match self.known_bytes() {
+            known if known >= enough => Ok(known),
+            _ => self.size_bytes(),
+        }
+    }
+
+    /// A size that it had once.
+    pub(super) fn known_bytes(&self) -> u64 {
+        // Relaxed: the number only remembers what the kernel has told this process.
+        self.known_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Remembers a size.
+    pub(super) fn is_at_least(&self, bytes: u64) {
+        // Relaxed: as in `known_bytes`.
+        self.known_bytes.fetch_max(bytes, Ordering::Relaxed);
     }
 
     /// Reads from `offset` until `buffer` is full or the object ends; returns how many bytes.
@@ -124,19 +193,29 @@ impl Object {
     ///
     /// Locks belong to the description; one taken through a description that another process has,
     /// too, would be held by both.
-    pub(crate) fn reopen(&self) -> Result<Self> {
+    pub(crate) fn reopen(&self) -> Result<Object<Fresh>> {
+        // By the path, which takes the kernel half the time. It may be another object's by now.
+        let by_path = self.descriptor.path().and_then(|path| {
+            let fd = rustix::fs::open(path, self.access().open_flags(), Mode::empty()).ok()?;
+            self.reopened_as(fd).ok()
+        });
+        by_path.map_or_else(|| self.reopen_by_link(), Ok)
+    }
+
+    /// As [`reopen`](Self::reopen), for an object that is not to be found by its path.
+    pub(super) fn reopen_by_link(&self) -> Result<Object<Fresh>> {
         let flags = self.access().open_flags().difference(OFlags::NOFOLLOW);
-        let fd = self
-            .with(|fd| rustix::fs::open(link_of(fd), flags, Mode::empty()))
-            // Without /proc, or with that of another PID namespace, the path has to do.
-            .or_else(|errno| self.descriptor.open_by_path().map_err(|_| errno))
-            .map_err(|errno| self.not_reopened(errno))?;
-        let path = self.descriptor.path().map(Path::to_owned);
-        let fresh = Self::of_regular_file(fd, self.access(), self.label.clone(), path)?;
-        if fresh.identity() != self.identity() {
+        let fd = self.with(|fd| rustix::fs::open(link_of(fd), flags, Mode::empty()));
+        self.reopened_as(fd.map_err(|errno| self.not_reopened(errno))?)
+    }
+
+    fn reopened_as(&self, fd: OwnedFd) -> Result<Object<Fresh>> {
+        let stat = looked_at(&fd)?;
+        if ObjectIdentity::from_stat(&stat) != self.identity() {
             return Err(self.not_reopened(Errno::BADF));
         }
-        Ok(fresh)
+        let path = self.descriptor.path().map(Path::to_owned);
+        Object::of_regular_file(fd, &stat, self.access(), self.label.clone(), path)
     }
 
     /// A new descriptor, close-on-exec, to hand out.
@@ -153,29 +232,13 @@ impl Object {
         self.descriptor.with(operation)
     }
 
-    pub(super) fn descriptor(&self) -> &Descriptor {
-        &self.descriptor
+    /// Where it can be found again, if anywhere.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.descriptor.path()
     }
 
     pub(super) fn stat(&self) -> Result<Stat, Errno> {
         self.with(|fd| rustix::fs::fstat(fd))
-    }
-
-    /// Sets group and mode as they are asked for, whatever the umask made of them.
-    pub(super) fn set_owner_and_mode(&self, mode: Mode, group: Option<u32>) -> Result<()> {
-        if let Some(group) = group {
-            let gid = rustix::fs::Gid::from_raw(group);
-            self.with(|fd| rustix::fs::fchown(fd, None, Some(gid))).map_err(|errno| {
-                if errno != Errno::PERM {
-                    return refused("setting the object's group")(errno);
-                }
-                let hint = format!("this user must be a member of group {group}");
-                let action = "set the group of";
-                Error::PermissionDenied { action, name: self.label.clone(), hint }
-            })?;
-        }
-        // Last, because a change of the group clears bits of the mode.
-        self.with(|fd| rustix::fs::fchmod(fd, mode)).map_err(refused("setting the object's mode"))
     }
 
     fn not_reopened(&self, errno: Errno) -> Error {
@@ -185,6 +248,14 @@ impl Object {
         let hint = owner_hint(self.stat().ok().as_ref(), "ask its owner to widen its mode");
         Error::PermissionDenied { action: "open once more", name: self.label.clone(), hint }
     }
+}
+
+fn looked_at(fd: &OwnedFd) -> Result<Stat> {
+    rustix::fs::fstat(fd).map_err(refused("looking at the object"))
+}
+
+fn size_of_stat(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
 }
 
 /// Removes the object's name. Processes that have it open go on.
@@ -270,7 +341,7 @@ mod tests {
     use crate::os::testing::{NameGuard, become_user, exit_status, fork, in_own_process};
     use std::os::unix::net::UnixListener;
 
-    fn open_file(path: &Path) -> Result<Object> {
+    fn open_file(path: &Path) -> Result<Object<Fresh>> {
         Object::open(&ObjectPath::file(path).unwrap(), Access::ReadWrite)
     }
 

@@ -10,6 +10,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::{Errno, IoSlice, ReadWriteFlags};
 use rustix::process::Resource;
 
+use super::descriptor::Hold;
 use super::object::Object;
 use super::refused;
 use crate::{Error, Result};
@@ -19,7 +20,7 @@ const STEP_BYTES_MIN: u64 = 2 << 20;
 /// How much is written at once where zeros have to be.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-impl Object {
+impl<H: Hold> Object<H> {
     /// Makes sure that every byte of the range has storage; the object grows as far as it must.
     pub(crate) fn reserve(&self, range: Range<u64>) -> Result<()> {
         if range.is_empty() {
@@ -30,7 +31,9 @@ impl Object {
             Errno::OPNOTSUPP | Errno::NOSYS => self.append_zeros(range.end),
             errno => Err(errno),
         });
-        done.map_err(|errno| self.not_reserved(&range, errno))
+        done.map_err(|errno| self.not_reserved(&range, errno))?;
+        self.is_at_least(range.end);
+        Ok(())
     }
 
     /// Gives the storage of the range, whole pages, back to the system. It reads as zeros until it
@@ -79,6 +82,9 @@ impl Object {
 
     /// Above the limit of the process, the kernel would answer with a deadly signal (`SIGXFSZ`).
     fn refuse_beyond_file_limits(&self, range: &Range<u64>) -> Result<()> {
+        if range.end <= self.known_bytes() {
+            return Ok(());
+        }
         let limit = rustix::process::getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
         if range.end <= limit.min(i64::MAX as u64) || range.end <= self.size_bytes()? {
             return Ok(());
@@ -109,7 +115,7 @@ impl Object {
 
     /// How full the storage is that the object lies on.
     fn room(&self) -> String {
-        let place = self.descriptor().path().and_then(|path| path.parent());
+        let place = self.path().and_then(|path| path.parent());
         match (place, self.with(|fd| rustix::fs::fstatvfs(fd))) {
             (Some(place), Ok(stat)) if stat.f_blocks > 0 => {
                 let free = human(stat.f_bavail.saturating_mul(stat.f_frsize));

@@ -18,10 +18,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::descriptor::{Access, ObjectIdentity};
+use super::descriptor::{Access, Fresh, ObjectIdentity};
 use super::object::{Object, link_of, owner_hint, permission_bits};
 use super::path::{ObjectPath, UNFINISHED_PREFIX};
 use super::{process, refused};
@@ -33,14 +33,23 @@ const TEMPORARY_NAME_TRIES: u32 = 16;
 /// An object that is not yet to be found under its name; see the module's text.
 #[derive(Debug)]
 pub(crate) struct Unpublished {
-    object: Object,
+    /// The object, to be filled in.
+    pub(crate) object: Object<Fresh>,
+    /// The same once more, as by [`Object::reopen`].
+    pub(crate) again: Object<Fresh>,
+    pub(crate) name: FutureName,
+}
+
+/// The name that an object is to get.
+#[derive(Debug)]
+pub(crate) struct FutureName {
     at: ObjectPath,
     /// The name it has meanwhile, where it cannot be without one.
     temporary: Option<TemporaryName>,
 }
 
 /// Makes an object that has no name yet; `None` where none can be without one.
-type Nameless = fn(&ObjectPath) -> Result<Option<Unpublished>>;
+type Nameless = fn(&ObjectPath, Mode, Option<u32>) -> Result<Option<Unpublished>>;
 
 impl Unpublished {
     /// An empty object that will live at `at`, with exactly this mode, whatever the umask.
@@ -58,37 +67,38 @@ impl Unpublished {
         if rustix::fs::lstat(at.path()).is_ok() {
             return Err(Error::AlreadyExists { name: at.label().to_owned() });
         }
-        let unpublished = match nameless(at)? {
-            Some(unpublished) => unpublished,
-            None => Self::under_temporary_name(at)?,
-        };
-        unpublished.object.set_owner_and_mode(mode, group)?;
-        Ok(unpublished)
+        match nameless(at, mode, group)? {
+            Some(unpublished) => Ok(unpublished),
+            None => Self::under_temporary_name(at, mode, group),
+        }
     }
 
     /// `None` where the file system, or a system without /proc, cannot do that.
-    fn without_name(at: &ObjectPath) -> Result<Option<Self>> {
+    fn without_name(at: &ObjectPath, mode: Mode, group: Option<u32>) -> Result<Option<Self>> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let fd = match rustix::fs::open(at.directory(), flags, Mode::RUSR | Mode::WUSR) {
             Ok(fd) => fd,
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => return Ok(None),
             Err(errno) => return Err(not_created(at, errno)),
         };
-        if rustix::fs::lstat(link_of(rustix::fd::AsFd::as_fd(&fd))).is_err() {
-            return Ok(None);
-        }
-        let object = Self::future_object(at, fd)?;
-        Ok(Some(Self { object, at: at.clone(), temporary: None }))
+        let (object, stat) = Self::future_object(at, fd)?;
+        // What will give the object its name opens it, too: a first try.
+        let Ok(again) = object.reopen_by_link() else { return Ok(None) };
+        object.set_owner_and_mode(&stat, mode, group)?;
+        let name = FutureName { at: at.clone(), temporary: None };
+        Ok(Some(Self { object, again, name }))
     }
 
     /// The object knows already where it will be found: whoever keeps a descriptor of it from
     /// before it has its name finds it there when the descriptor is lost.
-    fn future_object(at: &ObjectPath, fd: OwnedFd) -> Result<Object> {
-        let path = Some(at.path().to_owned());
-        Object::of_regular_file(fd, Access::ReadWrite, at.label().to_owned(), path)
+    fn future_object(at: &ObjectPath, fd: OwnedFd) -> Result<(Object<Fresh>, Stat)> {
+        let stat = rustix::fs::fstat(&fd).map_err(refused("looking at the object"))?;
+        let (label, path) = (at.label().to_owned(), Some(at.path().to_owned()));
+        let object = Object::of_regular_file(fd, &stat, Access::ReadWrite, label, path)?;
+        Ok((object, stat))
     }
 
-    fn under_temporary_name(at: &ObjectPath) -> Result<Self> {
+    fn under_temporary_name(at: &ObjectPath, mode: Mode, group: Option<u32>) -> Result<Self> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
         for _ in 0..TEMPORARY_NAME_TRIES {
             let path = at.unfinished_sibling(process::random_bits()?);
@@ -98,28 +108,38 @@ impl Unpublished {
                 Err(errno) => return Err(not_created(at, errno)),
             };
             let locked = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive);
-            let object = Self::future_object(at, fd)?;
-            let unpublished = Self { object, at: at.clone(), temporary: Some(TemporaryName(path)) };
+            let again = rustix::fs::open(&path, Access::ReadWrite.open_flags(), Mode::empty());
+            let (object, stat) = Self::future_object(at, fd)?;
+            let temporary = Some(TemporaryName(path));
             // A sweep that came before the lock has taken the name for abandoned.
-            let links = unpublished.object.stat().map_or(0, |stat| stat.st_nlink);
-            if locked.is_ok() && links > 0 {
-                return Ok(unpublished);
+            let links = object.stat().map_or(0, |stat| stat.st_nlink);
+            if let (Ok(()), Ok(again)) = (locked, again)
+                && links > 0
+            {
+                let (again, _) = Self::future_object(at, again)?;
+                object.set_owner_and_mode(&stat, mode, group)?;
+                return Ok(Self { object, again, name: FutureName { at: at.clone(), temporary } });
             }
         }
         Err(not_created(at, Errno::BUSY))
     }
 
-    /// The object, to be filled in.
-    pub(crate) fn object(&self) -> &Object {
-        &self.object
-    }
-
-    /// Gives the object its name.
+    /// Gives the object its name as it is.
+    #[cfg(test)]
     pub(crate) fn publish(self) -> Result<Object> {
+        let object = self.object.keep()?;
+        self.name.give(&object)?;
+        Ok(object)
+    }
+}
+
+impl FutureName {
+    /// Gives the object its name.
+    pub(crate) fn give(self, object: &Object) -> Result<()> {
         let path = self.at.path();
         let linked = match &self.temporary {
             Some(temporary) => rustix::fs::link(&temporary.0, path),
-            None => self.object.with(|fd| {
+            None => object.with(|fd| {
                 rustix::fs::linkat(CWD, link_of(fd), CWD, path, AtFlags::SYMLINK_FOLLOW)
             }),
         };
@@ -127,12 +147,11 @@ impl Unpublished {
             Errno::EXIST => Error::AlreadyExists { name: self.at.label().to_owned() },
             errno => not_created(&self.at, errno),
         })?;
-        let Self { object, temporary, .. } = self;
-        if temporary.is_some() {
+        if let Some(temporary) = self.temporary {
             drop(temporary);
             let _ = object.with(|fd| rustix::fs::flock(fd, FlockOperation::Unlock));
         }
-        Ok(object)
+        Ok(())
     }
 }
 
@@ -201,7 +220,7 @@ mod tests {
     use crate::os::testing::{NameGuard, in_own_process};
     use std::os::unix::fs::MetadataExt;
 
-    const NEVER: Nameless = |_| Ok(None);
+    const NEVER: Nameless = |_, _, _| Ok(None);
     const BOTH_WAYS: [Nameless; 2] = [Unpublished::without_name, NEVER];
 
     /// A directory of tmpfs, as `/dev/shm` is; swept and listed by nobody else.
@@ -219,12 +238,14 @@ mod tests {
             let directory = directory();
             let at = ObjectPath::file(&directory.path().join("heap")).unwrap();
             let unpublished = Unpublished::create_with(&at, 0o640, None, way).unwrap();
-            assert_eq!(unpublished.temporary.is_some(), way(&at).unwrap().is_none());
-            unpublished.object().reserve(0..4096).unwrap();
+            let nameless = way(&at, Mode::RUSR, None).unwrap().is_some();
+            assert_eq!(unpublished.name.temporary.is_none(), nameless);
+            unpublished.object.reserve(0..4096).unwrap();
             assert!(!at.path().exists());
-            let identity = unpublished.object().identity();
+            let identity = unpublished.object.identity();
             // A proof of life is taken through it before it has its name.
-            assert_eq!(unpublished.object().reopen().unwrap().identity(), identity);
+            assert_eq!(unpublished.again.identity(), identity);
+            assert_eq!(unpublished.object.reopen().unwrap().identity(), identity);
             let object = unpublished.publish().unwrap();
             assert_eq!(names_in(directory.path()), ["heap"]);
             let found = Object::open(&at, Access::ReadWrite).unwrap();

@@ -4,7 +4,7 @@
 //! that the kernel takes back when the process dies. Taking a place:
 //!
 //! ```text
-//!   lock a byte --> adopt(slot) --> write the record --> word 0 of the page: 2 + slot
+//!   lock a byte --> adopt(slot) --> write the record --> word 0 of the page: 3 + slot
 //!                   what the slot's last holder, dead perhaps, left undone
 //! ```
 //!
@@ -14,7 +14,7 @@
 //! parent's record or lock.
 //!
 //! ```text
-//!   word 0   0 no place, 1 being taken or given up, 2 + slot
+//!   word 0   0 no place, 1 being taken or given up, 2 likewise and waited for, 3 + slot
 //!   word 1   token of the proof of life, 0 if there is none
 //!   word 2   number of this stay, which no other has in the process or its children; 0 no place
 //! ```
@@ -33,17 +33,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::record::{Record, RecordTable};
-use crate::os::{Futex, KeptWord, Object, Parking, ProofOfLife, WipeOnFork, Witness, life};
+use crate::os::{Fresh, Futex, KeptWord, Object, Parking, ProofOfLife, WipeOnFork, Witness, life};
 use crate::segment::words::Words;
 use crate::units::PeerSlot;
 use crate::{Error, Result};
 
 const NO_PLACE: u64 = 0;
 const CHANGING: u64 = 1;
-const FIRST_SLOT: u64 = 2;
+const AWAITED: u64 = 2;
+const FIRST_SLOT: u64 = 3;
 
 /// The word of the page that has the number of the stay.
 const STAY: usize = 2;
+/// How many words of the page are for the place: a cache line, which others would slow down.
+pub(crate) const PLACE_WORDS: usize = 8;
 
 /// What a stay is numbered with. A child goes on from its parent's number, and finds none of its
 /// parent's stays in the page.
@@ -51,6 +54,27 @@ static NEXT_STAY: AtomicU64 = AtomicU64::new(1);
 
 /// How long a thread sleeps at a time while another takes the place.
 const PATIENCE: Duration = Duration::from_millis(10);
+
+/// What a membership asks of the process that has it.
+pub(crate) trait Surroundings {
+    /// Finishes what a holder of the slot left undone; whether that is all done.
+    fn adopt(&self, slot: PeerSlot) -> bool;
+
+    /// Gives storage to the first so many records.
+    fn reserve(&self, count: u16) -> Result<()>;
+}
+
+/// For tables that have storage.
+#[cfg(test)]
+impl<F: Fn(PeerSlot) -> bool> Surroundings for F {
+    fn adopt(&self, slot: PeerSlot) -> bool {
+        self(slot)
+    }
+
+    fn reserve(&self, _count: u16) -> Result<()> {
+        Ok(())
+    }
+}
 
 /// This process's place; see the module's text.
 #[derive(Debug)]
@@ -62,8 +86,8 @@ pub(crate) struct Membership {
 
 impl Membership {
     /// No place yet: [`join`](Self::join) takes one.
-    pub(crate) fn new(object: &Object, table: RecordTable) -> Result<Self> {
-        Ok(Self { place: Arc::new(WipeOnFork::new()?), witness: Witness::new(object)?, table })
+    pub(crate) fn new(witness: Witness, table: RecordTable) -> Result<Self> {
+        Ok(Self { place: Arc::new(WipeOnFork::new()?), witness, table })
     }
 
     /// The slot of this process; `None` in a forked child that has no place of its own.
@@ -90,25 +114,35 @@ impl Membership {
     /// Takes a place unless this process has one. Any number of threads may call at once; one of
     /// them does it and the others wait for it.
     ///
-    /// `adopt` is called for the slot before the record is joined, and must finish what an earlier
-    /// holder of the slot may have left undone; while it runs, this process holds the slot's lock,
-    /// so no other adopts the same.
+    /// What an earlier holder of the slot may have left undone is adopted before the record is
+    /// joined; meanwhile this process holds the slot's lock, so no other adopts the same. The lock
+    /// is taken through `fresh`, if there is a description that was opened for it.
     pub(crate) fn join(
         &self,
         words: &impl Words,
-        adopt: &dyn Fn(PeerSlot) -> bool,
+        mut fresh: Option<Object<Fresh>>,
+        surroundings: &dyn Surroundings,
     ) -> Result<PeerSlot> {
         loop {
             if let Some(slot) = self.slot() {
                 return Ok(slot);
             }
             let Some(change) = PlaceChange::begin(&self.place, NO_PLACE) else {
-                Futex.wait(self.place.word(0), CHANGING, PATIENCE);
+                let state = self.place.word(0);
+                // Relaxed: the kernel looks at the word again, and so does the loop.
+                let _ =
+                    state.compare_exchange(CHANGING, AWAITED, Ordering::Relaxed, Ordering::Relaxed);
+                Futex.wait(state, AWAITED, PATIENCE);
                 continue;
             };
-            let proof = self.take_lock(words)?;
+            // Before they are looked at: see the table.
+            let used = self.table.used(words);
+            surroundings.reserve(used)?;
+            let proof = self.take_lock(words, used, fresh.take())?;
             let slot = proof.slot();
-            adopt(slot);
+            surroundings.reserve(slot.0 + 1)?;
+            self.table.raise_used(words, slot.0 + 1);
+            surroundings.adopt(slot);
             self.table.set_joined(words, slot, &Record::of_this_process());
             // Relaxed: published by the release in `finish`.
             self.place.word(1).store(proof.into_token().get(), Ordering::Relaxed);
@@ -142,10 +176,13 @@ impl Membership {
         &self.witness
     }
 
-    /// Frees the records of the dead, `adopt` first; returns how many.
-    pub(crate) fn sweep(&self, words: &impl Words, adopt: &dyn Fn(PeerSlot) -> bool) -> u32 {
-        let mut swept = 0;
-        for slot in self.table.slots() {
+    /// Adopts what the dead left and frees their records; returns how many.
+    pub(crate) fn sweep(&self, words: &impl Words, surroundings: &dyn Surroundings) -> u32 {
+        let (mut swept, used) = (0, self.table.used(words));
+        if surroundings.reserve(used).is_err() {
+            return 0;
+        }
+        for slot in self.table.slots().take(usize::from(used)) {
             if !self.table.is_joined(words, slot) || !self.is_dead(slot) {
                 continue;
             }
@@ -155,7 +192,7 @@ impl Membership {
                 continue;
             };
             // Somebody may have been faster, and even have joined and left since.
-            if self.table.is_joined(words, slot) && adopt(slot) {
+            if self.table.is_joined(words, slot) && surroundings.adopt(slot) {
                 self.table.set_free(words, slot);
                 swept += 1;
             }
@@ -165,10 +202,17 @@ impl Membership {
     }
 
     /// The lock of a slot: of a free record if there is one, else of one whose holder is dead.
-    fn take_lock(&self, words: &impl Words) -> Result<ProofOfLife> {
-        let free = self.table.slots().filter(|&slot| !self.table.is_joined(words, slot));
+    fn take_lock(
+        &self,
+        words: &impl Words,
+        used: u16,
+        fresh: Option<Object<Fresh>>,
+    ) -> Result<ProofOfLife> {
+        let fresh = fresh.map_or_else(|| self.witness.object().reopen(), Ok)?;
+        let is_joined = |slot: PeerSlot| slot.0 < used && self.table.is_joined(words, slot);
+        let free = self.table.slots().filter(|&slot| !is_joined(slot));
         let candidates = free.chain(self.table.slots());
-        ProofOfLife::acquire_first(self.witness.object(), candidates)?
+        ProofOfLife::acquire_through(fresh, candidates)?
             .ok_or(Error::TooManyPeers { limit: u32::from(self.table.count()) })
     }
 }
@@ -246,7 +290,8 @@ impl<'p> PlaceChange<'p> {
 impl Drop for PlaceChange<'_> {
     fn drop(&mut self) {
         // Release; its partners are the acquires in `slot` and `begin`.
-        self.state.store(self.outcome, Ordering::Release);
-        Futex.wake(self.state);
+        if self.state.swap(self.outcome, Ordering::Release) == AWAITED {
+            Futex.wake(self.state);
+        }
     }
 }

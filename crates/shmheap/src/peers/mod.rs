@@ -24,7 +24,7 @@ pub(crate) mod record;
 pub(crate) mod threads;
 
 pub(crate) use ledger::Ledger;
-pub(crate) use membership::{Membership, Stay, stay_of};
+pub(crate) use membership::{Membership, PLACE_WORDS, Stay, Surroundings, stay_of};
 pub(crate) use record::{RECORD_WORDS, RECORDS, RecordTable};
 pub(crate) use threads::{
     ENTRY_WORDS, LedgerEntry, THREAD_WORDS, THREADS, ThreadRecord, ThreadTable,
@@ -53,14 +53,16 @@ pub(crate) struct PeerState {
     pub(crate) command: String,
 }
 
-/// Every process that has joined and not left, dead ones included, in order of slots.
+/// Every process that has joined and not left, dead ones included, in order of slots. The first
+/// `used` records have storage, and no other is looked at.
 pub(crate) fn list(
     words: &impl Words,
     table: RecordTable,
     witness: &Witness,
     own: Option<PeerSlot>,
+    used: u16,
 ) -> Vec<PeerState> {
-    let states = table.slots().filter_map(|slot| {
+    let states = table.slots().take(usize::from(used)).filter_map(|slot| {
         let record = table.read(words, slot)?;
         let alive = !witness.is_dead(slot);
         // Left between the two looks: neither alive nor a casualty.

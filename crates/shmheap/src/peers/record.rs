@@ -12,10 +12,15 @@
 //! Only word 0 means anything to a heap, and even that is not the truth about who lives: the lock
 //! on the slot's byte is. A record is written by the holder of that lock alone, word 0 last. The
 //! rest is information for people, and may hold anything that a broken process put there.
+//!
+//! The table is sparse, as that of thread records is: the header's word *processes used* says from
+//! where on no record was ever taken. It is raised, and storage reserved, before one is.
 
-use crate::os::process::{self, COMMAND_BYTES};
+use std::ops::Range;
+
+use crate::os::process::{self, COMMAND_BYTES, Known};
 use crate::segment::words::Words;
-use crate::units::{PeerSlot, WORD_BYTES, WordIndex};
+use crate::units::{PAGE_BYTES, PeerSlot, WORD_BYTES, WordIndex};
 
 /// Words of a record: two cache lines, so that records do not share any.
 pub(crate) const RECORD_WORDS: u64 = 16;
@@ -41,6 +46,7 @@ const READ_TRIES: u32 = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RecordTable {
     first: WordIndex,
+    used: WordIndex,
     count: u16,
 }
 
@@ -56,12 +62,8 @@ pub(crate) struct Record {
 impl Record {
     /// This process, at this moment.
     pub(crate) fn of_this_process() -> Self {
-        Self {
-            pid: process::own_pid(),
-            pid_namespace: process::own_pid_namespace(),
-            connected_unix_ns: process::unix_time_ns(),
-            command: process::own_command(),
-        }
+        let Known { pid, pid_namespace, command } = Known::of_this_process();
+        Self { pid, pid_namespace, connected_unix_ns: process::unix_time_ns(), command }
     }
 
     /// The command line as text that is safe to print.
@@ -75,9 +77,9 @@ impl Record {
 }
 
 impl RecordTable {
-    /// The table of `count` records whose first starts at `first`.
-    pub(crate) fn new(first: WordIndex, count: u16) -> Self {
-        Self { first, count }
+    /// The table of `count` records whose first starts at `first`; `used` is the header's word.
+    pub(crate) fn new(first: WordIndex, count: u16, used: WordIndex) -> Self {
+        Self { first, used, count }
     }
 
     pub(crate) fn count(&self) -> u16 {
@@ -86,6 +88,34 @@ impl RecordTable {
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = PeerSlot> + use<> {
         (0..self.count).map(PeerSlot)
+    }
+
+    /// The bytes of the first `count` records, in whole pages.
+    pub(crate) fn storage(&self, count: u16) -> Range<u64> {
+        let base = self.first.offset().0;
+        let bytes = u64::from(count.min(self.count)) * RECORD_WORDS * WORD_BYTES;
+        base..base + bytes.next_multiple_of(PAGE_BYTES)
+    }
+
+    /// How many records a page holds.
+    pub(crate) fn in_first_page(&self) -> u16 {
+        self.count.min((PAGE_BYTES / WORD_BYTES / RECORD_WORDS) as u16)
+    }
+
+    /// How many records may be in use: none from there on.
+    pub(crate) fn used(&self, words: &impl Words) -> u16 {
+        u16::try_from(words.load(self.used)).unwrap_or(u16::MAX).min(self.count)
+    }
+
+    /// Says that the first `count` records may be in use.
+    pub(crate) fn raise_used(&self, words: &impl Words, count: u16) {
+        let mut used = words.load(self.used);
+        while used < u64::from(count) {
+            match words.compare_exchange(self.used, used, u64::from(count)) {
+                Err(found) if found != used => used = found,
+                _ => break,
+            }
+        }
     }
 
     /// Whether the slot's holder has joined and not left, dead or alive.
@@ -160,6 +190,7 @@ mod tests {
     use crate::segment::words::Row;
     use std::sync::atomic::AtomicU64;
 
+    const USED: WordIndex = WordIndex(2);
     const BASE: WordIndex = WordIndex(5);
     const COUNT: u16 = 4;
 
@@ -178,7 +209,7 @@ mod tests {
     fn a_record_reads_back_and_its_neighbours_stay_free() {
         let memory = memory(0);
         let row = Row::new(&memory, Futex);
-        let table = RecordTable::new(BASE, COUNT);
+        let table = RecordTable::new(BASE, COUNT, USED);
         let written = record(4321, b"worker --fast");
         table.set_joined(&row, PeerSlot(2), &written);
         assert_eq!(table.read(&row, PeerSlot(2)), Some(written));
@@ -194,7 +225,7 @@ mod tests {
 
     #[test]
     fn hostile_bytes_are_shown_and_do_no_harm() {
-        let table = RecordTable::new(BASE, COUNT);
+        let table = RecordTable::new(BASE, COUNT, USED);
         for fill in [u64::MAX, 0x0a1b_5b41_ff80_c301, 1] {
             let memory = memory(fill);
             let row = Row::new(&memory, Futex);
@@ -214,7 +245,7 @@ mod tests {
     fn a_table_outside_the_segment_is_empty() {
         let memory = memory(JOINED);
         let row = Row::new(&memory, Futex);
-        let table = RecordTable::new(WordIndex(u64::MAX - 3), u16::MAX);
+        let table = RecordTable::new(WordIndex(u64::MAX - 3), u16::MAX, USED);
         table.set_joined(&row, PeerSlot(u16::MAX), &record(1, b"x"));
         let _ = table.slots().filter(|&slot| table.is_joined(&row, slot)).count();
     }

@@ -22,7 +22,7 @@ use crate::os::{Access, Futex, Mapping, Object, ObjectPath, Unpublished};
 use crate::segment::words::Row;
 use crate::units::{WORD_BYTES, WordIndex};
 
-/// The table starts behind one word, so that a base taken for 0 shows.
+/// The table starts behind one word, which tells how many records were used.
 pub(super) const BASE: u64 = 1;
 pub(super) const SUBJECT_PATH: &str = "SHMHEAP_TEST_SUBJECT_PATH";
 /// How long the kernel may take to notice a death before a test fails.
@@ -42,20 +42,21 @@ impl Scene {
 
     pub(super) fn create(guard: &NameGuard, records: u16) -> Self {
         let unpublished = Unpublished::create(guard.at(), 0o600, None).unwrap();
-        unpublished.object().reserve(0..Self::words_bytes(records)).unwrap();
+        unpublished.object.reserve(0..Self::words_bytes(records)).unwrap();
         Self::of(unpublished.publish().unwrap())
     }
 
     pub(super) fn open(path: &Path) -> Self {
         let at = ObjectPath::file(path).unwrap();
-        Self::of(Object::open(&at, Access::ReadWrite).unwrap())
+        Self::of(Object::open(&at, Access::ReadWrite).unwrap().keep().unwrap())
     }
 
     pub(super) fn of(object: Object) -> Self {
         let size = object.size_bytes().unwrap();
         let mapping = Mapping::aligned(&object, size, crate::units::PAGE_BYTES).unwrap();
         let records = (size / WORD_BYTES - BASE) / RECORD_WORDS;
-        let table = RecordTable::new(WordIndex(BASE), u16::try_from(records).unwrap());
+        let table =
+            RecordTable::new(WordIndex(BASE), u16::try_from(records).unwrap(), WordIndex(0));
         Self { object, mapping, table }
     }
 
@@ -63,9 +64,9 @@ impl Scene {
         Row::new(self.mapping.words(u64::MAX), Futex)
     }
 
-    pub(super) fn join_and(&self, adopt: &dyn Fn(PeerSlot) -> bool) -> Result<Membership> {
-        let membership = Membership::new(&self.object, self.table)?;
-        membership.join(&self.row(), adopt)?;
+    pub(super) fn join_and(&self, adopt: &dyn Surroundings) -> Result<Membership> {
+        let membership = Membership::new(Witness::new(&self.object)?, self.table)?;
+        membership.join(&self.row(), None, adopt)?;
         Ok(membership)
     }
 
@@ -234,7 +235,7 @@ pub(super) fn child_joins(scene: &Scene, joined: &Membership) -> i32 {
                 adopted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 true
             };
-            joined.join(&scene.row(), &adopt).unwrap()
+            joined.join(&scene.row(), None, &adopt).unwrap()
         };
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(join)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()

@@ -10,9 +10,65 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use super::subject::{Scene, Subject, dies, fork_in};
 use super::*;
-use crate::Error;
 use crate::os::testing::{NameGuard, exit_status, fork, in_own_process};
 use crate::os::{Access, Object};
+use crate::units::{WORD_BYTES, WordIndex};
+use crate::{Error, Result};
+
+/// As many records as any scene has.
+const USED: u16 = 8;
+
+/// Counts the records that were given storage.
+struct Reserving(Cell<u16>);
+
+impl Surroundings for Reserving {
+    fn adopt(&self, slot: PeerSlot) -> bool {
+        assert!(slot.0 < self.0.get());
+        true
+    }
+
+    fn reserve(&self, count: u16) -> Result<()> {
+        self.0.set(self.0.get().max(count));
+        Ok(())
+    }
+}
+
+/// Has no storage to give.
+struct Full;
+
+impl Surroundings for Full {
+    fn adopt(&self, slot: PeerSlot) -> bool {
+        panic!("{slot:?} was adopted")
+    }
+
+    fn reserve(&self, count: u16) -> Result<()> {
+        if count == 0 { Ok(()) } else { Err(Error::ReadOnly { action: "test" }) }
+    }
+}
+
+#[test]
+fn no_record_is_touched_before_it_has_storage() {
+    let guard = NameGuard::new();
+    let scene = Scene::create(&guard, 8);
+    let words = |scene: &Scene| -> Vec<u64> {
+        let row = scene.row();
+        (0..Scene::words_bytes(8) / WORD_BYTES).map(|at| row.load(WordIndex(at))).collect()
+    };
+    let before = words(&scene);
+    assert!(scene.join_and(&Full).is_err());
+    assert_eq!(words(&scene), before);
+    for joined in 1..=3 {
+        let reserving = Reserving(Cell::new(0));
+        std::mem::forget(scene.join_and(&reserving).unwrap());
+        assert_eq!((reserving.0.get(), scene.table.used(&scene.row())), (joined, joined));
+    }
+    let here = scene.join();
+    assert_eq!(here.sweep(&scene.row(), &Full), 0);
+    scene.row().store(WordIndex(0), u64::MAX);
+    let hostile = Reserving(Cell::new(0));
+    assert_eq!(here.sweep(&scene.row(), &hostile), 0);
+    assert_eq!(hostile.0.get(), 8, "bounded");
+}
 
 #[test]
 fn a_killed_process_is_dead_though_nobody_has_waited_for_it() {
@@ -150,7 +206,7 @@ fn a_process_in_another_pid_namespace_is_seen_like_any_other() {
         return;
     }
     let (child_pid, child) = fork_in(&mut subject, "fork");
-    let peers = list(&scene.row(), scene.table, here.witness(), here.slot());
+    let peers = list(&scene.row(), scene.table, here.witness(), here.slot(), USED);
     let state = peers.iter().find(|peer| peer.slot == child).unwrap();
     assert_eq!((state.pid, state.alive), (1, true));
     kill_process(child_pid, Signal::KILL).unwrap();
@@ -168,8 +224,8 @@ fn a_read_only_descriptor_can_witness_but_not_join() {
         let witness = Witness::new(&read_only).unwrap();
         assert!(!witness.is_dead(here.slot().unwrap()));
         assert!(witness.is_dead(PeerSlot(7)));
-        let joining = Membership::new(&read_only, scene.table).unwrap();
-        let refused = joining.join(&scene.row(), &|_| true).unwrap_err();
+        let joining = Membership::new(Witness::new(&read_only).unwrap(), scene.table).unwrap();
+        let refused = joining.join(&scene.row(), None, &|_| true).unwrap_err();
         assert_eq!(refused.errno(), libc::EBADF);
         here.leave(&scene.row());
         assert!(witness.is_dead(PeerSlot(0)));
@@ -228,7 +284,7 @@ fn a_sweep_adopts_each_dead_peer_once() {
         subject.kill();
         assert!(dies(&here, subject.slot));
     }
-    let peers = list(&scene.row(), scene.table, here.witness(), here.slot());
+    let peers = list(&scene.row(), scene.table, here.witness(), here.slot(), USED);
     let seen: Vec<_> = peers.iter().map(|peer| (peer.alive, peer.is_self)).collect();
     assert_eq!(seen, [(true, true), (false, false), (false, false), (true, false)]);
     assert!(peers[3].command.contains("shmheap"), "{}", peers[3].command);
@@ -241,7 +297,7 @@ fn a_sweep_adopts_each_dead_peer_once() {
     assert_eq!(here.sweep(&scene.row(), &adopt), 2);
     assert_eq!(here.sweep(&scene.row(), &adopt), 0);
     assert_eq!(adopted.into_inner(), [subjects[0].slot, subjects[1].slot]);
-    assert_eq!(list(&scene.row(), scene.table, here.witness(), here.slot()).len(), 2);
+    assert_eq!(list(&scene.row(), scene.table, here.witness(), here.slot(), USED).len(), 2);
 }
 
 #[test]
@@ -268,9 +324,10 @@ fn a_panicking_adoption_leaves_no_place_taken() {
         let scene = Scene::create(&guard, 1);
         let here = scene.join();
         here.leave(&scene.row());
-        let attempt = std::panic::AssertUnwindSafe(|| here.join(&scene.row(), &|_| panic!("once")));
+        let attempt =
+            std::panic::AssertUnwindSafe(|| here.join(&scene.row(), None, &|_| panic!("once")));
         assert!(std::panic::catch_unwind(attempt).is_err());
-        assert_eq!(here.join(&scene.row(), &|_| true).unwrap(), PeerSlot(0));
+        assert_eq!(here.join(&scene.row(), None, &|_| true).unwrap(), PeerSlot(0));
     });
 }
 
@@ -279,7 +336,7 @@ fn memfds_have_peers_as_well() {
     in_own_process(module_path!(), "memfds_have_peers_as_well", || {
         let object = Object::memfd(0o600, None).unwrap();
         object.reserve(0..Scene::words_bytes(4)).unwrap();
-        let scene = Scene::of(object);
+        let scene = Scene::of(object.keep().unwrap());
         let (here, there) = (scene.join(), scene.join());
         assert!(!here.is_dead(there.slot().unwrap()));
         there.leave(&scene.row());

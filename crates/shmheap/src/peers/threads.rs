@@ -103,6 +103,11 @@ impl ThreadTable {
         base..base + bytes.next_multiple_of(PAGE_BYTES)
     }
 
+    /// How many records a page holds.
+    pub(crate) fn in_first_page(&self) -> u16 {
+        self.count.min((PAGE_BYTES / WORD_BYTES / THREAD_WORDS) as u16)
+    }
+
     /// The first byte behind the table.
     pub(crate) const fn end(&self) -> Offset {
         (WordIndex(self.first.0 + self.count as u64 * THREAD_WORDS)).offset()

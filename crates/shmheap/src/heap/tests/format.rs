@@ -13,7 +13,8 @@ use crate::peers::{ENTRY_WORDS, RECORD_WORDS, RECORDS, THREAD_WORDS, THREADS};
 use crate::segment::format::{
     CHECKSUM_AT, COUNTERS_AT, CREATED_AT, DATA_OFFSET_AT, GRANULE_AT, HEADER_BYTES, ID_AT,
     JOURNAL_AT, LAYOUT_AT, LEN_MAX_AT, LEN_MAX_BYTES, LENGTH_AT, LOCK_AT, MAGIC_AT, PEERS_AT,
-    POLICY_AT, PROLOGUE_BYTES, RECORDS as RECORDS_AT, THREADS_USED_AT, VERSION, VERSION_AT,
+    POLICY_AT, PROCESSES_USED_AT, PROLOGUE_BYTES, RECORDS as RECORDS_AT, THREADS_USED_AT, VERSION,
+    VERSION_AT,
 };
 use crate::segment::states::GENERATION_BITS;
 use crate::slab::layout::{BLOCK_UNITS, GROUP_UNITS, GROUP_WORDS};
@@ -47,6 +48,7 @@ fn format_document_names_every_word_of_the_header() {
         (JOURNAL_AT, "journal"),
         (COUNTERS_AT, "counters"),
         (THREADS_USED_AT, "threads used"),
+        (PROCESSES_USED_AT, "processes used"),
     ];
     for (at, name) in words {
         let row = format!("| {} | {} | {name} |", at.0, at.offset().0);
