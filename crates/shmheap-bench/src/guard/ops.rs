@@ -21,7 +21,7 @@ use shmheap::{Heap, HeapOptions, Policy};
 use shmheap_c::{Options, shmheap_alloc, shmheap_create_memfd, shmheap_disconnect, shmheap_free};
 
 use crate::measure::Deadline;
-use crate::peer::{Object, Worker};
+use crate::peer::{Object, Peer, Worker, mimalloc};
 use crate::workload::{Churn, Herd};
 
 /// How often a path is gone through while it is counted.
@@ -32,12 +32,19 @@ const OBJECT_BYTES: usize = 64;
 const HEAP_BYTES: u64 = 64 << 20;
 const HERD: Churn = Churn { live: 10_000, least_bytes: 16, most_bytes: 512 };
 
-/// A hot path under one of the policies.
+/// A hot path, and who is to go it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Op {
+    who: &'static str,
     path: &'static str,
-    policy: Policy,
-    go: Path,
+    go: Go,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Go {
+    Shmheap(Path, Policy),
+    /// mimalloc, the mark: by how many instructions it is ahead.
+    Mimalloc(fn(&mimalloc::Thread) -> Result<()>),
 }
 
 /// Goes through a path in a heap of that policy.
@@ -45,27 +52,32 @@ type Path = fn(Policy) -> Result<()>;
 
 /// All of them, in the order of the table.
 pub(super) fn all() -> Vec<Op> {
+    let (pair_path, churn_path) = ("alloc and free, 64 B", "churn, 10,000 live of 16-512 B");
     let paths: [(&str, Path); 6] = [
-        ("alloc and free, 64 B", pair),
-        ("churn, 10,000 live of 16-512 B", churn),
+        (pair_path, |policy| pair(&heap(policy)?)),
+        (churn_path, |policy| churn(&heap(policy)?)),
         ("free another thread's object, 64 B", free_remote),
         ("handle and resolve", name),
         ("alloc unpublished, publish, take, free", hand_over),
         ("alloc and free from C, 64 B", pair_in_c),
     ];
-    let under = |policy| paths.map(|(path, go)| Op { path, policy, go });
-    [Policy::Scalable, Policy::FirstFit].into_iter().flat_map(under).collect()
+    let under = |who, policy| paths.map(|(path, go)| Op { who, path, go: Go::Shmheap(go, policy) });
+    let mark = |path, go| Op { who: "mimalloc", path, go: Go::Mimalloc(go) };
+    let ours = [under("scalable", Policy::Scalable), under("first fit", Policy::FirstFit)];
+    ours.into_iter().flatten().chain([mark(pair_path, pair), mark(churn_path, churn)]).collect()
 }
 
 impl Op {
     pub(super) fn name(self) -> String {
-        let policy = if self.policy == Policy::FirstFit { "first fit" } else { "scalable" };
-        format!("{policy}: {}", self.path)
+        format!("{}: {}", self.who, self.path)
     }
 
     /// Goes through the path, to be counted from outside.
     pub(super) fn go(self) -> Result<()> {
-        (self.go)(self.policy)
+        match self.go {
+            Go::Shmheap(path, policy) => path(policy),
+            Go::Mimalloc(path) => path(&mimalloc::USUAL.connect("", 0)?),
+        }
     }
 
     /// What one time costs, if all of them were counted together.
@@ -93,18 +105,16 @@ fn heap(policy: Policy) -> Result<Heap> {
     Ok(HeapOptions::new(HEAP_BYTES).policy(policy).create_memfd()?)
 }
 
-fn pair(policy: Policy) -> Result<()> {
-    let heap = heap(policy)?;
+fn pair<W: Worker>(worker: &W) -> Result<()> {
     count(|| {
-        let object = Worker::alloc(&heap, OBJECT_BYTES);
-        Worker::free(&heap, object);
+        let object = worker.alloc(OBJECT_BYTES);
+        worker.free(object);
     });
     Ok(())
 }
 
-fn churn(policy: Policy) -> Result<()> {
-    let heap = heap(policy)?;
-    let mut herd = Herd::new(HERD, &heap, 0);
+fn churn<W: Worker>(worker: &W) -> Result<()> {
+    let mut herd = Herd::new(HERD, worker, 0);
     herd.warm_up(2, Deadline::never())?;
     count(|| herd.replace_one());
     Ok(())

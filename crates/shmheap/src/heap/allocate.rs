@@ -217,7 +217,10 @@ impl Heap {
     #[inline]
     pub fn handle(&self, object: NonNull<u8>) -> Result<Handle> {
         let engine = match &self.shape.engine {
-            Engine::Slabs(slabs) => return self.slab_handle(slabs, object),
+            Engine::Slabs(slabs) => {
+                let found = self.slab_handle_fast(slabs, object);
+                return found.map_or_else(|| self.slab_handle(slabs, object), Ok);
+            }
             Engine::FirstFit { engine, .. } => engine,
         };
         let at = self.position(object)?;
@@ -238,7 +241,10 @@ impl Heap {
     #[inline]
     pub fn resolve(&self, handle: Handle) -> Result<NonNull<u8>> {
         let engine = match &self.shape.engine {
-            Engine::Slabs(slabs) => return self.slab_resolve(slabs, handle),
+            Engine::Slabs(slabs) => {
+                let found = self.slab_resolve_fast(slabs, handle);
+                return found.map_or_else(|| self.slab_resolve(slabs, handle), Ok);
+            }
             Engine::FirstFit { engine, .. } => engine,
         };
         let refuse = |why| Error::InvalidHandle { handle, why };

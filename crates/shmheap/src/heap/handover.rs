@@ -212,7 +212,7 @@ impl Heap {
             }
             Engine::Slabs(slabs) => {
                 let object = self.slab_alloc_owned(slabs, layout, held.entry)?;
-                self.slab_handle(slabs, object)?
+                self.handle(object)?
             }
         };
         Ok(Unpublished { held, handle, is_owned: true })

@@ -311,11 +311,15 @@ impl Heap {
         }
     }
 
+    /// The handle of an object of a slab, if nothing about it is out of the ordinary.
+    pub(super) fn slab_handle_fast(&self, slabs: &Slabs, object: NonNull<u8>) -> Option<Handle> {
+        let place = Place(self.space().displacement(object));
+        let found = self.reader(slabs).small_object_fast(place)?;
+        Some(self.handle_at(place, found.generation()))
+    }
+
     pub(super) fn slab_handle(&self, slabs: &Slabs, object: NonNull<u8>) -> Result<Handle> {
         let place = self.place_of(object)?;
-        if let Some(found) = self.reader(slabs).small_object_fast(place) {
-            return Ok(self.handle_at(place, found.generation()));
-        }
         let found = self.live_object(slabs, place);
         let found = found.map_err(|fault| self.explain(fault, object.addr().get()))?;
         Ok(self.handle_at(place, found.generation()))
@@ -331,17 +335,19 @@ impl Heap {
         Handle::from_parts(self.shape.end_of_data(place.0), generation ^ self.shape.handle_salt())
     }
 
-    #[inline]
+    /// The object of a slab that the handle names, if nothing about it is out of the ordinary.
+    pub(super) fn slab_resolve_fast(&self, slabs: &Slabs, handle: Handle) -> Option<NonNull<u8>> {
+        // What lies before object space leads to a place that no heap has.
+        let place = handle.offset_bytes().wrapping_sub(self.shape.data_offset.0);
+        let found = self.reader(slabs).small_object_fast(Place(place))?;
+        (found.generation() == self.generation_of(handle)).then(|| self.space().of_object(place))
+    }
+
     pub(super) fn slab_resolve(&self, slabs: &Slabs, handle: Handle) -> Result<NonNull<u8>> {
         let foreign = Error::InvalidHandle { handle, why: NotLive::Foreign };
         let Some(place) = handle.offset_bytes().checked_sub(self.shape.data_offset.0) else {
             return Err(foreign);
         };
-        if let Some(found) = self.reader(slabs).small_object_fast(Place(place))
-            && found.generation() == self.generation_of(handle)
-        {
-            return Ok(self.space().at(place));
-        }
         match self.live_object(slabs, Place(place)) {
             Ok(found) if found.generation() == self.generation_of(handle) => {
                 Ok(self.space().at(place))
@@ -377,7 +383,7 @@ impl Heap {
         entry: LedgerEntry,
         handle: Handle,
     ) -> Result<()> {
-        let object = match self.slab_resolve(slabs, handle) {
+        let object = match self.resolve(handle) {
             Ok(object) => object,
             Err(Error::Stale { .. } | Error::InvalidHandle { .. }) => {
                 self.ledger().clear(entry);
