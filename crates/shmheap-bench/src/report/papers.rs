@@ -39,7 +39,9 @@ impl Document {
     pub(crate) fn write_papers(&self) -> Result<()> {
         let root = crate::workspace();
         save(&root.join(JSON), &self.json()?)?;
-        for (file, content) in self.papers(&root)? {
+        // From what was kept, which is rounded: the same comes of it again.
+        let kept = Self::read(&root.join(JSON))?;
+        for (file, content) in kept.papers(&root)? {
             save(&root.join(file), &content)?;
         }
         Ok(())
