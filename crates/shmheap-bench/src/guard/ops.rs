@@ -21,7 +21,9 @@ use shmheap::{Heap, HeapOptions, Policy};
 use shmheap_c::{Options, shmheap_alloc, shmheap_create_memfd, shmheap_disconnect, shmheap_free};
 
 use crate::measure::Deadline;
-use crate::peer::{Object, Peer, Worker, mimalloc};
+use crate::peer::mimalloc::{self, Mimalloc};
+use crate::peer::process::Thread;
+use crate::peer::{Object, Peer, Worker};
 use crate::workload::{Churn, Herd};
 
 /// How often a path is gone through while it is counted.
@@ -44,7 +46,7 @@ pub(super) struct Op {
 enum Go {
     Shmheap(Path, Policy),
     /// mimalloc, the mark: by how many instructions it is ahead.
-    Mimalloc(fn(&mimalloc::Thread) -> Result<()>),
+    Mimalloc(fn(&Thread<Mimalloc>) -> Result<()>),
 }
 
 /// Goes through a path in a heap of that policy.

@@ -8,23 +8,20 @@
 //! Calls of C functions.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char};
-use std::ptr::{self, NonNull};
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr;
 
 use anyhow::Result;
 use tikv_jemalloc_sys::{free, mallctl, malloc};
 
-use super::{Footprint, Object, Peer, Sharing, Worker};
+use super::process::{Functions, Thread};
+use super::{Peer, Sharing};
 
 #[derive(Debug)]
 pub(crate) struct Jemalloc;
 
-/// A thread; jemalloc finds out which by itself.
-#[derive(Debug)]
-pub(crate) struct Thread;
-
 impl Peer for Jemalloc {
-    type Worker = Thread;
+    type Worker = Thread<Self>;
 
     fn name(&self) -> &'static str {
         "jemalloc"
@@ -48,28 +45,22 @@ impl Peer for Jemalloc {
         Sharing::Threads
     }
 
-    fn connect(&self, _name: &str, _number: usize) -> Result<Thread> {
-        Ok(Thread)
+    fn connect(&self, _name: &str, _number: usize) -> Result<Thread<Self>> {
+        Ok(Thread::this())
     }
 }
 
-impl Worker for Thread {
+// SAFETY: as C's malloc and free.
+unsafe impl Functions for Jemalloc {
     #[inline]
-    fn alloc(&self, bytes: usize) -> Object<Self> {
+    fn malloc(bytes: usize) -> *mut c_void {
         // SAFETY: the size is not 0.
-        let address = unsafe { malloc(bytes) };
-        let address = NonNull::new(address.cast()).expect("the workloads fit the memory");
-        // SAFETY: the object is new, has `bytes` bytes, aligned to 8, and nobody else knows it.
-        unsafe { Object::new(address) }
+        unsafe { malloc(bytes) }
     }
 
     #[inline]
-    fn free(&self, object: Object<Self>) {
-        // SAFETY: a live object of jemalloc, the caller's alone, and he gives it up.
-        unsafe { free(object.address().as_ptr().cast()) }
-    }
-
-    fn footprint(&self) -> Footprint {
-        Footprint::Resident
+    unsafe fn free(address: *mut c_void) {
+        // SAFETY: as the caller promises.
+        unsafe { free(address) }
     }
 }

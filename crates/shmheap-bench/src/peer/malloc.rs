@@ -5,21 +5,18 @@
 //! Calls of C functions.
 #![allow(unsafe_code)]
 
-use std::ptr::NonNull;
+use std::ffi::c_void;
 
 use anyhow::Result;
 
-use super::{Footprint, Object, Peer, Sharing, Worker};
+use super::process::{Functions, Thread};
+use super::{Peer, Sharing};
 
 #[derive(Debug)]
 pub(crate) struct Malloc;
 
-/// A thread; malloc finds out which by itself.
-#[derive(Debug)]
-pub(crate) struct Thread;
-
 impl Peer for Malloc {
-    type Worker = Thread;
+    type Worker = Thread<Self>;
 
     fn name(&self) -> &'static str {
         "malloc"
@@ -43,28 +40,22 @@ impl Peer for Malloc {
         Sharing::Threads
     }
 
-    fn connect(&self, _name: &str, _number: usize) -> Result<Thread> {
-        Ok(Thread)
+    fn connect(&self, _name: &str, _number: usize) -> Result<Thread<Self>> {
+        Ok(Thread::this())
     }
 }
 
-impl Worker for Thread {
+// SAFETY: as C's malloc and free.
+unsafe impl Functions for Malloc {
     #[inline]
-    fn alloc(&self, bytes: usize) -> Object<Self> {
+    fn malloc(bytes: usize) -> *mut c_void {
         // SAFETY: without conditions.
-        let address = unsafe { libc::malloc(bytes) };
-        let address = NonNull::new(address.cast()).expect("the workloads fit the memory");
-        // SAFETY: the object is new, has `bytes` bytes, aligned to 16, and nobody else knows it.
-        unsafe { Object::new(address) }
+        unsafe { libc::malloc(bytes) }
     }
 
     #[inline]
-    fn free(&self, object: Object<Self>) {
-        // SAFETY: a live object of malloc, the caller's alone, and he gives it up.
-        unsafe { libc::free(object.address().as_ptr().cast()) }
-    }
-
-    fn footprint(&self) -> Footprint {
-        Footprint::Resident
+    unsafe fn free(address: *mut c_void) {
+        // SAFETY: as the caller promises.
+        unsafe { libc::free(address) }
     }
 }

@@ -12,12 +12,13 @@
 //! Calls of C functions.
 #![allow(unsafe_code)]
 
-use std::ptr::NonNull;
+use std::ffi::c_void;
 
 use anyhow::Result;
 use libmimalloc_sys::{mi_free, mi_malloc, mi_version};
 
-use super::{Footprint, Object, Peer, Sharing, Worker};
+use super::process::{Functions, Thread};
+use super::{Peer, Sharing};
 
 #[derive(Debug)]
 pub(crate) struct Mimalloc {
@@ -29,12 +30,8 @@ pub(crate) const USUAL: Mimalloc = Mimalloc { may_have_huge_pages: true };
 /// In pages of the smallest size alone.
 pub(crate) const SMALL_PAGES: Mimalloc = Mimalloc { may_have_huge_pages: false };
 
-/// A thread; mimalloc finds out which by itself.
-#[derive(Debug)]
-pub(crate) struct Thread;
-
 impl Peer for Mimalloc {
-    type Worker = Thread;
+    type Worker = Thread<Self>;
 
     fn name(&self) -> &'static str {
         if self.may_have_huge_pages { "mimalloc" } else { "mimalloc 4 KiB" }
@@ -51,33 +48,27 @@ impl Peer for Mimalloc {
         Sharing::Threads
     }
 
-    fn connect(&self, _name: &str, _number: usize) -> Result<Thread> {
+    fn connect(&self, _name: &str, _number: usize) -> Result<Thread<Self>> {
         if !self.may_have_huge_pages {
             // For the whole process, which works for this peer alone.
             rustix::thread::disable_transparent_huge_pages(true)?;
         }
-        Ok(Thread)
+        Ok(Thread::this())
     }
 }
 
-impl Worker for Thread {
+// SAFETY: as C's malloc and free.
+unsafe impl Functions for Mimalloc {
     #[inline]
-    fn alloc(&self, bytes: usize) -> Object<Self> {
+    fn malloc(bytes: usize) -> *mut c_void {
         // SAFETY: without conditions.
-        let address = unsafe { mi_malloc(bytes) };
-        let address = NonNull::new(address.cast()).expect("the workloads fit the memory");
-        // SAFETY: the object is new, has `bytes` bytes, aligned to 8, and nobody else knows it.
-        unsafe { Object::new(address) }
+        unsafe { mi_malloc(bytes) }
     }
 
     #[inline]
-    fn free(&self, object: Object<Self>) {
-        // SAFETY: a live object of mimalloc, the caller's alone, and he gives it up.
-        unsafe { mi_free(object.address().as_ptr().cast()) }
-    }
-
-    fn footprint(&self) -> Footprint {
-        Footprint::Resident
+    unsafe fn free(address: *mut c_void) {
+        // SAFETY: as the caller promises.
+        unsafe { mi_free(address) }
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) mod first_fit_list;
 pub(crate) mod jemalloc;
 pub(crate) mod malloc;
 pub(crate) mod mimalloc;
+pub(crate) mod process;
 pub(crate) mod rts_alloc;
 pub(crate) mod shmheap;
 pub(crate) mod snmalloc;
