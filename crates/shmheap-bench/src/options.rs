@@ -6,6 +6,9 @@ use std::time::Duration;
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 
+/// The workloads by name.
+const WORKLOADS: [&str; 10] = ["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W10"];
+
 /// shmheap and its peers under the same workloads.
 #[derive(Parser, Debug)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
@@ -14,7 +17,8 @@ pub(crate) struct Options {
     #[arg(long)]
     quick: bool,
     /// Run only these workloads, as in W1,W3
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", ignore_case = true)]
+    #[arg(value_parser = WORKLOADS, hide_possible_values = true)]
     pub(crate) only: Vec<String>,
     /// Rounds, whose median is reported [default: 7, with --quick 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -102,6 +106,7 @@ mod tests {
         assert_eq!(some.rounds(), 2);
         assert!(parse("bench --quick").wants("W9"));
         assert!(Options::try_parse_from(["bench", "--rounds", "0"]).is_err());
+        assert!(Options::try_parse_from(["bench", "--only", "W1,W99"]).is_err());
     }
 
     #[test]
