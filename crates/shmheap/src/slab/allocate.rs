@@ -229,7 +229,8 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
             self.clear_stale_shared(unit);
             return Ok(false);
         }
-        if word.class_of_slab() != Some(class) {
+        // A damaged word may tell of a slab that ends behind the heap.
+        if word.class_of_slab() != Some(class) || unit + class.units() > self.end() {
             return Ok(false);
         }
         let geometry = class.geometry();

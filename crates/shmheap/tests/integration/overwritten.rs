@@ -79,6 +79,19 @@ fn an_object_that_is_said_to_be_longer_than_the_heap_is_damage() {
 }
 
 #[test]
+fn a_slab_that_is_said_to_be_longer_than_the_heap_gives_no_objects() {
+    let name = HeapName::new();
+    let heap = heap_of(Policy::Scalable, 16 * LEN_BYTES).create(&name).unwrap();
+    let file = File::options().read(true).write(true).open(name.path()).unwrap();
+    // The last unit is nobody's slab of 512 KiB objects, and hinted at: the second word of hints.
+    write_word(&file, POLICY_AT + 8 * 15, 4 << 60 | 106);
+    write_word(&file, POLICY_AT + 8 * 16 + 8, 1 << 15);
+    let heap_end = bytes::displaced(heap.base(), (16 * LEN_BYTES) as isize);
+    let object = bytes::alloc(&heap, 8 * LEN_BYTES).unwrap();
+    assert!(bytes::displaced(object, (8 * LEN_BYTES) as isize) <= heap_end);
+}
+
+#[test]
 fn overwritten_records_give_errors_only() {
     let seed = seed();
     let mutations = setting("SHMHEAP_MUTATIONS", MUTATIONS);
