@@ -1,10 +1,10 @@
 //! `Entries`: the entries of the ledger that this process may use, and those that it does.
 //!
 //! ```text
-//!   a byte per thread record    7      6 .. 0
-//!                             +------+-----------------------+
-//!                             | ours | entry is in use       |
-//!                             +------+-----------------------+
+//!   a byte per thread record    7      6    5 .. 0
+//!                             +------+----+------------------+
+//!                             | ours | 0  | entry is in use  |
+//!                             +------+----+------------------+
 //! ```
 //!
 //! The bytes lie in pages that a forked child finds empty, behind the process's place among the
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::os::WipeOnFork;
+use crate::peers::threads::ENTRIES;
 use crate::peers::{LedgerEntry, PLACE_WORDS, THREADS, ThreadRecord, ThreadTable};
 
 const RECORDS_PER_WORD: usize = 8;
@@ -25,7 +26,8 @@ const OURS_SHIFT: u32 = 7;
 /// The first bit of each byte.
 const EACH: u64 = u64::from_ne_bytes([1; RECORDS_PER_WORD]);
 /// The bits of the entries in a byte.
-const ENTRY_BITS: u64 = (1 << OURS_SHIFT) - 1;
+const ENTRY_BITS: u64 = (1 << ENTRIES) - 1;
+const _: () = assert!((ENTRIES as u32) <= OURS_SHIFT);
 const _: () = assert!(THREADS as usize <= 4096, "a page has a byte for each record");
 const _: () = assert!(PLACE_WORDS <= 512, "of the two pages, the other is for the place");
 

@@ -19,8 +19,8 @@ use crate::heap::storage::Verified;
 use crate::heap::threads::Threads;
 use crate::heap::{Heap, HeapOptions, Space};
 use crate::os::{
-    Access, Fresh, Futex, Mapping, Object, ObjectPath, Unpublished, WipeOnFork, Witness, object,
-    socket,
+    Access, Fresh, Futex, Hold, Mapping, Object, ObjectPath, Unpublished, WipeOnFork, Witness,
+    object, socket,
 };
 use crate::peers::{Membership, Stay};
 use crate::segment::format::{self, Identity, Refused};
@@ -49,9 +49,8 @@ impl Heap {
 
     fn create_at(at: &ObjectPath, options: &HeapOptions) -> Result<Self> {
         let (shape, len_bytes) = Shape::of_options(options)?;
-        let Unpublished { object, again, name } =
-            Unpublished::create(at, options.mode, options.group)?;
-        let heap = Self::fill(object, again, shape, len_bytes)?;
+        let Unpublished { object, name } = Unpublished::create(at, options.mode, options.group)?;
+        let heap = Self::fill(object, |object| name.reopen(object), shape, len_bytes)?;
         name.give(heap.connection.object())?;
         Ok(heap)
     }
@@ -59,19 +58,21 @@ impl Heap {
     pub(super) fn create_in_memfd(options: &HeapOptions) -> Result<Self> {
         let (shape, len_bytes) = Shape::of_options(options)?;
         let object = Object::memfd(options.mode, options.group)?;
-        let again = object.reopen()?;
-        let heap = Self::fill(object, again, shape, len_bytes)?;
+        let heap = Self::fill(object, Object::reopen, shape, len_bytes)?;
         heap.connection.object().seal_against_shrinking()?;
         Ok(heap)
     }
 
-    /// Makes an empty object, opened twice, a heap, and this process its first peer.
+    /// Makes an empty object a heap, and this process its first peer, who opens it with `reopen`
+    /// once more.
     fn fill(
         object: Object<Fresh>,
-        again: Object<Fresh>,
+        reopen: impl FnOnce(&Object) -> Result<Object<Fresh>>,
         shape: Shape,
         len_bytes: u64,
     ) -> Result<Self> {
+        // Looked at with each use from here on: this may take long, and writes.
+        let object = object.keep()?;
         // The end first: the rest does not make the object longer then.
         object.reserve(shape.data_offset.0..shape.end_of_data(len_bytes))?;
         // Of process and thread records the first page; the others come when they are needed.
@@ -94,7 +95,9 @@ impl Heap {
         for (at, word) in (0..).zip(shape.identity.words()) {
             words.store(WordIndex(at), word);
         }
-        let heap = Self::of_parts(Witness::through(object)?, shape, mapping, len_bytes)?;
+        // Only now: a child that is forked while it is open holds what is locked through it.
+        let again = reopen(&object)?;
+        let heap = Self::of_parts(Witness::through(object), shape, mapping, len_bytes)?;
         heap.join_through(again)?;
         Ok(heap)
     }
@@ -206,7 +209,8 @@ impl Heap {
             Access::ReadOnly => None,
             Access::ReadWrite => Some(object.reopen()?),
         };
-        let heap = Self::of_parts(Witness::through(object)?, shape, mapping, len_bytes)?;
+        let witness = Witness::through(object.keep()?);
+        let heap = Self::of_parts(witness, shape, mapping, len_bytes)?;
         if let Some(again) = again {
             heap.join_through(again)?;
         }
@@ -264,7 +268,7 @@ impl Heap {
 }
 
 /// Maps the segment for the largest that it may become.
-fn map(object: &Object<Fresh>, shape: &Shape) -> Result<Mapping> {
+fn map<H: Hold>(object: &Object<H>, shape: &Shape) -> Result<Mapping> {
     let mapping = Mapping::aligned(object, shape.mapped_bytes(), shape.align_bytes())?;
     Ok(mapping.with_states(shape.states()))
 }

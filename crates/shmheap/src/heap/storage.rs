@@ -13,7 +13,7 @@ use crate::heap::shape::Engine;
 use crate::segment::fault::Fault;
 use crate::segment::words::Words;
 use crate::slab::layout::StateBlock;
-use crate::slab::{self, PeerStanding, Registry, Slabs, Surroundings, UNIT_BYTES, Unit};
+use crate::slab::{PeerStanding, Registry, Slabs, Surroundings, UNIT_BYTES, Unit};
 use crate::units::PeerSlot;
 
 impl Heap {
@@ -103,7 +103,7 @@ impl Registry for Storage<'_> {
         }
     }
 
-    fn noted(&self) -> Vec<Range<Unit>> {
+    fn notes(&self) -> Vec<u64> {
         let (heap, table) = (self.0, self.0.shape.threads);
         let used = table.used(&heap.words());
         if !heap.is_read_only() && heap.reserve_threads(used).is_err() {
@@ -111,7 +111,7 @@ impl Registry for Storage<'_> {
         }
         let records = (0..u64::from(used)).filter_map(|number| table.record(number));
         let notes = records.flat_map(|record| table.notes(record));
-        notes.map(|note| slab::noted_units(heap.words().load(note))).collect()
+        notes.map(|note| heap.words().load(note)).collect()
     }
 
     fn ensure_states(&self, block: StateBlock) -> Result<(), Fault> {

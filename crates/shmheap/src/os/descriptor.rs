@@ -5,9 +5,10 @@
 //! its file, looks at it before and after each use, and opens the file anew by its path when the
 //! number was lost. It is never closed when it has become somebody else's.
 //!
-//! A descriptor that a call has opened itself is [`Fresh`]: within the call it is used as it is,
-//! and looked at once in the end, when it is kept for later or closed. Had it been lost on the way,
-//! it would not be there any more; so one look tells of all uses.
+//! A descriptor that a call has opened itself is [`Fresh`]: for a moment it is used as it is, and
+//! looked at once, when it is kept for later or closed. Had its number been lost on the way to
+//! another file, it would not be back, so that look tells of all uses. It is no way to write: whose
+//! file it was is told too late.
 //!
 //! # Unsafe code
 //!

@@ -168,8 +168,8 @@ impl Witness {
 
     /// Looks through the object's own description, which this process has opened and given to
     /// nobody.
-    pub(crate) fn through(object: Object<Fresh>) -> Result<Self> {
-        Ok(Self { object: object.keep()? })
+    pub(crate) fn through(object: Object) -> Self {
+        Self { object }
     }
 
     /// Whether nobody holds the slot's byte. This process's own counts as held. `false` when the

@@ -40,7 +40,7 @@ pub(crate) mod storage;
 pub(crate) mod testing;
 pub(crate) mod unpublished;
 
-pub(crate) use descriptor::{Access, Fresh};
+pub(crate) use descriptor::{Access, Fresh, Hold};
 pub(crate) use fork::{KeptWord, WipeOnFork};
 pub(crate) use futex::{Futex, Parking};
 pub(crate) use life::{ProofOfLife, Witness};

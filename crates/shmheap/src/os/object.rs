@@ -195,11 +195,14 @@ impl<H: Hold> Object<H> {
     /// too, would be held by both.
     pub(crate) fn reopen(&self) -> Result<Object<Fresh>> {
         // By the path, which takes the kernel half the time. It may be another object's by now.
-        let by_path = self.descriptor.path().and_then(|path| {
-            let fd = rustix::fs::open(path, self.access().open_flags(), Mode::empty()).ok()?;
-            self.reopened_as(fd).ok()
-        });
+        let by_path = self.descriptor.path().and_then(|path| self.reopen_at(path).ok());
         by_path.map_or_else(|| self.reopen_by_link(), Ok)
+    }
+
+    /// As [`reopen`](Self::reopen), by a path where it should be.
+    pub(super) fn reopen_at(&self, path: &Path) -> Result<Object<Fresh>> {
+        let fd = rustix::fs::open(path, self.access().open_flags(), Mode::empty());
+        self.reopened_as(fd.map_err(|errno| self.not_reopened(errno))?)
     }
 
     /// As [`reopen`](Self::reopen), for an object that is not to be found by its path.

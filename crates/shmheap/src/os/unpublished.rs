@@ -35,8 +35,6 @@ const TEMPORARY_NAME_TRIES: u32 = 16;
 pub(crate) struct Unpublished {
     /// The object, to be filled in.
     pub(crate) object: Object<Fresh>,
-    /// The same once more, as by [`Object::reopen`].
-    pub(crate) again: Object<Fresh>,
     pub(crate) name: FutureName,
 }
 
@@ -83,10 +81,12 @@ impl Unpublished {
         };
         let (object, stat) = Self::future_object(at, fd)?;
         // What will give the object its name opens it, too: a first try.
-        let Ok(again) = object.reopen_by_link() else { return Ok(None) };
+        if object.reopen_by_link().is_err() {
+            return Ok(None);
+        }
         object.set_owner_and_mode(&stat, mode, group)?;
         let name = FutureName { at: at.clone(), temporary: None };
-        Ok(Some(Self { object, again, name }))
+        Ok(Some(Self { object, name }))
     }
 
     /// The object knows already where it will be found: whoever keeps a descriptor of it from
@@ -108,17 +108,13 @@ impl Unpublished {
                 Err(errno) => return Err(not_created(at, errno)),
             };
             let locked = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive);
-            let again = rustix::fs::open(&path, Access::ReadWrite.open_flags(), Mode::empty());
             let (object, stat) = Self::future_object(at, fd)?;
             let temporary = Some(TemporaryName(path));
             // A sweep that came before the lock has taken the name for abandoned.
             let links = object.stat().map_or(0, |stat| stat.st_nlink);
-            if let (Ok(()), Ok(again)) = (locked, again)
-                && links > 0
-            {
-                let (again, _) = Self::future_object(at, again)?;
+            if locked.is_ok() && links > 0 {
                 object.set_owner_and_mode(&stat, mode, group)?;
-                return Ok(Self { object, again, name: FutureName { at: at.clone(), temporary } });
+                return Ok(Self { object, name: FutureName { at: at.clone(), temporary } });
             }
         }
         Err(not_created(at, Errno::BUSY))
@@ -134,6 +130,14 @@ impl Unpublished {
 }
 
 impl FutureName {
+    /// The object once more, as by [`Object::reopen`], before it has the name.
+    pub(crate) fn reopen(&self, object: &Object) -> Result<Object<Fresh>> {
+        match &self.temporary {
+            Some(temporary) => object.reopen_at(&temporary.0),
+            None => object.reopen_by_link(),
+        }
+    }
+
     /// Gives the object its name.
     pub(crate) fn give(self, object: &Object) -> Result<()> {
         let path = self.at.path();
@@ -243,10 +247,12 @@ mod tests {
             unpublished.object.reserve(0..4096).unwrap();
             assert!(!at.path().exists());
             let identity = unpublished.object.identity();
+            let Unpublished { object, name } = unpublished;
+            let object = object.keep().unwrap();
             // A proof of life is taken through it before it has its name.
-            assert_eq!(unpublished.again.identity(), identity);
-            assert_eq!(unpublished.object.reopen().unwrap().identity(), identity);
-            let object = unpublished.publish().unwrap();
+            assert_eq!(name.reopen(&object).unwrap().identity(), identity);
+            assert_eq!(object.reopen().unwrap().identity(), identity);
+            name.give(&object).unwrap();
             assert_eq!(names_in(directory.path()), ["heap"]);
             let found = Object::open(&at, Access::ReadWrite).unwrap();
             assert_eq!((found.identity(), found.size_bytes().unwrap()), (identity, 4096));

@@ -1,7 +1,7 @@
 //! Small objects: from the open slab, and where the next slab comes from.
 //!
 //! ```text
-//!   open slab -> lowest free bit -> one store of the object's state       almost always
+//!   open slab -> object on top of the stack -> one store of its state     almost always
 //!   the open slab again, if others have freed enough of it                then, in this order:
 //!   a resting slab of this thread with enough free objects
 //!   a slab that is nobody's
@@ -230,7 +230,9 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
             return Ok(false);
         }
         // A damaged word may tell of a slab that ends behind the heap.
-        if word.class_of_slab() != Some(class) || unit + class.units() > self.end() {
+        if word.class_of_slab() != Some(class)
+            || !self.surroundings.has_unit(unit + (class.units() - 1))
+        {
             return Ok(false);
         }
         let geometry = class.geometry();

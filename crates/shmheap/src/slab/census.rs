@@ -14,8 +14,8 @@
 //! | `hint` | a free unit, and a slab that is nobody's with a free object, are hinted at or noted |
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
+use super::Note;
 use super::Slabs;
 use super::class::{CLASS_COUNT, Class};
 use super::hints::Hint;
@@ -77,8 +77,8 @@ pub(crate) struct Census {
     pub(crate) state_bytes: u64,
     /// A peer that is not alive has units.
     pub(crate) is_recovery_pending: bool,
-    /// Units that threads have noted to look at, before anything else was looked at here.
-    noted: Vec<Range<Unit>>,
+    /// The threads' notes, before anything else was looked at here.
+    notes: Vec<Note>,
     pub(crate) flaws: Vec<Flaw>,
     pub(crate) more_flaws: bool,
     flaws_max: usize,
@@ -116,9 +116,9 @@ impl Census {
         Class::all().zip(self.classes)
     }
 
-    /// Whether a thread will look at the unit, or whoever adopts it.
-    fn is_noted(&self, unit: Unit) -> bool {
-        self.noted.iter().any(|units| units.contains(&unit))
+    /// Whether a thread will see to that hint of the unit, or whoever adopts it.
+    fn is_noted(&self, hint: Hint, unit: Unit) -> bool {
+        self.notes.iter().any(|note| note.is_about(hint, unit))
     }
 
     fn flaw(&mut self, rule: &'static str, at: WordIndex, detail: String) {
@@ -135,8 +135,8 @@ pub(crate) trait Registry {
     /// Whether the peer is joined, and whether it lives.
     fn peer(&self, peer: PeerSlot) -> PeerStanding;
 
-    /// Units that threads have noted to look at.
-    fn noted(&self) -> Vec<Range<Unit>>;
+    /// The words of the threads' notes.
+    fn notes(&self) -> Vec<u64>;
 
     /// As [`Surroundings::ensure_states`](super::Surroundings::ensure_states), without the right to
     /// reserve anything, perhaps.
@@ -173,7 +173,7 @@ impl Slabs {
             longest_free_units: 0,
             state_bytes: 0,
             is_recovery_pending: false,
-            noted: registry.noted(),
+            notes: registry.notes().into_iter().filter_map(Note::read).collect(),
             flaws: vec![],
             more_flaws: false,
             flaws_max,
@@ -229,7 +229,8 @@ impl Slabs {
             Use::Free | Use::Hole => {
                 census.free_units += 1;
                 census.hole_units += u64::from(found == Use::Hole);
-                if !self.hints.is_set(words, Hint::Free, unit) && !census.is_noted(unit) {
+                if !self.hints.is_set(words, Hint::Free, unit) && !census.is_noted(Hint::Free, unit)
+                {
                     census.flaw("hint", at, format!("unit {} is free without a hint", unit.0));
                 }
                 1
@@ -331,7 +332,7 @@ impl Slabs {
             of_class.shared_slabs += 1;
             of_class.free_shared += free;
             let is_hinted_at = self.hints.is_set(words, Hint::Shared, unit);
-            if free > 0 && !is_hinted_at && !census.is_noted(unit) {
+            if free > 0 && !is_hinted_at && !census.is_noted(Hint::Shared, unit) {
                 let detail =
                     format!("the slab at unit {} has {free} free objects, no hint", unit.0);
                 census.flaw("hint", at, detail);

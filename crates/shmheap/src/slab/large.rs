@@ -83,7 +83,9 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
 
     fn lengthen(&self, unit: Unit, old_units: u64, new_units: u64) -> Result<bool, Fault> {
         let peer = self.actor.peer;
-        if unit + new_units > self.end() {
+        // The length as it is now may be damage, so it must have been verified as well.
+        let end = unit + new_units;
+        if end > self.end() || !self.surroundings.has_unit(unit + (new_units - 1)) {
             return Ok(false);
         }
         let mut has_holes = false;

@@ -14,10 +14,10 @@
 //! be wrong ([`hints`]), everything else a thread needs is private to it ([`cache`]).
 //!
 //! A slab has one owner, a thread of one process, or none. The owner allocates and frees in it with
-//! plain stores of one state byte. Anybody else frees with one compare-and-exchange of that byte,
-//! and needs nothing of the owner: the owner finds it when it next looks through the states, or,
-//! if the slab is nobody's, the next to claim it. A thread keeps few slabs, and lets one go that
-//! has been used up, so what a stopped process keeps from others is bounded.
+//! plain stores of one state byte. Anybody else frees with a plain store of that byte, too, and
+//! needs nothing of the owner: the owner finds it when it next looks through the states, or, if the
+//! slab is nobody's, the next to claim it. A thread keeps few slabs that have been used up, and
+//! lets the others go, so what a stopped process keeps from others is bounded.
 //!
 //! | file | holds |
 //! |---|---|
@@ -68,7 +68,7 @@ use crate::segment::fault::Fault;
 use crate::segment::states::States;
 use crate::segment::words::Words;
 use crate::units::{PeerSlot, WordIndex};
-use hints::Hints;
+use hints::{Hint, Hints};
 use layout::{Layout, StateBlock};
 use unit::{UNIT_SHIFT, UnitWord};
 
@@ -131,7 +131,8 @@ pub(crate) struct Actor {
 
 impl Actor {
     /// For work that changes nothing.
-    pub(crate) const NOBODY: Self = Self { peer: PeerSlot(u16::MAX), notes: WordIndex(u64::MAX) };
+    pub(crate) const NOBODY: Self =
+        Self { peer: PeerSlot(u16::MAX), notes: WordIndex(u64::MAX / 2) };
 }
 
 /// How hard an allocation looks for room.
@@ -194,14 +195,16 @@ impl Note {
             _ => None,
         }
     }
-}
 
-/// The units that a thread's note names.
-pub(crate) fn noted_units(note: u64) -> Range<Unit> {
-    match Note::read(note) {
-        Some(Note::Slab(unit)) => unit..unit + 1,
-        Some(Note::Run(unit, units) | Note::Frees(unit, units)) => unit..unit + units,
-        None => Unit(0)..Unit(0),
+    /// Whether that hint of the unit is set by whoever sees to the note.
+    fn is_about(self, hint: Hint, unit: Unit) -> bool {
+        match (self, hint) {
+            (Self::Slab(noted), Hint::Shared) => noted == unit,
+            (Self::Frees(start, units), Hint::Shared) | (Self::Run(start, units), Hint::Free) => {
+                (start..start + units).contains(&unit)
+            }
+            _ => false,
+        }
     }
 }
 

@@ -170,10 +170,46 @@ fn free_lines(
     row: StateIndex,
     geometry: &Geometry,
 ) -> impl DoubleEndedIterator<Item = (u64, u64)> {
-    let last = u64::from(geometry.capacity) / STATES_PER_LINE;
-    let of_last = (1 << (u64::from(geometry.capacity) % STATES_PER_LINE)) - 1;
-    (0..=last).map(move |line| {
-        let mask = if line == last { of_last } else { u64::MAX };
+    // No line more than the row has: what lies behind may have no storage.
+    let capacity = u64::from(geometry.capacity);
+    let lines = capacity.div_ceil(STATES_PER_LINE);
+    let of_last = u64::MAX >> (lines * STATES_PER_LINE - capacity);
+    (0..lines).map(move |line| {
+        let mask = if line == lines - 1 { of_last } else { u64::MAX };
         (line, states.free_states(row + line * STATES_PER_LINE) & mask)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// All states are free; how many of them were looked at from the first on.
+    struct Looked(Cell<u64>);
+
+    impl States for Looked {
+        fn load_state(&self, _at: StateIndex) -> State {
+            State(0)
+        }
+
+        fn store_state(&self, _at: StateIndex, _state: State) {}
+
+        fn free_states(&self, at: StateIndex) -> u64 {
+            self.0.set(self.0.get().max(at.0 + STATES_PER_LINE));
+            u64::MAX
+        }
+    }
+
+    /// What lies behind the lines of a slab's states may have no storage.
+    #[test]
+    fn every_object_is_counted_and_no_line_behind_them_looked_at() {
+        for class in Class::all() {
+            let looked = Looked(Cell::new(0));
+            let free_count = count_free(&looked, StateIndex(0), class.geometry());
+            assert_eq!(u64::from(free_count), class.capacity());
+            assert_eq!(looked.0.get(), class.capacity().next_multiple_of(STATES_PER_LINE));
+        }
+    }
 }

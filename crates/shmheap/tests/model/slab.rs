@@ -91,7 +91,7 @@ enum At {
     /// Of the pending slabs, looks at this one, sets its hint; after the last, clears the note.
     CatchUp(u8),
     HintPending(u8),
-    /// The private bitmap is empty: the slab's bytes are looked at, one after the other.
+    /// Nothing is in hand any more: the slab's bytes are looked at, one after the other.
     Refill(Place),
     /// Makes a slab nobody's, then scans it.
     Release(u8),
@@ -127,7 +127,7 @@ struct Peer {
     at: At,
     note: Option<u8>,
     pending: [Option<u8>; PENDING],
-    /// The private bitmap of each slab: its objects that are free and nobody else's to give out.
+    /// What is in hand of each slab: its objects that are free and nobody else's to give out.
     found: [u8; UNITS],
     /// How many operations the slot's processes may still begin, one after the other.
     left: u8,

@@ -22,7 +22,6 @@ use crate::slab::hints::Hint;
 use crate::slab::layout::{GROUP_WORDS, Layout, StateBlock};
 use crate::slab::{
     Cache, Class, Effort, PeerStanding, Place, Registry, Slabs, Surroundings, UNIT_BYTES, Unit,
-    noted_units,
 };
 use crate::units::{Offset, PeerSlot, WordIndex};
 
@@ -198,9 +197,9 @@ impl Registry for Watch<'_> {
         PeerStanding::Alive
     }
 
-    fn noted(&self) -> Vec<Range<Unit>> {
+    fn notes(&self) -> Vec<u64> {
         let notes = PEERS.into_iter().flat_map(notes);
-        notes.map(|note| noted_units(self.0.load(note))).collect()
+        notes.map(|note| self.0.load(note)).collect()
     }
 
     fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {

@@ -13,7 +13,6 @@ use crate::segment::words::Words;
 use crate::slab::layout::{Layout, StateBlock};
 use crate::slab::{
     Actor, Cache, Census, PeerStanding, Place, Registry, Slabs, Surroundings, Unit, Worker,
-    noted_units,
 };
 use crate::units::{LINE_WORDS, Offset, PeerSlot, WordIndex};
 
@@ -282,9 +281,9 @@ impl Registry for Watch<'_> {
         }
     }
 
-    fn noted(&self) -> Vec<Range<Unit>> {
+    fn notes(&self) -> Vec<u64> {
         let notes = [ME, OTHER, DEAD].into_iter().flat_map(notes);
-        notes.map(|note| noted_units(self.0.load(note))).collect()
+        notes.map(|note| self.0.load(note)).collect()
     }
 
     fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
