@@ -212,6 +212,12 @@ impl<H: Hold> Object<H> {
         self.reopened_as(fd.map_err(|errno| self.not_reopened(errno))?)
     }
 
+    /// Whether `/proc` has a link to the object.
+    pub(super) fn is_found_by_link(&self) -> bool {
+        let stat = self.with(|fd| rustix::fs::stat(link_of(fd)));
+        stat.is_ok_and(|stat| ObjectIdentity::from_stat(&stat) == self.identity())
+    }
+
     fn reopened_as(&self, fd: OwnedFd) -> Result<Object<Fresh>> {
         let stat = looked_at(&fd)?;
         if ObjectIdentity::from_stat(&stat) != self.identity() {

@@ -80,8 +80,8 @@ impl Unpublished {
             Err(errno) => return Err(not_created(at, errno)),
         };
         let (object, stat) = Self::future_object(at, fd)?;
-        // What will give the object its name opens it, too: a first try.
-        if object.reopen_by_link().is_err() {
+        // By its link it gets its name, and is opened once more.
+        if !object.is_found_by_link() {
             return Ok(None);
         }
         object.set_owner_and_mode(&stat, mode, group)?;
