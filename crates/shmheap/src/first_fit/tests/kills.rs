@@ -16,7 +16,7 @@ use crate::segment::words::Words;
 use crate::units::{PeerSlot, WordIndex};
 
 #[derive(Debug, Clone, Copy)]
-enum Operation {
+pub(super) enum Operation {
     Alloc { need: u64, align: u64 },
     Free(Position),
     Resize(Position, u64),
@@ -25,12 +25,17 @@ enum Operation {
 
 impl Operation {
     /// What a kill between announcement and completion comes to.
-    fn is_undone(self) -> bool {
+    pub(super) fn is_undone(self) -> bool {
         matches!(self, Self::Alloc { .. })
     }
 }
 
-fn run(engine: &FirstFit, memory: &Memory, me: PeerSlot, operation: Operation) -> Option<Position> {
+pub(super) fn run(
+    engine: &FirstFit,
+    memory: &Memory,
+    me: PeerSlot,
+    operation: Operation,
+) -> Option<Position> {
     let mut session = engine.session(memory, me, &World).unwrap();
     match operation {
         Operation::Alloc { need, align } => session.alloc(need, align).unwrap(),
@@ -44,7 +49,7 @@ fn run(engine: &FirstFit, memory: &Memory, me: PeerSlot, operation: Operation) -
 }
 
 /// Whether a word must be equal: all but the lock and the operands of the spent journal.
-fn counts(at: usize) -> bool {
+pub(super) fn counts(at: usize) -> bool {
     let journal = HEADER.journal.0 as usize;
     at != HEADER.lock.0 as usize && !(journal + 1..journal + JOURNAL_WORDS as usize).contains(&at)
 }
@@ -139,7 +144,12 @@ impl Case<'_> {
     }
 }
 
-fn choose(random: &mut Random, live: &[Position], end: u64, granules_max: u64) -> Operation {
+pub(super) fn choose(
+    random: &mut Random,
+    live: &[Position],
+    end: u64,
+    granules_max: u64,
+) -> Operation {
     let any = |random: &mut Random| live[random.below(live.len() as u64) as usize];
     let need = if random.below(6) == 0 { 1 + random.below(300) } else { 1 + random.below(20) };
     match random.below(100) {
