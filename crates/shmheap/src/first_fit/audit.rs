@@ -14,7 +14,7 @@
 //! | `summary` | a summary bit is set exactly if the word below is not 0 |
 //! | `maxima` | a leaf is the longest free block of its region, a node the maximum below it |
 //! | `counters` | live objects and granules are what the bits say |
-//! | `journal` | no operation is announced while the lock is free |
+//! | `journal` | what the session that holds the lock has announced is possible |
 
 use super::layout::{FAN_OUT, Position, REGION_GRANULES, Region};
 use super::maxima::{leaf_maximum, maximum_of_children};
@@ -197,14 +197,14 @@ impl FirstFit {
         let (objects, granules) = (audit.live_objects, audit.live_granules);
         audit.expect("counters", self.counters, counters.objects, objects);
         audit.expect("counters", self.counters + 1, counters.granules, granules);
-        match self.journal.pending(words, self.end(words), self.granules_max) {
-            Ok(Some((entry, _))) if self.lock.holder(words).is_none() => {
-                audit.flaw("journal", self.journal.base(), || format!("{entry:?} under no lock"));
-            }
-            Err(Fault::Damaged(what)) => {
+        // Of a session that is over, an entry says nothing.
+        if self.lock.holder(words).is_some() {
+            let (session, end) = (self.lock.session(words), self.end(words));
+            if let Err(Fault::Damaged(what)) =
+                self.journal.pending(words, session, end, self.granules_max)
+            {
                 audit.flaw("journal", self.journal.base(), || what.to_owned());
             }
-            _ => {}
         }
     }
 

@@ -5,13 +5,16 @@
 //!        +------+--------+--------+--------+--------+--------------+---------------+-------+
 //!        | kind | operand| operand| operand| operand| live objects | live granules | owner |
 //!        +------+--------+--------+--------+--------+--------------+---------------+-------+
-//!          written last, cleared first            the counters after recovery     5, 6 only
+//!          written last                           the counters after recovery     5, 6 only
 //! ```
 //!
 //! It is logical: it names the blocks concerned, not the words. All that an operation changes is a
 //! function of those blocks, so recovery writes the end state of the span and recomputes what is
-//! derived, in any order, any number of times. An entry counts from the store of its kind to the
-//! clearing of it; a kill outside that leaves the heap before or after the operation.
+//! derived, in any order, any number of times. With the kind stands the session that announces it.
+//! An entry counts from the store of its kind on, as long as the lock is held in that session: so
+//! an operation is done by the very exchange that frees the lock, and nothing needs to be cleared.
+//! A session announces one operation at the most, for the operands of a second one would be taken
+//! for those of the first.
 //!
 //! | kind | operands | a killed operation is | because |
 //! |---|---|---|---|
@@ -90,7 +93,6 @@ pub(crate) struct Counters {
 /// Words of the journal.
 pub(crate) const JOURNAL_WORDS: u64 = 8;
 
-const IDLE: u64 = 0;
 const CARVE: u64 = 1;
 const JOIN: u64 = 2;
 const RESIZE: u64 = 3;
@@ -99,6 +101,9 @@ const CARVE_FOR: u64 = 5;
 const JOIN_FOR: u64 = 6;
 
 const OWNER: u64 = 7;
+
+const KIND_BITS: u32 = 8;
+const KIND_MASK: u64 = (1 << KIND_BITS) - 1;
 
 /// The journal of one heap.
 #[derive(Debug, Clone)]
@@ -114,7 +119,13 @@ impl Journal {
 
     /// Announces an operation and the counters that recovery from it shall set.
     #[inline]
-    pub(super) fn begin(&self, words: &impl Words, entry: Entry, recovered: Counters) {
+    pub(super) fn begin(
+        &self,
+        words: &impl Words,
+        session: u64,
+        entry: Entry,
+        recovered: Counters,
+    ) {
         let (kind, operands) = encode(entry);
         for (number, operand) in (1..).zip(operands) {
             words.store(self.base + number, operand.0);
@@ -124,19 +135,7 @@ impl Journal {
         if let Entry::CarveFor(_, owner) | Entry::JoinFor(_, owner) = entry {
             words.store(self.base + OWNER, self.threads.entry_word(owner).0);
         }
-        words.store(self.base, kind);
-    }
-
-    /// The operation is complete.
-    #[inline]
-    pub(super) fn end(&self, words: &impl Words) {
-        words.store(self.base, IDLE);
-    }
-
-    /// Whether no operation is under way.
-    #[inline]
-    pub(super) fn is_idle(&self, words: &impl Words) -> bool {
-        words.load(self.base) == IDLE
+        words.store(self.base, session << KIND_BITS | kind);
     }
 
     /// The word of the kind; the operands follow.
@@ -144,16 +143,18 @@ impl Journal {
         self.base
     }
 
-    /// The operation under way, if its operands make sense for a heap that ends at `end` and may
-    /// grow to `granules_max` granules; an error if they do not.
+    /// What the session has announced, if its operands make sense for a heap that ends at `end` and
+    /// may grow to `granules_max` granules; an error if they do not.
     pub(super) fn pending(
         &self,
         words: &impl Words,
+        session: u64,
         end: Position,
         granules_max: u64,
     ) -> Result<Option<(Entry, Counters)>, super::Fault> {
-        let kind = words.load(self.base);
-        if kind == IDLE {
+        let word = words.load(self.base);
+        let kind = word & KIND_MASK;
+        if kind == 0 || word & !KIND_MASK != session << KIND_BITS {
             return Ok(None);
         }
         let operands = [1, 2, 3, 4].map(|number| Position(words.load(self.base + number)));

@@ -13,8 +13,8 @@
 //! `frees`; `maxima` and the summaries of `starts` are derived, and the counters are kept beside.
 //!
 //! One operation: take the lock, find the place, announce it in the journal, change the bits, the
-//! tree and the counters, clear the journal, release. A process killed anywhere in this is noticed
-//! by the next that wants the lock; it undoes or completes the announced operation and goes on.
+//! tree and the counters, release. A process killed anywhere in this is noticed by the next that
+//! wants the lock; it undoes or completes the announced operation and goes on.
 //!
 //! An object may be made for an entry of the ledger (`peers::ledger`) to own, and is then freed by
 //! it: the entry changes within the operation, so that a kill leaves both done or neither.
@@ -161,7 +161,7 @@ impl FirstFit {
 
     /// How many operations the lock has seen.
     pub(crate) fn operations(&self, words: &impl Words) -> u64 {
-        self.lock.sessions(words)
+        self.lock.session(words)
     }
 
     /// Who holds the heap's lock.

@@ -13,16 +13,17 @@ use super::{Fault, FirstFit, Surroundings};
 use crate::segment::words::Words;
 
 impl FirstFit {
-    /// Finishes the announced operation, if there is one; the caller holds the lock.
+    /// Finishes what was announced, if anything, in the session that the caller has taken over.
     ///
-    /// On an error nothing was written, and the journal stands.
+    /// On an error nothing was written.
     pub(super) fn recover(
         &self,
         words: &impl Words,
         surroundings: &impl Surroundings,
     ) -> Result<(), Fault> {
+        let session = self.lock.session(words);
         let Some((entry, counters)) =
-            self.journal.pending(words, self.end(words), self.granules_max)?
+            self.journal.pending(words, session, self.end(words), self.granules_max)?
         else {
             return Ok(());
         };
@@ -44,7 +45,6 @@ impl FirstFit {
             Entry::Grow(growth) => self.recover_grown(words, growth),
         }
         self.store_counters(words, counters);
-        self.journal.end(words);
         Ok(())
     }
 

@@ -1,11 +1,13 @@
 //! A session: the heap's lock in hand, and the operations that need it.
 //!
 //! Every operation has the same shape: look, decide, announce in the journal, change the truth
-//! (`starts`, `frees`), then what is derived (`maxima`) and counted, clear the journal. Nothing is
-//! written before the decision is final, so a refusal leaves the heap untouched.
+//! (`starts`, `frees`), then what is derived (`maxima`) and counted, give the lock back. Nothing is
+//! written before the decision is final, so a refusal leaves the heap untouched. A session has one
+//! operation, which uses it up: it is the exchange that frees the lock by which it is done.
 
 use super::journal::{Counters, Entry, Growth, Resize, Span};
 use super::layout::Position;
+use super::lock::Acquired;
 use super::{Fault, FirstFit, Surroundings};
 use crate::peers::LedgerEntry;
 use crate::segment::words::Words;
@@ -34,17 +36,11 @@ impl FirstFit {
         me: PeerSlot,
         surroundings: &impl Surroundings,
     ) -> Result<Session<'e, W>, Fault> {
-        self.lock.acquire(&words, me, &|peer| surroundings.is_dead(peer));
+        let acquired = self.lock.acquire(&words, me, &|peer| surroundings.is_dead(peer));
         let end = self.end(&words);
         let mut session = Session { engine: self, words, me, end };
-        // Not only if the lock came from the dead: a recovery that failed is still to be done.
-        if !self.journal.is_idle(&session.words) {
-            let recovered = session.recover(surroundings);
-            if matches!(recovered, Err(Fault::Damaged(_))) {
-                // Reported once, to a caller; the audit shows what it comes to.
-                self.journal.end(&session.words);
-            }
-            recovered?;
+        if acquired == Acquired::TakenOver {
+            session = session.recover(surroundings)?;
         }
         surroundings.ensure_storage(session.end.0)?;
         Ok(session)
@@ -59,20 +55,39 @@ impl FirstFit {
         surroundings: &impl Surroundings,
     ) -> Result<(), Fault> {
         if self.lock.take_over(&words, slot) {
-            let end = self.end(&words);
-            let mut session = Session { engine: self, words, me: slot, end };
-            session.recover(surroundings)?;
+            if let Err(fault) = self.recover(&words, surroundings) {
+                self.lock.abandon(&words, slot);
+                return Err(fault);
+            }
+            self.lock.release(&words, slot);
         }
         Ok(())
     }
 }
 
 impl<W: Words> Session<'_, W> {
+    /// Recovers what was announced in the session that was taken over, and goes on in the next. If
+    /// that cannot be done now, it is left to whoever comes next.
     #[cold]
-    fn recover(&mut self, surroundings: &impl Surroundings) -> Result<(), Fault> {
-        let recovered = self.engine.recover(&self.words, surroundings);
+    fn recover(mut self, surroundings: &impl Surroundings) -> Result<Self, Fault> {
+        match self.engine.recover(&self.words, surroundings) {
+            Ok(()) => {}
+            // Reported once, to a caller; the audit shows what it comes to.
+            Err(Fault::Damaged(what)) => return Err(Fault::Damaged(what)),
+            Err(fault) => {
+                self.engine.lock.abandon(&self.words, self.me);
+                return Err(fault);
+            }
+        }
+        self.engine.lock.advance(&self.words, self.me);
         self.end = self.engine.end(&self.words);
-        recovered
+        Ok(self)
+    }
+
+    /// Which session it is.
+    #[inline]
+    fn number(&self) -> u64 {
+        self.engine.lock.session(&self.words)
     }
 
     /// The end of object space.
@@ -86,11 +101,7 @@ impl<W: Words> Session<'_, W> {
     /// Cost: a node of the tree per level. With an alignment, free blocks that are long enough but
     /// lie badly are passed over one by one.
     #[inline]
-    pub(crate) fn alloc(
-        &mut self,
-        need: u64,
-        align_granules: u64,
-    ) -> Result<Option<Position>, Fault> {
+    pub(crate) fn alloc(self, need: u64, align_granules: u64) -> Result<Option<Position>, Fault> {
         let Some(span) = self.find(need, align_granules)? else {
             return Ok(None);
         };
@@ -101,7 +112,7 @@ impl<W: Words> Session<'_, W> {
     /// As [`alloc`](Self::alloc), for an entry of the ledger to own the object: it gets the word
     /// that `owned` makes of the position.
     pub(crate) fn alloc_for(
-        &mut self,
+        self,
         need: u64,
         align_granules: u64,
         owner: LedgerEntry,
@@ -121,7 +132,7 @@ impl<W: Words> Session<'_, W> {
     fn make(&self, span: Span, entry: Entry, own: impl FnOnce(&W)) {
         let (engine, words) = (self.engine, &self.words);
         let before = engine.counters(words);
-        engine.journal.begin(words, entry, before);
+        engine.journal.begin(words, self.number(), entry, before);
         self.carve(span);
         own(words);
         let after = Counters {
@@ -129,7 +140,6 @@ impl<W: Words> Session<'_, W> {
             granules: before.granules.wrapping_add(span.object_end - span.object),
         };
         engine.store_counters(words, after);
-        engine.journal.end(words);
     }
 
     /// The lowest free block that holds the object, and the object's place in it.
@@ -179,7 +189,7 @@ impl<W: Words> Session<'_, W> {
     ///
     /// [`Fault::NotLive`] if no live object starts there.
     #[inline]
-    pub(crate) fn free(&mut self, at: Position) -> Result<(), Fault> {
+    pub(crate) fn free(self, at: Position) -> Result<(), Fault> {
         let span = self.span_of(at)?;
         self.unmake(span, Entry::Join(span), |_| {});
         Ok(())
@@ -190,7 +200,7 @@ impl<W: Words> Session<'_, W> {
     /// # Errors
     ///
     /// [`Fault::NotLive`] if no live object starts there; the entry stays as it is.
-    pub(crate) fn free_of(&mut self, at: Position, owner: LedgerEntry) -> Result<(), Fault> {
+    pub(crate) fn free_of(self, at: Position, owner: LedgerEntry) -> Result<(), Fault> {
         let span = self.span_of(at)?;
         let disown = |words: &W| words.store(self.engine.threads.entry_word(owner), 0);
         self.unmake(span, Entry::JoinFor(span, owner), disown);
@@ -219,11 +229,10 @@ impl<W: Words> Session<'_, W> {
             objects: before.objects.wrapping_sub(1),
             granules: before.granules.wrapping_sub(span.object_end - span.object),
         };
-        engine.journal.begin(words, entry, after);
+        engine.journal.begin(words, self.number(), entry, after);
         self.join(span);
         disown(words);
         engine.store_counters(words, after);
-        engine.journal.end(words);
     }
 
     /// The end of the free block at `at`, or `at` if none starts there.
@@ -263,7 +272,7 @@ impl<W: Words> Session<'_, W> {
     /// # Errors
     ///
     /// [`Fault::NotLive`] if no live object starts there.
-    pub(crate) fn resize(&mut self, at: Position, need: u64) -> Result<bool, Fault> {
+    pub(crate) fn resize(self, at: Position, need: u64) -> Result<bool, Fault> {
         let (engine, words) = (self.engine, &self.words);
         engine.expect_live(words, at, self.end)?;
         let old_end = engine.starts.next(words, at, self.end);
@@ -281,10 +290,9 @@ impl<W: Words> Session<'_, W> {
             granules: before.granules.wrapping_sub(old_end - at).wrapping_add(need),
         };
         let resize = Resize { object: at, new_end, old_end, gap_end };
-        engine.journal.begin(words, Entry::Resize(resize), after);
+        engine.journal.begin(words, self.number(), Entry::Resize(resize), after);
         self.move_boundary(resize);
         engine.store_counters(words, after);
-        engine.journal.end(words);
         Ok(true)
     }
 
@@ -318,7 +326,7 @@ impl<W: Words> Session<'_, W> {
 
     /// Lengthens object space to `new_end`; the caller has reserved storage for it. Nothing to do
     /// if another process has done it.
-    pub(crate) fn grow(&mut self, new_end: Position) {
+    pub(crate) fn grow(self, new_end: Position) {
         let (engine, words) = (self.engine, &self.words);
         let old_end = self.end;
         if new_end <= old_end || new_end.0 > engine.granules_max {
@@ -326,15 +334,13 @@ impl<W: Words> Session<'_, W> {
         }
         let gap = self.last_gap();
         let growth = Growth { gap, old_end, new_end };
-        engine.journal.begin(words, Entry::Grow(growth), engine.counters(words));
+        engine.journal.begin(words, self.number(), Entry::Grow(growth), engine.counters(words));
         if gap == old_end {
             engine.starts.set_start(words, gap);
             engine.starts.set_free(words, gap);
         }
         engine.maxima.admit(words, gap.region(), new_end - gap);
         engine.store_end(words, new_end);
-        engine.journal.end(words);
-        self.end = new_end;
     }
 }
 
@@ -353,7 +359,6 @@ fn fit(start: Position, granules: u64, need: u64, align_granules: u64) -> Option
 impl<W: Words> Drop for Session<'_, W> {
     #[inline]
     fn drop(&mut self) {
-        // If the lock is no longer ours its word was overwritten: there is nothing to give back.
-        let _ = self.engine.lock.release(&self.words, self.me);
+        self.engine.lock.release(&self.words, self.me);
     }
 }

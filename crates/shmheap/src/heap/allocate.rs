@@ -83,10 +83,10 @@ impl Heap {
         engine: &FirstFit,
         me: PeerSlot,
         request: Request,
-        place: impl Fn(&mut Session<'_, Row<'_, Futex>>) -> Result<Option<Position>, Fault>,
+        place: impl Fn(Session<'_, Row<'_, Futex>>) -> Result<Option<Position>, Fault>,
     ) -> Result<Position> {
         for _ in 0..PLACE_TRIES {
-            let placed = place(&mut self.session(engine, me)?);
+            let placed = place(self.session(engine, me)?);
             match placed {
                 Ok(Some(at)) => return Ok(at),
                 Ok(None) => self.grow_for(engine, me, request)?,

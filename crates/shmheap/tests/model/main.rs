@@ -1,10 +1,11 @@
-//! The scalable engine's protocols as models: every interleaving of a few actors, with deaths.
+//! The engines' protocols as models: every interleaving of a few actors, with deaths.
 //!
 //! | module | what it shows |
 //! |---|---|
 //! | `explorer` | every state of a model is looked at |
 //! | `slab` | objects freed by anybody while slabs change hands are never out of reach |
 //! | `runs` | runs of units are put together and taken apart whole |
+//! | `steal` | the lock of a stopped holder is taken from it, and each operation ends once |
 //! | `hand_over` | an object that goes from one peer to another is always somebody's |
 //!
 //! A model is worth what it catches: each comes with mutations, the mistakes one could make with
@@ -18,3 +19,4 @@ mod explorer;
 mod hand_over;
 mod runs;
 mod slab;
+mod steal;

@@ -9,18 +9,20 @@ use crate::units::WordIndex;
 fn exercise(engine: &FirstFit, memory: &Memory, random: &mut Random) {
     for _ in 0..6 {
         // A refusal is an allowed answer everywhere here.
-        if let Ok(mut session) = engine.session(memory, ME, &World) {
-            let need = 1 + random.below(50);
+        let session = || engine.session(memory, ME, &World);
+        let need = 1 + random.below(50);
+        if let Ok(session) = session() {
+            let end = session.end();
             if let Ok(Some(at)) = session.alloc(need, 1 << random.below(7)) {
-                assert!(at.0 + need <= session.end().0, "placed behind the end");
-                let _ = session.resize(at, 1 + random.below(60));
-                let _ = session.free(at);
+                assert!(at.0 + need <= end.0, "placed behind the end");
+                let _ = engine.session(memory, ME, &World).map(|it| it.resize(at, 1 + need));
+                let _ = engine.session(memory, ME, &World).map(|it| it.free(at));
             }
-            let anywhere = Position(random.below(5000));
-            let _ = session.free(anywhere);
-            let _ = session.resize(anywhere, need);
-            session.grow(Position(random.below(5000)));
         }
+        let anywhere = Position(random.below(5000));
+        let _ = session().map(|it| it.free(anywhere));
+        let _ = session().map(|it| it.resize(anywhere, need));
+        let _ = session().map(|it| it.grow(Position(random.below(5000))));
         let end = engine.end(memory);
         let at = Position(random.below(5000));
         let _ = engine.block(memory, at, end);
@@ -48,10 +50,10 @@ fn overwritten_records_never_lead_out_of_the_heap() {
     let rounds = if cfg!(miri) { 2 } else { 20_000 };
     let (engine, memory) = heap(3000, 4096, 16);
     for number in 0..400 {
-        let mut session = engine.session(&memory, ME, &World).unwrap();
-        let at = session.alloc(1 + random.below(9), 1).unwrap().unwrap();
+        let session = || engine.session(&memory, ME, &World).unwrap();
+        let at = session().alloc(1 + random.below(9), 1).unwrap().unwrap();
         if number % 2 == 0 {
-            session.free(at).unwrap();
+            session().free(at).unwrap();
         }
     }
     let sound = memory.image();
@@ -73,10 +75,10 @@ fn the_audit_sees_every_overwritten_bit() {
     let (engine, memory) = heap(3000, 3000, 16);
     for _ in 0..200 {
         let need = 1 + random.below(20);
-        let mut session = engine.session(&memory, ME, &World).unwrap();
-        let at = session.alloc(need, 1).unwrap().unwrap();
+        let session = || engine.session(&memory, ME, &World).unwrap();
+        let at = session().alloc(need, 1).unwrap().unwrap();
         if random.below(3) == 0 {
-            session.free(at).unwrap();
+            session().free(at).unwrap();
         }
     }
     let sound = memory.image();

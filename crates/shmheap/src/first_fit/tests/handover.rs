@@ -62,9 +62,8 @@ impl Bench {
     fn new() -> Self {
         let (engine, memory, space) = heap_with_space(GRANULES, GRANULE_BYTES);
         let need = (CELLS as u64 * 8).div_ceil(GRANULE_BYTES);
-        let mut session = engine.session(&memory, ME, &World).unwrap();
+        let session = engine.session(&memory, ME, &World).unwrap();
         let container = session.alloc(need, 1).unwrap().unwrap();
-        drop(session);
         Self { engine, memory, space, container }
     }
 
@@ -96,7 +95,7 @@ impl Bench {
     fn alloc(&self, peer: PeerSlot, need: u64) -> Option<(LedgerEntryAt, Position)> {
         let entry = self.free_entry(peer);
         let owned = |at| ledger::owned(self.handle(at));
-        let mut session = self.engine.session(&self.memory, peer, &World).unwrap();
+        let session = self.engine.session(&self.memory, peer, &World).unwrap();
         let at = session.alloc_for(need, 1, entry, owned).unwrap()?;
         Some((THREADS.entry_word(entry), at))
     }
@@ -206,8 +205,8 @@ impl Bench {
 
     /// Has the living peer take the lock and fill the heap.
     fn fill(&self) -> BTreeSet<Position> {
-        let mut session = self.engine.session(&self.memory, ME, &World).unwrap();
-        std::iter::from_fn(|| session.alloc(1, 1).unwrap()).collect()
+        let session = || self.engine.session(&self.memory, ME, &World).unwrap();
+        std::iter::from_fn(|| session().alloc(1, 1).unwrap()).collect()
     }
 
     /// The entries of the living peer.
@@ -223,7 +222,7 @@ impl Bench {
 
 impl Objects for Bench {
     fn free_owned(&self, entry: LedgerEntry, handle: u64) -> Result<()> {
-        let mut session = self.engine.session(&self.memory, DEAD, &World).unwrap();
+        let session = self.engine.session(&self.memory, DEAD, &World).unwrap();
         match self.position(handle).map(|at| session.free_of(at, entry)) {
             Some(Ok(())) => {}
             None | Some(Err(Fault::NotLive(_))) => self.ledger().clear(entry),

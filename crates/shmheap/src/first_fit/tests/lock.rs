@@ -59,9 +59,8 @@ fn threads_take_turns_and_outlive_the_dead() {
                 barrier.wait();
                 for round in 0..rounds {
                     let me = PeerSlot(peer);
-                    let mut session = engine.session(words, me, world).unwrap();
+                    let session = engine.session(words, me, world).unwrap();
                     let at = session.alloc(1 + round % 7, 1).unwrap().unwrap();
-                    drop(session);
                     if peer == 3 && round == rounds / 2 {
                         // Dies holding the lock, between two operations.
                         let session = engine.session(words, me, world).unwrap();

@@ -7,3 +7,4 @@ mod kills;
 mod lock;
 mod memory;
 mod storage;
+mod torn;

@@ -77,9 +77,9 @@ fn looking_for_the_last_gap_stays_in_reserved_storage() {
 #[test]
 fn looking_for_the_next_start_stays_in_reserved_storage() {
     let pages = untouchable(1 << 21, 1 << 26, |engine, row| {
-        let mut session = engine.session(*row, ME, &World).unwrap();
-        let at = session.alloc((1 << 21) - 3, 1).unwrap().unwrap();
-        session.free(at).unwrap();
+        let session = || engine.session(*row, ME, &World).unwrap();
+        let at = session().alloc((1 << 21) - 3, 1).unwrap().unwrap();
+        session().free(at).unwrap();
     });
     assert_eq!(pages, [0; 0], "pages touched without storage");
 }
