@@ -232,6 +232,10 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         if word.class_of_slab() != Some(class) {
             return Ok(false);
         }
+        // A damaged word may tell of a slab that ends behind the heap.
+        if !self.surroundings.has_unit(unit + (class.units() - 1)) {
+            return Ok(false);
+        }
         let geometry = class.geometry();
         self.surroundings.ensure_states(self.engine.layout.block(geometry, unit))?;
         if !self.exchange(unit, word, word.with(self.own(class))) {

@@ -79,6 +79,28 @@ fn an_object_that_is_said_to_be_longer_than_the_heap_is_damage() {
 }
 
 #[test]
+fn a_slab_that_is_said_to_reach_behind_the_heap_is_not_allocated_from() {
+    let name = HeapName::new();
+    let maker = heap_of(Policy::Scalable, 16 * LEN_BYTES).create(&name).unwrap();
+    let file = File::options().read(true).write(true).open(name.path()).unwrap();
+    bytes::alloc(&maker, 15 * LEN_BYTES).unwrap();
+    // In the last unit a slab that is nobody's, with free objects.
+    std::thread::scope(|scope| scope.spawn(|| bytes::alloc(&maker, 48).map(drop)).join())
+        .unwrap()
+        .unwrap();
+    let heap = Heap::connect(&name).unwrap();
+    let at = POLICY_AT + 8 * 15;
+    let word = read_word(&file, at);
+    for (class, size) in [(106, 512 << 10), (98, 256 << 10), (90, 128 << 10)] {
+        write_word(&file, at, word >> 32 << 32 | class);
+        let object = bytes::alloc(&heap, size);
+        assert!(object.is_err(), "{size} bytes at {object:?}, in the last 64 KiB");
+    }
+    write_word(&file, at, word);
+    bytes::alloc(&heap, 48).unwrap();
+}
+
+#[test]
 fn overwritten_records_give_errors_only() {
     let seed = seed();
     let mutations = setting("SHMHEAP_MUTATIONS", MUTATIONS);
