@@ -100,3 +100,10 @@ pub(crate) fn take<'h>(
     // SAFETY: as above.
     unsafe { heap.take(NonNull::from(cell).cast()) }
 }
+
+/// A cell so many bytes behind the start of object space, be there an object or not.
+pub(crate) fn cell_anywhere(heap: &Heap, bytes: u64) -> &AtomicU64 {
+    let address = heap.base().as_ptr().wrapping_add(bytes as usize);
+    // SAFETY: only passed to the operations on cells, which find out whether it has storage.
+    unsafe { &*address.cast() }
+}

@@ -3,20 +3,26 @@
 //! | file | holds |
 //! |---|---|
 //! | `section` | what is tried, by which workers, and who watches them |
-//! | `step`, `kill`, `storm`, `stop` | a proof each |
+//! | `step`, `kill`, `storm`, `stop`, `corrupt` | a proof each |
 //! | `scenario`, `site` | the operations that are cut, and the heaps in which they are |
 //! | `trap`, `log`, `image` | instruction by instruction: the stores of an operation, replayed |
+//! | `mutation`, `victim`, `guard`, `readers` | what is corrupted, and who must bear it |
 //! | `snapshot` | what a heap holds, and whether it is whole |
 //! | `process`, `board`, `bytes` | children, shared words, objects |
-//! | `random`, `tally` | chance, counts |
+//! | `random`, `tally`, `name` | chance, counts, names that are cleaned up |
 
 mod board;
 mod bytes;
+mod corrupt;
+mod guard;
 mod image;
 mod kill;
 mod log;
+mod mutation;
+mod name;
 mod process;
 mod random;
+mod readers;
 mod scenario;
 mod section;
 mod site;
@@ -26,6 +32,7 @@ mod stop;
 mod storm;
 mod tally;
 mod trap;
+mod victim;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

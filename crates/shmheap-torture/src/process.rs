@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{
@@ -19,6 +20,9 @@ use rustix::process::{
 const EXIT_FINE: i32 = 0;
 const EXIT_FAILED: i32 = 1;
 const EXIT_PANICKED: i32 = 101;
+
+/// What the kernel counts processes' time in, for all programs there are.
+const TICKS_PER_SECOND: u32 = 100;
 
 /// A forked child; killed on drop.
 #[derive(Debug)]
@@ -68,6 +72,22 @@ impl Fork {
         self.wait()
     }
 
+    /// How it has ended, if it has; it is gone then.
+    pub(crate) fn ended(&mut self) -> Result<Option<WaitStatus>> {
+        let ended = waitpid(self.0, WaitOptions::NOHANG)?.map(|(_, status)| status);
+        if ended.is_some() {
+            self.0 = None;
+        }
+        Ok(ended)
+    }
+
+    /// How long a processor has worked for it.
+    pub(crate) fn busy(&self) -> Result<Duration> {
+        let pid = self.0.context("the child is gone")?.as_raw_nonzero();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        busy_of(&stat).with_context(|| format!("cannot read {stat:?}"))
+    }
+
     /// Waits until it stops, or ends: `None` while it is stopped.
     pub(crate) fn stopped(&mut self) -> Result<Option<WaitStatus>> {
         let (_, status) = waitpid(self.0, WaitOptions::UNTRACED)?.context("no child")?;
@@ -86,6 +106,15 @@ impl Drop for Fork {
             let _ = waitpid(Some(pid), WaitOptions::empty());
         }
     }
+}
+
+/// The time in user mode and in the kernel, words 14 and 15 of a line whose second is in
+/// parentheses and may be anything.
+fn busy_of(stat: &str) -> Option<Duration> {
+    let (_, words) = stat.rsplit_once(')')?;
+    let mut ticks = words.split_whitespace().skip(11).map(str::parse::<u64>);
+    let ticks = ticks.next()?.ok()? + ticks.next()?.ok()?;
+    Some(Duration::from_secs(ticks) / TICKS_PER_SECOND)
 }
 
 /// The parent tells where, the child why.
@@ -111,5 +140,17 @@ pub(crate) fn spell(status: WaitStatus) -> String {
         (_, Some(EXIT_PANICKED)) => "panicked".to_owned(),
         (_, Some(code)) => format!("ended with status {code}"),
         _ => format!("{status:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_found_behind_any_name() {
+        let stat = "7 (a) b (c)) R 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1 0 9 8 7";
+        assert_eq!(busy_of(stat), Some(Duration::from_secs(2)));
+        assert_eq!(busy_of("7 (a) R 1"), None);
     }
 }

@@ -14,7 +14,9 @@ use clap::ValueEnum;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
+use crate::corrupt::Corrupt;
 use crate::kill::Kill;
+use crate::name;
 use crate::random::Random;
 use crate::step::Step;
 use crate::stop::Stop;
@@ -39,6 +41,8 @@ pub(crate) enum Section {
     Storm,
     /// Stopped after any instruction of any operation
     Stop,
+    /// Nonsense in any record of a heap at work
+    Corrupt,
 }
 
 /// What a worker does over and over.
@@ -59,6 +63,7 @@ impl Section {
             Self::Kill => "kill",
             Self::Storm => "storm",
             Self::Stop => "stop",
+            Self::Corrupt => "corrupt",
         }
     }
 
@@ -68,7 +73,8 @@ impl Section {
             Self::Step => 4,
             Self::Kill => 6,
             Self::Storm => 2,
-            Self::Stop => 2,
+            Self::Stop => 1,
+            Self::Corrupt => 4,
         }
     }
 
@@ -84,6 +90,7 @@ impl Section {
             Self::Kill => Box::new(Kill::new()?),
             Self::Storm => Box::new(Storm),
             Self::Stop => Box::new(Stop::default()),
+            Self::Corrupt => Box::new(Corrupt::new()?),
         })
     }
 
@@ -169,17 +176,20 @@ impl Job {
 
 /// The tally of a worker, which is ended if it does not end by itself.
 fn finish(mut worker: Child, deadline: Instant) -> Result<Tally> {
+    let process = worker.id();
     let status = loop {
         match worker.try_wait()? {
             Some(status) => break status,
             None if Instant::now() > deadline => {
                 worker.kill()?;
                 worker.wait()?;
+                name::clean_up(process);
                 return Err(anyhow!("a worker hangs"));
             }
             None => std::thread::sleep(LOOK_EVERY),
         }
     };
+    name::clean_up(process);
     let mut text = String::new();
     worker.stdout.take().context("no output")?.read_to_string(&mut text)?;
     serde_json::from_str(&text).with_context(|| format!("a worker reports nothing: {status}"))
