@@ -3,7 +3,8 @@
 //! | file | holds |
 //! |---|---|
 //! | `section` | what is tried, by which workers, and who watches them |
-//! | `step`, `kill`, `storm`, `stop`, `corrupt` | a proof each |
+//! | `step`, `kill`, `storm`, `stop`, `corrupt`, `linear` | a proof each |
+//! | `order` | from operations of several processes to their order |
 //! | `scenario`, `site` | the operations that are cut, and the heaps in which they are |
 //! | `trap`, `log`, `image` | instruction by instruction: the stores of an operation, replayed |
 //! | `mutation`, `victim`, `guard`, `readers` | what is corrupted, and who must bear it |
@@ -17,9 +18,11 @@ mod corrupt;
 mod guard;
 mod image;
 mod kill;
+mod linear;
 mod log;
 mod mutation;
 mod name;
+mod order;
 mod process;
 mod random;
 mod readers;

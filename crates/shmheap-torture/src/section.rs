@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::corrupt::Corrupt;
 use crate::kill::Kill;
+use crate::linear::Linear;
 use crate::name;
 use crate::random::Random;
 use crate::step::Step;
@@ -43,6 +44,8 @@ pub(crate) enum Section {
     Stop,
     /// Nonsense in any record of a heap at work
     Corrupt,
+    /// First fit by several processes, explained by an order of theirs
+    Linear,
 }
 
 /// What a worker does over and over.
@@ -64,6 +67,7 @@ impl Section {
             Self::Storm => "storm",
             Self::Stop => "stop",
             Self::Corrupt => "corrupt",
+            Self::Linear => "linear",
         }
     }
 
@@ -74,7 +78,8 @@ impl Section {
             Self::Kill => 6,
             Self::Storm => 2,
             Self::Stop => 1,
-            Self::Corrupt => 4,
+            Self::Corrupt => 2,
+            Self::Linear => 1,
         }
     }
 
@@ -91,6 +96,7 @@ impl Section {
             Self::Storm => Box::new(Storm),
             Self::Stop => Box::new(Stop::default()),
             Self::Corrupt => Box::new(Corrupt::new()?),
+            Self::Linear => Box::new(Linear::new()?),
         })
     }
 
