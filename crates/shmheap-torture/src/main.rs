@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `section` | what is tried, by which workers, and who watches them |
-//! | `step`, `kill`, `storm`, `stop`, `corrupt`, `linear` | a proof each |
+//! | `step`, `kill`, `storm`, `stop`, `corrupt`, `truncate`, `linear` | a proof each |
 //! | `order` | from operations of several processes to their order |
 //! | `scenario`, `site` | the operations that are cut, and the heaps in which they are |
 //! | `trap`, `log`, `image` | instruction by instruction: the stores of an operation, replayed |
@@ -35,6 +35,7 @@ mod stop;
 mod storm;
 mod tally;
 mod trap;
+mod truncate;
 mod victim;
 
 use std::process::ExitCode;

@@ -24,6 +24,7 @@ use crate::stop::Stop;
 use crate::storm::Storm;
 use crate::tally::Tally;
 use crate::trap;
+use crate::truncate::Truncate;
 
 const JOB_VARIABLE: &str = "SHMHEAP_TORTURE_JOB";
 
@@ -44,6 +45,8 @@ pub(crate) enum Section {
     Stop,
     /// Nonsense in any record of a heap at work
     Corrupt,
+    /// A heap cut short while it is read
+    Truncate,
     /// First fit by several processes, explained by an order of theirs
     Linear,
 }
@@ -67,6 +70,7 @@ impl Section {
             Self::Storm => "storm",
             Self::Stop => "stop",
             Self::Corrupt => "corrupt",
+            Self::Truncate => "truncate",
             Self::Linear => "linear",
         }
     }
@@ -79,6 +83,7 @@ impl Section {
             Self::Storm => 2,
             Self::Stop => 1,
             Self::Corrupt => 2,
+            Self::Truncate => 1,
             Self::Linear => 1,
         }
     }
@@ -96,6 +101,7 @@ impl Section {
             Self::Storm => Box::new(Storm),
             Self::Stop => Box::new(Stop::default()),
             Self::Corrupt => Box::new(Corrupt::new()?),
+            Self::Truncate => Box::new(Truncate::new()?),
             Self::Linear => Box::new(Linear::new()?),
         })
     }
