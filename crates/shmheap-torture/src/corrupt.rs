@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use shmheap::{Heap, HeapOptions, Policy};
@@ -19,6 +19,7 @@ use crate::bytes;
 use crate::guard;
 use crate::mutation::Mutator;
 use crate::name::Name;
+use crate::patience::Patience;
 use crate::process::{Fork, is_fine, spell};
 use crate::random::Random;
 use crate::readers;
@@ -29,7 +30,6 @@ use crate::victim::Victim;
 
 const VICTIMS: usize = 2;
 const MUTATIONS_OF_VICTIM: u64 = 4000;
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// An operation that takes longer hangs: of the processor's time, or of anybody's.
 const BUSY_MAX: Duration = Duration::from_secs(1);
 const IDLE_MAX: Duration = Duration::from_secs(10);
@@ -84,7 +84,8 @@ impl Corrupt {
     /// Waits for a victim's end; an error if that is not how it should be.
     fn watch(&self, mut victim: Fork, number: usize) -> Result<()> {
         let done = self.row(number).0;
-        let mut last = (u64::MAX, Instant::now(), Duration::ZERO);
+        let mut patience = Patience::new(IDLE_MAX);
+        let mut last = (u64::MAX, Duration::ZERO);
         loop {
             if let Some(status) = victim.ended()? {
                 ensure!(is_fine(status), "a victim {}", spell(status));
@@ -93,11 +94,13 @@ impl Corrupt {
             let now = done.load(RELAXED);
             let busy = victim.busy()?;
             if now != last.0 {
-                last = (now, Instant::now(), busy);
-            } else if busy - last.2 > BUSY_MAX || last.1.elapsed() > IDLE_MAX {
-                bail!("an operation does not end, {:?} of them busy", busy - last.2);
+                last = (now, busy);
+                patience.renew();
             }
-            std::thread::sleep(LOOK_EVERY);
+            let busy = busy.saturating_sub(last.1);
+            if !patience.wait() || busy > BUSY_MAX {
+                bail!("an operation does not end, after {busy:?} of a processor's time");
+            }
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | `snapshot` | what a heap holds, and whether it is whole |
 //! | `process`, `board`, `bytes` | children, shared words, objects |
 //! | `random`, `tally`, `name` | chance, counts, names that are cleaned up |
+//! | `patience` | how long to wait for who may hang |
 
 mod board;
 mod bytes;
@@ -23,6 +24,7 @@ mod log;
 mod mutation;
 mod name;
 mod order;
+mod patience;
 mod process;
 mod random;
 mod readers;
@@ -46,7 +48,8 @@ use clap::{Parser, ValueEnum as _};
 
 use section::{Job, Section};
 
-const QUICK: Duration = Duration::from_secs(150);
+/// With what comes before and after the rounds, three minutes.
+const QUICK: Duration = Duration::from_secs(155);
 
 /// Kills, stops and corrupts processes at work in heaps, and says what became of the heaps.
 #[derive(Debug, Parser)]
@@ -100,6 +103,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let time = if arguments.quick { QUICK } else { Duration::from_secs(60 * arguments.minutes) };
     let shares: u32 = sections.iter().map(|section| section.share()).sum();
     println!("{:<9} {:>9} {:>5} {:>8} {:>20}", "what", "points", "bad", "seconds", "seed");
+    // What an interrupted run has left.
+    name::clean_up();
     let mut is_good = true;
     for section in sections {
         if let Some(reason) = section.refused() {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const FOLDER: &str = "/dev/shm";
 const PREFIX: &str = "shmheap-torture";
 
-/// Removed on drop; those of a process that was killed, by [`clean_up`].
+/// Removed on drop; those of a process that has been killed, by [`clean_up`].
 #[derive(Debug)]
 pub(crate) struct Name(String);
 
@@ -34,14 +34,20 @@ impl Drop for Name {
     }
 }
 
-/// Removes the names of a process that has ended without doing so.
-pub(crate) fn clean_up(process: u32) {
-    let prefix = format!("{PREFIX}-{process}-");
+/// Removes the names whose process has ended without doing so: it was killed, or interrupted.
+pub(crate) fn clean_up() {
     for entry in std::fs::read_dir(FOLDER).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+        let is_left = maker(&entry.file_name().to_string_lossy())
+            .is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists());
+        if is_left {
             let _ = std::fs::remove_file(entry.path());
         }
     }
+}
+
+/// The process that made a name, if one of the torture did.
+fn maker(name: &str) -> Option<u32> {
+    name.strip_prefix(PREFIX)?.strip_prefix('-')?.split('-').next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -49,15 +55,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_cleaned_up_by_their_process_and_for_it() {
+    fn names_go_with_their_owner() {
         let (first, second) = (Name::new(), Name::new());
         for name in [&first, &second] {
             std::fs::write(name.path(), "").unwrap();
         }
         let path = first.path();
         drop(first);
-        assert!(!path.exists() && second.path().exists());
-        clean_up(std::process::id());
-        assert!(!second.path().exists());
+        clean_up();
+        assert!(!path.exists() && second.path().exists(), "this process lives");
+    }
+
+    #[test]
+    fn names_tell_who_made_them() {
+        assert_eq!(maker(Name::new().as_str()), Some(std::process::id()));
+        assert_eq!(maker("shmheap-torture-7-0"), Some(7));
+        assert_eq!(maker("shmheap-test-7-0"), None);
+        assert_eq!(maker("shmheap-torture"), None);
     }
 }

@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::name::Name;
+use crate::patience::Patience;
 use crate::tally::Tally;
 
 /// Every command that only reads.
@@ -18,7 +19,6 @@ const HEAP: &str = "HEAP";
 const EXIT_CODES: [i32; 3] = [0, 1, EXIT_REFUSED];
 pub(crate) const EXIT_REFUSED: i32 = 3;
 const PATIENCE: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// The command that was built with this program, and lies beside it.
 pub(crate) fn command() -> Result<PathBuf> {
@@ -58,14 +58,13 @@ pub(crate) fn start(command: &Path, words: &[&str]) -> Result<Child> {
 
 /// Waits for a command's end; it must not print more than a pipe holds.
 pub(crate) fn finish(mut child: Child) -> Result<Output> {
-    let deadline = Instant::now() + PATIENCE;
+    let mut patience = Patience::new(PATIENCE);
     while child.try_wait()?.is_none() {
-        if Instant::now() > deadline {
+        if !patience.wait() {
             child.kill()?;
             child.wait()?;
             bail!("it does not end");
         }
-        std::thread::sleep(LOOK_EVERY);
     }
     Ok(child.wait_with_output()?)
 }

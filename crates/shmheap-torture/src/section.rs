@@ -18,6 +18,7 @@ use crate::corrupt::Corrupt;
 use crate::kill::Kill;
 use crate::linear::Linear;
 use crate::name;
+use crate::patience::Patience;
 use crate::random::Random;
 use crate::step::Step;
 use crate::stop::Stop;
@@ -30,7 +31,6 @@ const JOB_VARIABLE: &str = "SHMHEAP_TORTURE_JOB";
 
 /// How much longer than its time a worker may take: much longer than the longest round.
 const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A proof, in order of appearance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -79,7 +79,7 @@ impl Section {
     pub(crate) fn share(self) -> u32 {
         match self {
             Self::Step => 4,
-            Self::Kill => 6,
+            Self::Kill => 8,
             Self::Storm => 2,
             Self::Stop => 1,
             Self::Corrupt => 2,
@@ -117,11 +117,11 @@ impl Section {
             let millis = time.as_millis() as u64;
             running.push(Job { section: self, seed, millis, worker, workers, only }.start()?);
         }
-        let deadline = Instant::now() + time + PATIENCE;
+        let mut patience = Patience::new(time + PATIENCE);
         let mut tally = Tally::default();
         for worker in running {
             tally.at(self.name().to_owned());
-            match finish(worker, deadline) {
+            match finish(worker, &mut patience) {
                 Ok(part) => tally.add(&part),
                 Err(error) => tally.point(Err(error)),
             }
@@ -187,21 +187,20 @@ impl Job {
 }
 
 /// The tally of a worker, which is ended if it does not end by itself.
-fn finish(mut worker: Child, deadline: Instant) -> Result<Tally> {
-    let process = worker.id();
+fn finish(mut worker: Child, patience: &mut Patience) -> Result<Tally> {
     let status = loop {
         match worker.try_wait()? {
             Some(status) => break status,
-            None if Instant::now() > deadline => {
+            None if patience.wait() => {}
+            None => {
                 worker.kill()?;
                 worker.wait()?;
-                name::clean_up(process);
+                name::clean_up();
                 return Err(anyhow!("a worker hangs"));
             }
-            None => std::thread::sleep(LOOK_EVERY),
         }
     };
-    name::clean_up(process);
+    name::clean_up();
     let mut text = String::new();
     worker.stdout.take().context("no output")?.read_to_string(&mut text)?;
     serde_json::from_str(&text).with_context(|| format!("a worker reports nothing: {status}"))

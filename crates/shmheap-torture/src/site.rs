@@ -19,7 +19,7 @@ use crate::snapshot::Snapshot;
 use crate::trap;
 
 /// Of the scalable policy: beyond the largest size class.
-pub(crate) const LARGE_BYTES: u64 = 600 << 10;
+pub(crate) const LARGE_BYTES: u64 = 800 << 10;
 /// What first fit has instead.
 const LONG_BYTES: u64 = 5000;
 const UNITS: u64 = 32;

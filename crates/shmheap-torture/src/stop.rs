@@ -28,10 +28,9 @@ const STOP_PROOF: [Policy; 1] = [Policy::Scalable];
 const PAIRS: usize = 100;
 const SIZES: [u64; 8] = [1, 16, 40, 100, 500, 1000, 3000, 9000];
 const MEDIAN_NS_MAX: u64 = 1_000_000;
-/// Stops of one operation: of a longer one, every second, third, ... instruction.
-const STOPS_OF_ROUND: u64 = 1000;
-/// About how many instructions the operations have that are stopped after each.
-const LONG_INSTRUCTIONS: u64 = 20_000;
+/// So many instructions are stopped after one by one; behind them steps of up to two, behind twice
+/// as many up to three, and so on: few operations are as long, and those repeat themselves.
+const ONE_BY_ONE: u64 = 2000;
 
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
@@ -42,11 +41,12 @@ pub(crate) struct Stop {
 impl Stop {
     fn run(&mut self, plot: Plot, random: &mut Random, tally: &mut Tally) -> Result<()> {
         let site = Site::build(plot)?;
-        let stride = if plot.op.is_long() { LONG_INSTRUCTIONS / STOPS_OF_ROUND } else { 1 };
-        let phase = random.below(stride);
+        let mut steps = Random::new(random.next());
         let mut operator = site.operator(|operator| {
+            let mut next = 1;
             let mut stop_there = |number: u64| {
-                if number % stride == phase {
+                if number == next {
+                    next += 1 + steps.below(1 + number / ONE_BY_ONE);
                     trap::stop();
                 }
             };

@@ -25,8 +25,8 @@ const PROCESSES: usize = 8;
 const CELLS: usize = 64;
 const KILLS_OF_ROUND: u64 = 40;
 /// Victims run for up to so long before one is killed.
-const RUN_NS_MAX: u64 = 1_000_000;
-const LEN_BYTES: u64 = 8 << 20;
+const RUN_NS_MAX: u64 = 500_000;
+const LEN_BYTES: u64 = 2 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Storm;
@@ -58,7 +58,7 @@ impl Rounds for Storm {
 fn start(heap: &Heap, cells: &[AtomicU64], seed: u64) -> Result<Fork> {
     Fork::start(|| {
         let mut random = Random::new(seed);
-        let size_max = if heap.info().policy == Policy::Scalable { 200_000 } else { 10_000 };
+        let size_max = if heap.info().policy == Policy::Scalable { 70_000 } else { 4000 };
         loop {
             let cell = &cells[random.below(CELLS as u64) as usize];
             if random.one_in(2) {
