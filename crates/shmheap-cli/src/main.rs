@@ -11,6 +11,7 @@ mod demo;
 mod output;
 mod size;
 mod target;
+mod truncation;
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
@@ -37,7 +38,9 @@ const EXIT_FAILED: u8 = 3;
 fn main() -> ExitCode {
     let arguments = args::Arguments::read();
     let mut out = BufWriter::new(io::stdout().lock());
-    let result = command::run(arguments.command, &mut out)
+    let result = truncation::explain()
+        .map_err(Into::into)
+        .and_then(|()| command::run(arguments.command, &mut out))
         .and_then(|verdict| out.flush().map(|()| verdict).map_err(Into::into));
     match result {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,

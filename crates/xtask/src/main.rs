@@ -9,6 +9,7 @@ mod steps;
 mod test;
 mod tidy;
 mod tools;
+mod torture;
 mod workspace;
 
 use std::ffi::OsString;
@@ -45,6 +46,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
         options: Vec<OsString>,
     },
+    /// Kill, stop and corrupt processes at work in heaps; --help has the options
+    #[command(disable_help_flag = true)]
+    Torture {
+        /// As `cargo xtask torture --help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+        options: Vec<OsString>,
+    },
     /// Build for release and install the C library, its header and the shmheap command
     Install {
         /// Directory to install in, e.g. /usr/local or ./install; made if missing
@@ -69,6 +77,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Ci => test::ci(),
         Task::Tidy => test::check_style().map(|()| true)?,
         Task::Bench { options } => bench::run(&options).map(|()| true)?,
+        Task::Torture { options } => torture::run(&options).map(|()| true)?,
         Task::Install { prefix } => install::run(&prefix).map(|()| true)?,
     };
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -216,6 +216,30 @@ fn watch_shows_a_line_at_a_time_under_the_titles_of_the_policy() {
 }
 
 #[test]
+fn a_heap_that_is_cut_short_while_it_is_watched_is_an_error_and_no_signal() {
+    for policy in [&FIRST_FIT, &SCALABLE] {
+        let name = created(policy);
+        let mut process = command(&["stat", &name.0, "--watch", "1"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        lines.next().unwrap().unwrap();
+        lines.next().unwrap().unwrap();
+        std::fs::File::options().write(true).open(name.path()).unwrap().set_len(4096).unwrap();
+        let output = process.wait_with_output().unwrap();
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{words}");
+        assert!(words.starts_with("shmheap: another process shortened"), "{words}");
+        assert_eq!(words.lines().count(), 1);
+        // What is left, the command refuses to read, and removes.
+        fail(&["stat", &name.0], 3, "truncated");
+        succeed(&["destroy", "--yes", &name.0]);
+    }
+}
+
+#[test]
 fn trim_gives_back_what_is_free() {
     let name = created(&[]);
     let text = succeed(&["trim", &name.0]);

@@ -79,16 +79,25 @@ fn an_object_that_is_said_to_be_longer_than_the_heap_is_damage() {
 }
 
 #[test]
-fn a_slab_that_is_said_to_be_longer_than_the_heap_gives_no_objects() {
+fn a_slab_that_is_said_to_reach_behind_the_heap_is_not_allocated_from() {
     let name = HeapName::new();
-    let heap = heap_of(Policy::Scalable, 16 * LEN_BYTES).create(&name).unwrap();
+    let maker = heap_of(Policy::Scalable, 16 * LEN_BYTES).create(&name).unwrap();
     let file = File::options().read(true).write(true).open(name.path()).unwrap();
-    // The last unit is nobody's slab of 512 KiB objects, and hinted at: the second word of hints.
-    write_word(&file, POLICY_AT + 8 * 15, 4 << 60 | 106);
-    write_word(&file, POLICY_AT + 8 * 16 + 8, 1 << 15);
-    let heap_end = bytes::displaced(heap.base(), (16 * LEN_BYTES) as isize);
-    let object = bytes::alloc(&heap, 8 * LEN_BYTES).unwrap();
-    assert!(bytes::displaced(object, (8 * LEN_BYTES) as isize) <= heap_end);
+    bytes::alloc(&maker, 15 * LEN_BYTES).unwrap();
+    // In the last unit a slab that is nobody's, with free objects.
+    std::thread::scope(|scope| scope.spawn(|| bytes::alloc(&maker, 48).map(drop)).join())
+        .unwrap()
+        .unwrap();
+    let heap = Heap::connect(&name).unwrap();
+    let at = POLICY_AT + 8 * 15;
+    let word = read_word(&file, at);
+    for (class, size) in [(106, 512 << 10), (98, 256 << 10), (90, 128 << 10)] {
+        write_word(&file, at, word >> 32 << 32 | class);
+        let object = bytes::alloc(&heap, size);
+        assert!(object.is_err(), "{size} bytes at {object:?}, in the last 64 KiB");
+    }
+    write_word(&file, at, word);
+    bytes::alloc(&heap, 48).unwrap();
 }
 
 #[test]
