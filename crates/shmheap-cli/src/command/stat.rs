@@ -4,7 +4,7 @@ use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Serialize;
 use shmheap::{ClassStats, Policy, Stats};
 
@@ -39,8 +39,16 @@ pub(crate) fn run(arguments: &Stat, out: &mut dyn Write) -> Result<Verdict> {
         return Ok(Verdict::Fine);
     };
     let mut watch = Watch { policy, seconds, earlier: None };
+    let mut len_bytes = 0;
     loop {
         let stats = heap.stats();
+        // A heap only ever grows. Cut within its first page, nothing faults, and it reads as empty.
+        ensure!(
+            stats.len_bytes >= len_bytes,
+            "another process shortened the heap's object; what is left is no heap any more: \
+             remove it with `shmheap destroy --yes`"
+        );
+        len_bytes = stats.len_bytes;
         if arguments.reader.json {
             serde_json::to_writer(&mut *out, &numbers(stats)).map_err(std::io::Error::from)?;
             writeln!(out)?;
