@@ -23,12 +23,12 @@ pub(crate) fn run(options: &[OsString]) -> Result<()> {
 }
 
 /// What has to be built before [`command`] can run.
-pub(crate) fn build() -> Command {
+fn build() -> Command {
     cargo(["build", "--quiet", "--release", "--package", PACKAGE, "--package", "shmheap-cli"])
 }
 
 /// The torture, which finds the `shmheap` command beside it.
-pub(crate) fn command(options: &[OsString]) -> Result<Command> {
+fn command(options: &[OsString]) -> Result<Command> {
     let mut command = Command::new(workspace::target_dir()?.join("release").join(PACKAGE));
     command.args(options);
     Ok(command)
