@@ -3,7 +3,7 @@
 //!
 //! Each process notes for each operation the heap's session number before and after it, so the
 //! operation was one of the sessions in between. With little between, the order is soon found: see
-//! [`order`](crate::order).
+//! [`order`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

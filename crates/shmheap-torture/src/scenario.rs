@@ -1,7 +1,7 @@
 //! The operations that are killed and stopped at every instruction, and what each needs before.
 //!
 //! An operation is done by a forked child, the *operator*, in a heap that its parent, the
-//! *bystander*, has made: see [`Site`](crate::site::Site). `prepare` is done at full speed,
+//! *bystander*, has made: see [`Site`]. `prepare` is done at full speed,
 //! `operate` under the trap; neither panics, and what is refused is an error of the torture.
 
 use std::mem::{ManuallyDrop, forget};
