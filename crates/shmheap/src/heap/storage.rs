@@ -124,22 +124,6 @@ impl Registry for Storage<'_> {
 pub(super) struct Ensured;
 
 impl Surroundings for Ensured {
-    fn ensure_units(&self, _units: u64) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn has_unit(&self, _unit: Unit) -> bool {
-        true
-    }
-
-    fn has_states(&self, _block: StateBlock) -> bool {
-        true
-    }
-
     fn reserve(&self, _units: Range<Unit>) -> Result<(), Fault> {
         Ok(())
     }

@@ -78,14 +78,11 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     /// ordinary; whether that is so. Anything else is left to [`free`](Self::free).
     #[inline]
     pub(crate) fn free_elsewhere_fast(&self, cache: &mut Cache, place: Place) -> bool {
-        if cache.has(place) || cache.pending().is_full() {
+        if cache.has(place) {
             return false;
         }
         let Some(object) = self.small_object_fast(place) else { return false };
-        let pending = cache.pending();
-        if !pending.add(object.unit) {
-            self.note_frees(pending, object.unit);
-        }
+        self.put_off(cache, object.unit);
         self.words.store_state(object.state_at, object.state.next());
         true
     }

@@ -72,20 +72,29 @@ use hints::{Hint, Hints};
 use layout::{Layout, StateBlock};
 use unit::{UNIT_SHIFT, UnitWord};
 
-/// What the engine asks of the process that runs it.
+/// What the engine asks of the process that runs it. Unless that says otherwise, all records are
+/// known to have storage.
 pub(crate) trait Surroundings {
     /// Makes sure that the records of the first `units` units have storage, before the engine
     /// touches them on another process's word.
-    fn ensure_units(&self, units: u64) -> Result<(), Fault>;
+    fn ensure_units(&self, _units: u64) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// Makes sure that a block of states has storage.
-    fn ensure_states(&self, block: StateBlock) -> Result<(), Fault>;
+    fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// Whether the records of a unit are known to have storage.
-    fn has_unit(&self, unit: Unit) -> bool;
+    fn has_unit(&self, _unit: Unit) -> bool {
+        true
+    }
 
     /// Whether a block of states is known to have storage.
-    fn has_states(&self, block: StateBlock) -> bool;
+    fn has_states(&self, _block: StateBlock) -> bool {
+        true
+    }
 
     /// Reserves storage for the bytes of units that may have none.
     fn reserve(&self, units: Range<Unit>) -> Result<(), Fault>;

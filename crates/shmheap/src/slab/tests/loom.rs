@@ -164,22 +164,6 @@ impl Hand {
 struct World;
 
 impl Surroundings for World {
-    fn ensure_units(&self, _units: u64) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn has_unit(&self, _unit: Unit) -> bool {
-        true
-    }
-
-    fn has_states(&self, _block: StateBlock) -> bool {
-        true
-    }
-
     fn reserve(&self, _units: Range<Unit>) -> Result<(), Fault> {
         Ok(())
     }

@@ -242,22 +242,6 @@ impl States for Memory {
 
 /// The system: it has storage for everything, and forgets what is given back.
 impl Surroundings for Memory {
-    fn ensure_units(&self, _units: u64) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn has_unit(&self, _unit: Unit) -> bool {
-        true
-    }
-
-    fn has_states(&self, _block: StateBlock) -> bool {
-        true
-    }
-
     fn reserve(&self, units: Range<Unit>) -> Result<(), Fault> {
         self.set_storage(units, 1);
         Ok(())
