@@ -34,9 +34,9 @@
  * - Fork. A memory handle made before fork() works in the child, which counts as a process of its
  *   own. After exec, connect again.
  * - Crashes. A process may be killed at any instruction, also inside these functions: the heap
- *   stays sound and the others go on. Objects of a killed process stay allocated. While a process
- *   is stopped (SIGSTOP) inside one of them, the others wait until it goes on or is killed under
- *   the first-fit policy, and do not under the scalable policy.
+ *   stays sound and the others go on. Objects of a killed process stay allocated. A process that is
+ *   stopped (SIGSTOP) inside one of them keeps nobody waiting under the scalable policy; under the
+ *   first-fit policy the others wait 20 ms for it and then go on without it.
  */
 #ifndef SHMHEAP_H
 #define SHMHEAP_H
@@ -167,7 +167,8 @@ SHMHEAP_API void *shmheap_handle_to_ptr(shmheap_memory_handle mem, shmheap_objec
 #define SHMHEAP_POLICY_FIRST_FIT 1u
 /**
  * For `policy`: threads allocate from slabs of size classes that are theirs, without a lock. For
- * many processes or threads at work at once, and where one that is stopped must not stop the rest.
+ * many processes or threads at work at once, and where one that is stopped must cost the rest
+ * nothing.
  *
  * Lengths are multiples of 64 KiB. Every thread takes a slab of at least 64 KiB for each size class
  * that it allocates from, so a heap should have some MiB; objects above 512 KiB take multiples of

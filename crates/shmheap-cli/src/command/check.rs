@@ -2,8 +2,7 @@
 //!
 //! First as an observer, without a change to the heap. Where that settles nothing, because
 //! processes are at work or a dead one left something to be finished, once more as a peer, which
-//! finishes it: under first fit with the heap's lock, so that the heap stands still. Not behind a
-//! process that keeps the lock, for that one may be stopped, and the audit would wait for it.
+//! finishes it: under first fit with the heap's lock, so that the heap stands still.
 //!
 //! A scalable heap has no lock and never stands still for an audit. A change under way looks like a
 //! flaw there, for as long as the processor is with others; so what counts is what is found again
@@ -13,7 +12,7 @@ use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde::Serialize;
 use shmheap::{Error, Heap, Policy, Report};
 
@@ -22,8 +21,8 @@ use crate::args::Reader;
 use crate::target::HeapRef;
 use crate::{Verdict, output, size};
 
-/// A process may be kept from a busy processor for some time inside an operation; a second in all
-/// tells it from a stopped one.
+/// A process may be kept from a busy processor for some time inside a change; a second in all tells
+/// that from damage.
 const LOOKS: u32 = 50;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
@@ -60,16 +59,6 @@ fn settled(target: &HeapRef, observer: &Heap) -> Result<Report> {
     if report.stood_still && !report.recovery_pending {
         return Ok(report);
     }
-    if !report.recovery_pending
-        && let Some(slot) = lasting_holder(observer)
-    {
-        let peers = observer.peers();
-        let pid = peers.iter().find(|peer| peer.slot == slot).map_or(0, |peer| peer.pid);
-        bail!(
-            "peer {slot} (process {pid}) stays inside an operation, so '{target}' cannot be \
-             audited; if it is stopped, continue it (kill -CONT {pid}) or end it"
-        );
-    }
     match target.connect() {
         Ok(peer) => Ok(peer.check()),
         Err(Error::PermissionDenied { .. }) => Ok(report),
@@ -97,20 +86,6 @@ fn persistent(target: &HeapRef, observer: &Heap) -> Result<Report> {
         report = again;
     }
     Ok(report)
-}
-
-/// The peer that stays inside one operation for as long as an observer has patience.
-fn lasting_holder(observer: &Heap) -> Option<u16> {
-    let at_first = observer.stats();
-    let mut now = at_first.clone();
-    for _ in 0..LOOKS {
-        if now.lock_holder.is_none() || now.operations != at_first.operations {
-            return None;
-        }
-        thread::sleep(BETWEEN_LOOKS);
-        now = observer.stats();
-    }
-    now.lock_holder
 }
 
 fn write(out: &mut dyn Write, audit: &Audit) -> Result<()> {

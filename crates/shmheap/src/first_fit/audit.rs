@@ -6,7 +6,7 @@
 //!
 //! | rule | equation |
 //! |---|---|
-//! | `length` | the length is a whole number of granules and no more than the most |
+//! | `length` | the length is a whole number of granules, no more than the most, no less than the header says |
 //! | `first-block` | a block starts at granule 0 |
 //! | `free-is-start` | frees is a subset of starts |
 //! | `joined` | no two free blocks are neighbours |
@@ -15,10 +15,12 @@
 //! | `maxima` | a leaf is the longest free block of its region, a node the maximum below it |
 //! | `counters` | live objects and granules are what the bits say |
 //! | `journal` | what the session that holds the lock has announced is possible |
+//! | `current` | readers are sent to the area that holds the truth |
 
-use super::layout::{FAN_OUT, Position, REGION_GRANULES, Region};
+use super::layout::{Area, COUNTERS, FAN_OUT, LENGTH, Position, REGION_GRANULES, Region};
 use super::maxima::{leaf_maximum, maximum_of_children};
-use super::{Fault, FirstFit};
+use super::session::Session;
+use super::{Fault, FirstFit, LockWord};
 use crate::segment::words::Words;
 use crate::units::{Offset, WordIndex};
 
@@ -45,12 +47,15 @@ pub(crate) struct Audit {
     pub(crate) live_granules: u64,
     pub(crate) free_granules: u64,
     flaws_max: usize,
+    /// Of the area's words.
+    displacement: u64,
 }
 
 impl Audit {
     fn flaw(&mut self, rule: &'static str, at: WordIndex, detail: impl FnOnce() -> String) {
         if self.flaws.len() < self.flaws_max {
-            self.flaws.push(Flaw { rule, at: at.offset(), detail: detail() });
+            let at = (at + self.displacement).offset();
+            self.flaws.push(Flaw { rule, at, detail: detail() });
         } else {
             self.more = true;
         }
@@ -63,25 +68,52 @@ impl Audit {
     }
 }
 
+impl<W: Words> Session<'_, W> {
+    /// Checks all records, and is exact.
+    pub(crate) fn audit(&self, flaws_max: usize) -> Audit {
+        let (engine, words, area) = (self.engine, &self.words, self.area_number());
+        let mut audit = engine.audit(words, area, self.end(), flaws_max);
+        engine.audit_current(words, area, &mut audit);
+        audit
+    }
+}
+
 impl FirstFit {
-    /// Checks all records of the first `end` granules and lists at most `flaws_max` flaws.
-    pub(crate) fn audit(&self, words: &impl Words, end: Position, flaws_max: usize) -> Audit {
-        let mut audit = Audit { flaws_max, ..Audit::default() };
-        self.audit_length(words, &mut audit);
-        self.audit_blocks(words, end, &mut audit);
-        self.audit_summaries(words, end, &mut audit);
-        self.audit_maxima(words, end, &mut audit);
-        self.audit_header(words, &mut audit);
+    /// Checks all records of the first `end` granules in the area and lists at most `flaws_max`
+    /// flaws.
+    pub(crate) fn audit(
+        &self,
+        words: &impl Words,
+        area: Area,
+        end: Position,
+        flaws_max: usize,
+    ) -> Audit {
+        let displacement = self.layout.displacement(area);
+        let mut audit = Audit { flaws_max, displacement, ..Audit::default() };
+        let lock = self.lock.load(words);
+        // Before that of the area, which may grow.
+        let header_bytes = words.load(self.length);
+        let records = self.in_area(words, area);
+        self.audit_length(&records, header_bytes, &mut audit);
+        self.audit_blocks(&records, end, &mut audit);
+        self.audit_summaries(&records, end, &mut audit);
+        self.audit_maxima(&records, end, &mut audit);
+        self.audit_counters(&records, &mut audit);
+        self.audit_lock(words, lock, &mut audit);
         audit
     }
 
-    fn audit_length(&self, words: &impl Words, audit: &mut Audit) {
-        let bytes = words.load(self.length);
-        let (granule, most) = (1 << self.granule_shift, self.granules_max);
+    fn audit_length(&self, words: &impl Words, header_bytes: u64, audit: &mut Audit) {
+        let at = self.layout.head + LENGTH;
+        let bytes = words.load(at);
+        let (granule, most) = (1 << self.granule_shift, self.layout.granules_max);
         if !bytes.is_multiple_of(granule) || bytes / granule > most {
-            audit.flaw("length", self.length, || {
+            audit.flaw("length", at, || {
                 format!("{bytes} bytes in granules of {granule}, at most {most} of them")
             });
+        }
+        if header_bytes > bytes {
+            audit.flaw("length", at, || format!("{bytes} bytes, and {header_bytes} in the header"));
         }
     }
 
@@ -192,20 +224,33 @@ impl FirstFit {
         }
     }
 
-    fn audit_header(&self, words: &impl Words, audit: &mut Audit) {
-        let counters = self.counters(words);
+    fn audit_counters(&self, words: &impl Words, audit: &mut Audit) {
+        let (at, counters) = (self.layout.head + COUNTERS, self.counters_in(words));
         let (objects, granules) = (audit.live_objects, audit.live_granules);
-        audit.expect("counters", self.counters, counters.objects, objects);
-        audit.expect("counters", self.counters + 1, counters.granules, granules);
-        // Of a session that is over, an entry says nothing.
-        if self.lock.holder(words).is_some() {
-            let (session, end) = (self.lock.session(words), self.end(words));
-            if let Err(Fault::Damaged(what)) =
-                self.journal.pending(words, session, end, self.granules_max)
-            {
-                audit.flaw("journal", self.journal.base(), || what.to_owned());
-            }
+        audit.expect("counters", at, counters.objects, objects);
+        audit.expect("counters", at + 1, counters.granules, granules);
+    }
+
+    fn audit_lock(&self, words: &impl Words, lock: LockWord, audit: &mut Audit) {
+        let truth = self.in_area(words, lock.from());
+        if lock.holder().is_none() {
+            self.audit_current(words, lock.from(), audit);
+            return;
         }
+        // Of a session that is over, an entry says nothing.
+        audit.displacement = self.layout.displacement(lock.from());
+        let (end, most) = (self.end_in(&truth), self.layout.granules_max);
+        let pending = self.journal.pending(&truth, lock.session(), end, most);
+        if let Err(Fault::Damaged(what)) = pending {
+            audit.flaw("journal", self.journal.base(), || what.to_owned());
+        }
+    }
+
+    /// To be asked only while nobody is between two areas.
+    fn audit_current(&self, words: &impl Words, truth: Area, audit: &mut Audit) {
+        audit.displacement = 0;
+        let (found, expected) = (self.current(words).0, truth.0);
+        audit.expect("current", self.current.at(), found.into(), expected.into());
     }
 
     fn region_at(&self, region: Region) -> WordIndex {

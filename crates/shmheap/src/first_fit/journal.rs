@@ -1,4 +1,4 @@
-//! The journal: what the holder of the lock is about to do, in one cache line.
+//! The journal: what the holder of the lock is about to do, in one cache line of its area's head.
 //!
 //! ```text
 //!   word   0      1        2        3        4        5              6               7
@@ -25,11 +25,11 @@
 //! | 5 carve for | span, owner | undone | nobody has the object's address yet |
 //! | 6 join for | span, owner | completed | the owner has given the object up |
 //!
-//! The owner is an entry of the ledger, by the index of its first word. While an object is made for
-//! it, it comes to own the object, and ceases to when the object is joined; whichever the kind, it
-//! owns nothing after recovery.
+//! The owner is an entry of the ledger: twice its number, plus the entry's bit in the head as the
+//! operation makes it. That bit is part of the operation, and all of the entry that is: the entry
+//! itself is stored to by its owner alone (`peers::ledger`, "In session").
 
-use super::layout::Position;
+use super::layout::{COUNTERS, JOURNAL, Layout, Position};
 use crate::peers::{LedgerEntry, ThreadTable};
 use crate::segment::words::Words;
 use crate::units::WordIndex;
@@ -79,8 +79,33 @@ pub(super) enum Entry {
     Join(Span),
     Resize(Resize),
     Grow(Growth),
-    CarveFor(Span, LedgerEntry),
-    JoinFor(Span, LedgerEntry),
+    CarveFor(Span, Owner),
+    JoinFor(Span, Owner),
+}
+
+/// The entry of the ledger that an operation is for, and its bit when the operation is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) entry: LedgerEntry,
+    pub(super) done: bool,
+}
+
+impl Entry {
+    /// Whether recovery completes it; else it undoes it.
+    pub(super) fn is_completed(self) -> bool {
+        match self {
+            Self::Carve(_) | Self::CarveFor(..) => false,
+            Self::Join(_) | Self::JoinFor(..) | Self::Resize(_) | Self::Grow(_) => true,
+        }
+    }
+
+    /// The end of object space after it, if it changes that.
+    pub(super) fn new_end(self) -> Option<Position> {
+        match self {
+            Self::Grow(growth) => Some(growth.new_end),
+            _ => None,
+        }
+    }
 }
 
 /// Live objects and the granules they hold.
@@ -91,7 +116,8 @@ pub(crate) struct Counters {
 }
 
 /// Words of the journal.
-pub(crate) const JOURNAL_WORDS: u64 = 8;
+pub(super) const JOURNAL_WORDS: u64 = 8;
+const _: () = assert!(JOURNAL + JOURNAL_WORDS <= COUNTERS);
 
 const CARVE: u64 = 1;
 const JOIN: u64 = 2;
@@ -105,7 +131,7 @@ const OWNER: u64 = 7;
 const KIND_BITS: u32 = 8;
 const KIND_MASK: u64 = (1 << KIND_BITS) - 1;
 
-/// The journal of one heap.
+/// The journal of one heap, in whichever area it is seen.
 #[derive(Debug, Clone)]
 pub(super) struct Journal {
     base: WordIndex,
@@ -113,8 +139,8 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(base: WordIndex, threads: ThreadTable) -> Self {
-        Self { base, threads }
+    pub(super) fn new(layout: &Layout, threads: ThreadTable) -> Self {
+        Self { base: layout.head + JOURNAL, threads }
     }
 
     /// Announces an operation and the counters that recovery from it shall set.
@@ -133,7 +159,8 @@ impl Journal {
         words.store(self.base + 5, recovered.objects);
         words.store(self.base + 6, recovered.granules);
         if let Entry::CarveFor(_, owner) | Entry::JoinFor(_, owner) = entry {
-            words.store(self.base + OWNER, self.threads.entry_word(owner).0);
+            let number = self.threads.entry_number(owner.entry);
+            words.store(self.base + OWNER, number << 1 | u64::from(owner.done));
         }
         words.store(self.base, session << KIND_BITS | kind);
     }
@@ -160,7 +187,9 @@ impl Journal {
         let operands = [1, 2, 3, 4].map(|number| Position(words.load(self.base + number)));
         let recovered =
             Counters { objects: words.load(self.base + 5), granules: words.load(self.base + 6) };
-        let owner = self.threads.entry_at(WordIndex(words.load(self.base + OWNER)));
+        let word = words.load(self.base + OWNER);
+        let owner = self.threads.entry_of_number(word >> 1);
+        let owner = owner.map(|entry| Owner { entry, done: word & 1 != 0 });
         decode(kind, operands, owner, end, granules_max)
             .map(|entry| Some((entry, recovered)))
             .ok_or(super::Fault::Damaged("the journal holds no possible operation"))
@@ -183,7 +212,7 @@ fn encode(entry: Entry) -> (u64, [Position; 4]) {
 fn decode(
     kind: u64,
     operands: [Position; 4],
-    owner: Option<LedgerEntry>,
+    owner: Option<Owner>,
     end: Position,
     granules_max: u64,
 ) -> Option<Entry> {

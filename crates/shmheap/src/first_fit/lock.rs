@@ -1,11 +1,11 @@
-//! The lock of a first-fit heap: one word that says who holds it, and that a killed holder does
-//! not keep.
+//! The lock of a first-fit heap: one word that says who holds it and where the truth is, and that
+//! no killed or stopped holder keeps.
 //!
 //! ```text
-//!   63                        25   24         17   16          15            0
-//!  +----------------------------+--------------+------------+---------------+
-//!  |  session                   |  takeovers   | contended  |  holder + 1   |
-//!  +----------------------------+--------------+------------+---------------+
+//!   63            27   26        21   20  19   18  17      16      15            0
+//!  +----------------+--------------+---------+--------+-----------+---------------+
+//!  |  session       |  takeovers   |  from   |  to    | contended |  holder + 1   |
+//!  +----------------+--------------+---------+--------+-----------+---------------+
 //! ```
 //!
 //! | holder | contended | state |
@@ -15,36 +15,141 @@
 //! | s + 1 | 1 | peer s is inside, somebody may sleep on the word |
 //! | 65535 | | nobody is inside, and what its session has announced is to be recovered |
 //!
+//! The area *from* holds the truth; the holder stores to *to* and nowhere else. They are the same,
+//! but while the holder copies the one to the other (`theft`).
+//!
 //! `session` counts acquisitions: it names the one operation that its holder may announce in the
 //! journal, and that is done by the exchange that frees the lock. Whoever takes the lock over from
-//! the dead is in the same session, until what was announced in it is recovered. `takeovers` counts
-//! these, round and round. By both no state of the word comes back while it matters: a process that
-//! decided on an old state fails its compare-and-exchange.
+//! the dead, or steals it, is in the same session until what was announced in it is recovered.
+//! `takeovers` counts these within the session. By both no state of the word comes back while it
+//! matters: a process that decided on an old state fails its compare-and-exchange, and so does a
+//! holder that was robbed when it would free the lock.
 //!
 //! No kernel lock stands behind it. A waiter that has spun for a while asks for the holder's proof
 //! of life; if that is gone, the holder has stopped executing for good, and the waiter takes the
 //! lock over in one exchange and recovers by the journal. Sleepers wake by themselves after a
-//! while, so a holder that dies between releasing and waking costs a delay, not a hang. A stopped
-//! holder is alive and makes the others wait.
+//! while, so a holder that dies between releasing and waking costs a delay, not a hang. A holder
+//! that lives, and yet keeps a waiter longer than its patience, is robbed. That is twice as long
+//! for each time that the session was taken over, so that thieves on a crowded machine let one of
+//! them finish.
 
 use std::hint;
 use std::time::Duration;
 
+use super::layout::{AREAS, Area};
 use crate::segment::words::Words;
 use crate::units::{PeerSlot, WordIndex};
 
 const HOLDER_MASK: u64 = 0xffff;
 const CONTENDED: u64 = 1 << 16;
-const TAKEOVER: u64 = 1 << 17;
-const SESSION_SHIFT: u32 = 25;
+const TO_SHIFT: u32 = 17;
+const FROM_SHIFT: u32 = 19;
+const AREA_MASK: u64 = 3;
+const TAKEOVER: u64 = 1 << 21;
+const SESSION_SHIFT: u32 = 27;
 const SESSION: u64 = 1 << SESSION_SHIFT;
 const TAKEOVERS_MASK: u64 = SESSION - TAKEOVER;
+const _: () = assert!(AREAS == AREA_MASK + 1);
 /// Stands for the number of a holder that is no more and has left something to recover.
 const ABANDONED: u64 = HOLDER_MASK;
 /// How often a waiter looks again before it asks for proof of life and sleeps: some microseconds.
 const SPIN_COUNT: u32 = 200;
 const SLEEP_MIN: Duration = Duration::from_millis(1);
 const SLEEP_MAX: Duration = Duration::from_millis(50);
+/// How long a holder may keep a waiter: many times what an operation takes, and more than a
+/// scheduler usually keeps a process from a processor.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// How often the patience is doubled at the most.
+const DOUBLINGS_MAX: u32 = 5;
+
+/// A state of the lock; also which acquisition of it a pin or a robbed holder means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LockWord(u64);
+
+impl LockWord {
+    #[inline]
+    pub(super) fn of(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    #[inline]
+    pub(super) fn bits(self) -> u64 {
+        self.0
+    }
+
+    #[inline]
+    pub(super) fn holder(self) -> Option<PeerSlot> {
+        let number = (self.0 & HOLDER_MASK) as u16;
+        number.checked_sub(1).map(PeerSlot)
+    }
+
+    #[inline]
+    pub(super) fn session(self) -> u64 {
+        self.0 >> SESSION_SHIFT
+    }
+
+    /// Where the truth is.
+    #[inline]
+    pub(super) fn from(self) -> Area {
+        Area((self.0 >> FROM_SHIFT & AREA_MASK) as u8)
+    }
+
+    /// Where the holder stores.
+    #[inline]
+    pub(super) fn to(self) -> Area {
+        Area((self.0 >> TO_SHIFT & AREA_MASK) as u8)
+    }
+
+    /// The state but for who waits: which acquisition it is.
+    #[inline]
+    pub(super) fn acquisition(self) -> Self {
+        Self(self.0 & !CONTENDED)
+    }
+
+    /// The acquisition, over.
+    #[inline]
+    pub(super) fn without_holder(self) -> Self {
+        Self(self.0 & !(CONTENDED | HOLDER_MASK))
+    }
+
+    fn is_contended(self) -> bool {
+        self.0 & CONTENDED != 0
+    }
+
+    fn is_abandoned(self) -> bool {
+        self.0 & HOLDER_MASK == ABANDONED
+    }
+
+    fn takeovers(self) -> u32 {
+        ((self.0 & TAKEOVERS_MASK) / TAKEOVER) as u32
+    }
+
+    /// The state in which `me` has the next session, in the area that holds the truth.
+    #[inline]
+    fn held_by(self, me: PeerSlot, contended: u64) -> Self {
+        self.in_next_session(self.from(), contended | (u64::from(me.0) + 1))
+    }
+
+    #[inline]
+    fn in_next_session(self, area: Area, low: u64) -> Self {
+        let area = u64::from(area.0);
+        let areas = area << FROM_SHIFT | area << TO_SHIFT;
+        Self(self.session().wrapping_add(1) << SESSION_SHIFT | areas | low)
+    }
+
+    /// The state in which `me` has taken the lock over, in the same session.
+    fn taken_over_by(self, me: PeerSlot) -> Self {
+        let takeovers = self.0.wrapping_add(TAKEOVER) & TAKEOVERS_MASK;
+        let others = self.0 & !(TAKEOVERS_MASK | CONTENDED | HOLDER_MASK);
+        Self(others | takeovers | CONTENDED | (u64::from(me.0) + 1))
+    }
+
+    /// The state in which `me` has stolen the lock, to copy the truth to the area `to`.
+    fn stolen_by(self, me: PeerSlot, to: Area) -> Self {
+        let taken = self.taken_over_by(me).0 & !(AREA_MASK << TO_SHIFT);
+        Self(taken | u64::from(to.0) << TO_SHIFT)
+    }
+}
 
 /// The lock of one heap.
 #[derive(Debug, Clone)]
@@ -52,34 +157,50 @@ pub(super) struct Lock {
     at: WordIndex,
 }
 
-fn holder(word: u64) -> Option<PeerSlot> {
-    let number = (word & HOLDER_MASK) as u16;
-    number.checked_sub(1).map(PeerSlot)
-}
-
-fn is_abandoned(word: u64) -> bool {
-    word & HOLDER_MASK == ABANDONED
-}
-
-/// The state in which `me` holds the lock, in the session after that of `word`.
-fn held_by(me: PeerSlot, word: u64, contended: u64) -> u64 {
-    let (session, takeovers) = (word >> SESSION_SHIFT, word & TAKEOVERS_MASK);
-    session.wrapping_add(1) << SESSION_SHIFT | takeovers | contended | (u64::from(me.0) + 1)
-}
-
-/// The state in which `me` has taken the lock over, in the session of `word`.
-fn taken_over_by(me: PeerSlot, word: u64) -> u64 {
-    let takeovers = word.wrapping_add(TAKEOVER) & TAKEOVERS_MASK;
-    word & !(SESSION - 1) | takeovers | CONTENDED | (u64::from(me.0) + 1)
-}
-
-/// How the lock was acquired.
+/// How the lock was acquired, and its word then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Acquired {
     /// Nobody has left anything.
-    Free,
+    Free(LockWord),
     /// What the session has announced is to be recovered.
-    TakenOver,
+    TakenOver(LockWord),
+}
+
+/// What the lock asks of whoever wants it.
+pub(super) trait Contender {
+    /// Whether the peer is certainly dead; `false` if in doubt.
+    fn is_dead(&self, peer: PeerSlot) -> bool;
+
+    /// Prepares the theft of the lock from a holder that lives: the area to copy to, if there is
+    /// one and the lock is still as given.
+    fn prepare_theft(&self, held: LockWord) -> Option<Area>;
+}
+
+/// What a waiter remembers.
+struct Wait {
+    spins: u32,
+    sleep: Duration,
+    /// Whoever has slept must assume that others still do.
+    contended: u64,
+    /// Which acquisition keeps it waiting, and for how long by now.
+    held: LockWord,
+    slept: Duration,
+}
+
+impl Wait {
+    fn new() -> Self {
+        let held = LockWord::of(0);
+        Self { spins: 0, sleep: SLEEP_MIN, contended: 0, held, slept: Duration::ZERO }
+    }
+
+    /// How much longer the holder is waited for.
+    fn patience(&mut self, word: LockWord) -> Duration {
+        if self.held != word.acquisition() {
+            self.held = word.acquisition();
+            self.slept = Duration::ZERO;
+        }
+        (PATIENCE * (1 << word.takeovers().min(DOUBLINGS_MAX))).saturating_sub(self.slept)
+    }
 }
 
 impl Lock {
@@ -87,29 +208,26 @@ impl Lock {
         Self { at }
     }
 
-    /// Who holds the lock.
-    pub(super) fn holder(&self, words: &impl Words) -> Option<PeerSlot> {
-        holder(words.load(self.at))
+    /// Its state.
+    #[inline]
+    pub(super) fn load(&self, words: &impl Words) -> LockWord {
+        LockWord::of(words.load(self.at))
     }
 
-    /// The session of whoever holds the lock; of an acquisition that is over, if it is free.
-    pub(super) fn session(&self, words: &impl Words) -> u64 {
-        words.load(self.at) >> SESSION_SHIFT
-    }
-
-    /// Takes the lock, from nobody or from the dead, waiting while a live peer has it.
+    /// Takes the lock, from nobody, from the dead, or from who has it for too long.
     #[inline]
     pub(super) fn acquire(
         &self,
         words: &impl Words,
         me: PeerSlot,
-        is_dead: &impl Fn(PeerSlot) -> bool,
+        contender: &impl Contender,
     ) -> Acquired {
-        let word = words.load(self.at);
-        if holder(word).is_some() || !self.exchange(words, word, held_by(me, word, 0)) {
-            return self.acquire_contended(words, me, is_dead);
+        let word = self.load(words);
+        let held = word.held_by(me, 0);
+        if word.holder().is_some() || !self.exchange(words, word, held) {
+            return self.acquire_contended(words, me, contender);
         }
-        Acquired::Free
+        Acquired::Free(held)
     }
 
     #[cold]
@@ -117,97 +235,127 @@ impl Lock {
         &self,
         words: &impl Words,
         me: PeerSlot,
-        is_dead: &impl Fn(PeerSlot) -> bool,
+        contender: &impl Contender,
     ) -> Acquired {
-        let mut spins = 0;
-        let mut sleep = SLEEP_MIN;
-        // Whoever has slept must assume that others still do.
-        let mut contended = 0;
+        let mut wait = Wait::new();
         loop {
-            let word = words.load(self.at);
-            match holder(word) {
-                None => {
-                    if self.exchange(words, word, held_by(me, word, contended)) {
-                        return Acquired::Free;
-                    }
-                }
-                Some(_) if is_abandoned(word) => {
-                    if self.exchange(words, word, taken_over_by(me, word)) {
-                        return Acquired::TakenOver;
-                    }
-                }
-                Some(_) if spins < SPIN_COUNT => {
-                    spins += 1;
+            let word = self.load(words);
+            let (next, how): (LockWord, fn(LockWord) -> Acquired) = match word.holder() {
+                None => (word.held_by(me, wait.contended), Acquired::Free),
+                Some(_) if word.is_abandoned() => (word.taken_over_by(me), Acquired::TakenOver),
+                Some(_) if wait.spins < SPIN_COUNT => {
+                    wait.spins += 1;
                     hint::spin_loop();
+                    continue;
                 }
-                Some(peer) if is_dead(peer) => {
-                    if self.exchange(words, word, taken_over_by(me, word)) {
-                        return Acquired::TakenOver;
-                    }
+                Some(peer) if contender.is_dead(peer) => {
+                    (word.taken_over_by(me), Acquired::TakenOver)
                 }
-                Some(_) => {
-                    let waited = word | CONTENDED;
-                    if waited == word || self.exchange(words, word, waited) {
-                        contended = CONTENDED;
-                        words.wait(self.at, waited, sleep);
-                        sleep = SLEEP_MAX.min(sleep * 2);
-                    }
-                }
+                Some(_) => match self.wait(words, word, &mut wait, contender) {
+                    Some(to) => (word.stolen_by(me, to), Acquired::TakenOver),
+                    None => continue,
+                },
+            };
+            if self.exchange(words, word, next) {
+                return how(next);
             }
         }
+    }
+
+    /// Sleeps for a while; or, if the waiter has no patience left, says which area the theft of the
+    /// lock may copy to.
+    fn wait(
+        &self,
+        words: &impl Words,
+        word: LockWord,
+        wait: &mut Wait,
+        contender: &impl Contender,
+    ) -> Option<Area> {
+        let mut patience = wait.patience(word);
+        if patience.is_zero() {
+            let to = contender.prepare_theft(word);
+            if to.is_some() {
+                return to;
+            }
+            wait.slept = Duration::ZERO;
+            patience = PATIENCE;
+        }
+        let waited = LockWord(word.0 | CONTENDED);
+        if waited == word || self.exchange(words, word, waited) {
+            wait.contended = CONTENDED;
+            wait.slept += words.wait(self.at, waited.0, wait.sleep.min(patience));
+            wait.sleep = SLEEP_MAX.min(wait.sleep * 2);
+        }
+        None
     }
 
     /// Takes the lock from a dead process that held it as peer `slot`. The caller has the slot's
     /// proof of life in hand, so whoever held the lock under that number is no more.
-    pub(super) fn take_over(&self, words: &impl Words, slot: PeerSlot) -> bool {
-        let word = words.load(self.at);
-        holder(word) == Some(slot) && self.exchange(words, word, taken_over_by(slot, word))
+    pub(super) fn take_over(&self, words: &impl Words, slot: PeerSlot) -> Option<LockWord> {
+        let word = self.load(words);
+        let taken = word.taken_over_by(slot);
+        (word.holder() == Some(slot) && self.exchange(words, word, taken)).then_some(taken)
     }
 
-    /// What the session had announced is recovered: the lock goes to the next session, which may
-    /// announce something itself.
-    pub(super) fn advance(&self, words: &impl Words, me: PeerSlot) {
-        let _ = self.change(words, me, |word| held_by(me, word, word & CONTENDED));
+    /// What the session had announced is recovered, in the area where the holder stores: that holds
+    /// the truth from now on, and the lock goes to the next session, which may announce something
+    /// itself. `None` if the lock is no longer so.
+    pub(super) fn advance(&self, words: &impl Words, held: LockWord) -> Option<LockWord> {
+        let next =
+            |word: LockWord| word.in_next_session(word.to(), word.0 & (CONTENDED | HOLDER_MASK));
+        self.change(words, held, next).map(next)
     }
 
-    /// Gives the lock back with something left to recover, for whoever comes next.
-    pub(super) fn abandon(&self, words: &impl Words, me: PeerSlot) {
-        self.leave(words, me, ABANDONED);
+    /// Gives the lock back with something left to recover, for whoever comes next; whether it was
+    /// still so.
+    pub(super) fn abandon(&self, words: &impl Words, held: LockWord) -> bool {
+        let abandoned = |word: LockWord| LockWord(word.without_holder().0 | ABANDONED);
+        self.leave(words, held, abandoned)
     }
 
-    /// Gives the lock back, and makes what the session has done part of the heap.
+    /// Gives the lock back, and makes what the session has done part of the heap; `false` if the
+    /// lock was stolen: nothing is done then, or a thief has done it.
     #[inline]
-    pub(super) fn release(&self, words: &impl Words, me: PeerSlot) {
-        self.leave(words, me, 0);
+    pub(super) fn release(&self, words: &impl Words, held: LockWord) -> bool {
+        self.leave(words, held, LockWord::without_holder)
     }
 
     #[inline]
-    fn leave(&self, words: &impl Words, me: PeerSlot, holder: u64) {
-        let free = |word| word & !(HOLDER_MASK | CONTENDED) | holder;
-        if let Some(word) = self.change(words, me, free)
-            && word & CONTENDED != 0
-        {
-            words.wake(self.at);
+    fn leave(&self, words: &impl Words, held: LockWord, to: impl Fn(LockWord) -> LockWord) -> bool {
+        match self.change(words, held, to) {
+            Some(word) => {
+                if word.is_contended() {
+                    words.wake(self.at);
+                }
+                true
+            }
+            None => false,
         }
     }
 
-    /// Changes the word as long as `me` holds the lock, and returns what it was. If the lock is no
-    /// longer ours its word was overwritten: there is nothing to change.
+    /// Changes the word, if the acquisition is still that, and returns what it was.
     #[inline]
-    fn change(&self, words: &impl Words, me: PeerSlot, to: impl Fn(u64) -> u64) -> Option<u64> {
+    fn change(
+        &self,
+        words: &impl Words,
+        held: LockWord,
+        to: impl Fn(LockWord) -> LockWord,
+    ) -> Option<LockWord> {
+        let mut word = held;
         loop {
-            let word = words.load(self.at);
-            if holder(word) != Some(me) {
-                return None;
-            }
-            if self.exchange(words, word, to(word)) {
-                return Some(word);
+            match words.compare_exchange(self.at, word.0, to(word).0) {
+                Ok(_) => return Some(word),
+                // Somebody waits now.
+                Err(found) if found == held.0 | CONTENDED && found != word.0 => {
+                    word = LockWord(found);
+                }
+                Err(_) => return None,
             }
         }
     }
 
     #[inline]
-    fn exchange(&self, words: &impl Words, current: u64, new: u64) -> bool {
-        words.compare_exchange(self.at, current, new).is_ok()
+    fn exchange(&self, words: &impl Words, current: LockWord, new: LockWord) -> bool {
+        words.compare_exchange(self.at, current.0, new.0).is_ok()
     }
 }

@@ -1,51 +1,35 @@
-//! What the next process does for one that died with the lock: bring the announced operation to
-//! its end state, whatever part of it was carried out.
+//! What the next process does for one that died with the lock, or was robbed of it: bring the
+//! announced operation to its end state, whatever part of it was carried out.
 //!
 //! Undoing a carve and completing a join is the same thing, for both end with the span as one free
-//! block; so recovery has three cases for the operations. An entry of the ledger that has a part in
-//! one owns nothing afterwards, be it that the object never came to be, or that it ceased to. Every
-//! store of it writes a value that does not depend on what was there in the concerned bits, so it
-//! may itself be killed at any store and be done again by the next.
+//! block; so recovery has three cases for the operations. Every store of it writes a value that
+//! does not depend on what was there in the concerned bits, so it may itself be killed at any store
+//! and be done again by the next; and it may be done on a copy in which each word is of another
+//! moment of the operation.
 
-use super::journal::{Entry, Growth, Resize, Span};
+use super::FirstFit;
+use super::journal::{Counters, Entry, Growth, Owner, Resize, Span};
 use super::layout::Position;
-use super::{Fault, FirstFit, Surroundings};
 use crate::segment::words::Words;
 
 impl FirstFit {
-    /// Finishes what was announced, if anything, in the session that the caller has taken over.
-    ///
-    /// On an error nothing was written.
-    pub(super) fn recover(
-        &self,
-        words: &impl Words,
-        surroundings: &impl Surroundings,
-    ) -> Result<(), Fault> {
-        let session = self.lock.session(words);
-        let Some((entry, counters)) =
-            self.journal.pending(words, session, self.end(words), self.granules_max)?
-        else {
-            return Ok(());
-        };
-        let end = match entry {
-            Entry::Grow(growth) => growth.new_end,
-            _ => self.end(words),
-        };
-        surroundings.ensure_storage(end.0)?;
-        if let Entry::CarveFor(_, owner) | Entry::JoinFor(_, owner) = entry {
-            surroundings.ensure_entry(owner)?;
-        }
+    /// Finishes what was announced, in the area; its records have storage.
+    pub(super) fn recover(&self, area: &impl Words, entry: Entry, counters: Counters) {
+        let end = entry.new_end().unwrap_or_else(|| self.end_in(area));
         match entry {
-            Entry::Carve(span) | Entry::Join(span) => self.recover_joined(words, span, end),
-            Entry::CarveFor(span, owner) | Entry::JoinFor(span, owner) => {
-                self.recover_joined(words, span, end);
-                words.store(self.threads.entry_word(owner), 0);
+            Entry::Carve(span) | Entry::Join(span) => self.recover_joined(area, span, end),
+            Entry::CarveFor(span, Owner { entry, done }) => {
+                self.recover_joined(area, span, end);
+                self.set_done(area, entry, !done);
             }
-            Entry::Resize(resize) => self.recover_resized(words, resize, end),
-            Entry::Grow(growth) => self.recover_grown(words, growth),
+            Entry::JoinFor(span, Owner { entry, done }) => {
+                self.recover_joined(area, span, end);
+                self.set_done(area, entry, done);
+            }
+            Entry::Resize(resize) => self.recover_resized(area, resize, end),
+            Entry::Grow(growth) => self.recover_grown(area, growth),
         }
-        self.store_counters(words, counters);
-        Ok(())
+        self.store_counters(area, counters);
     }
 
     fn recover_joined(&self, words: &impl Words, span: Span, end: Position) {

@@ -1,364 +1,271 @@
-//! A session: the heap's lock in hand, and the operations that need it.
+//! A session: the heap's lock in hand, and how an operation is done with it.
 //!
-//! Every operation has the same shape: look, decide, announce in the journal, change the truth
-//! (`starts`, `frees`), then what is derived (`maxima`) and counted, give the lock back. Nothing is
-//! written before the decision is final, so a refusal leaves the heap untouched. A session has one
-//! operation, which uses it up: it is the exchange that frees the lock by which it is done.
+//! Every operation (`operations`) has the same shape: look, decide, announce in the journal, change
+//! the truth (`starts`, `frees`), then what is derived (`maxima`) and counted, give the lock back.
+//! Nothing is written before the decision is final, so a refusal leaves the heap untouched. A
+//! session has one operation, and it is the exchange that frees the lock by which it is done.
+//!
+//! That exchange is refused if the lock was stolen meanwhile. Then nothing of the session counts,
+//! but for what the thief may have completed in its place; so the operator acquires the lock again
+//! to look at that, leaves the area where it was, and, if need be, does the operation again. What a
+//! session has only looked at needs no second time: the heap was so when the lock was stolen.
 
-use super::journal::{Counters, Entry, Growth, Resize, Span};
-use super::layout::Position;
-use super::lock::Acquired;
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+
+use super::areas::InArea;
+use super::journal::{Counters, Entry};
+use super::layout::{Area, Position};
+use super::lock::{Acquired, LockWord};
 use super::{Fault, FirstFit, Surroundings};
 use crate::peers::LedgerEntry;
 use crate::segment::words::Words;
 use crate::units::PeerSlot;
 
+/// A peer that operates on the heap.
+#[derive(Debug)]
+pub(crate) struct Operator<'e, W, S> {
+    pub(super) engine: &'e FirstFit,
+    pub(super) words: W,
+    pub(super) me: PeerSlot,
+    pub(super) surroundings: &'e S,
+}
+
 /// The right to change the heap, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Session<'e, W: Words> {
-    engine: &'e FirstFit,
-    words: W,
-    me: PeerSlot,
+    pub(super) engine: &'e FirstFit,
+    pub(super) words: W,
+    held: LockWord,
     end: Position,
+    has_announced: Cell<bool>,
 }
 
 impl FirstFit {
-    /// Takes the lock as peer `me`, and first finishes what a dead holder left half done.
-    ///
-    /// # Errors
-    ///
-    /// [`Fault::Damaged`] if the dead holder's journal makes no sense, [`Fault::NoStorage`] if
-    /// records that exist by another process's word have no storage. The lock is free again.
+    /// The heap's operations, for peer `me`.
     #[inline]
-    pub(crate) fn session<'e, W: Words>(
+    pub(crate) fn operator<'e, W: Words, S: Surroundings>(
         &'e self,
         words: W,
         me: PeerSlot,
-        surroundings: &impl Surroundings,
-    ) -> Result<Session<'e, W>, Fault> {
-        let acquired = self.lock.acquire(&words, me, &|peer| surroundings.is_dead(peer));
-        let end = self.end(&words);
-        let mut session = Session { engine: self, words, me, end };
-        if acquired == Acquired::TakenOver {
-            session = session.recover(surroundings)?;
-        }
-        surroundings.ensure_storage(session.end.0)?;
-        Ok(session)
+        surroundings: &'e S,
+    ) -> Operator<'e, W, S> {
+        Operator { engine: self, words, me, surroundings }
     }
 
     /// Does for the dead process that was peer `slot` what it left half done. The caller holds the
     /// slot's proof of life. What cannot be finished is left for the next session.
-    pub(crate) fn adopt<W: Words>(
+    pub(crate) fn adopt(
         &self,
-        words: W,
+        words: &impl Words,
         slot: PeerSlot,
         surroundings: &impl Surroundings,
     ) -> Result<(), Fault> {
-        if self.lock.take_over(&words, slot) {
-            if let Err(fault) = self.recover(&words, surroundings) {
-                self.lock.abandon(&words, slot);
-                return Err(fault);
-            }
-            self.lock.release(&words, slot);
+        let settled = match self.lock.take_over(words, slot) {
+            Some(held) => self.settle_for(words, surroundings, held),
+            None => Ok(()),
+        };
+        self.pins.leave_for(words, slot);
+        settled
+    }
+
+    fn settle_for(
+        &self,
+        words: &impl Words,
+        surroundings: &impl Surroundings,
+        held: LockWord,
+    ) -> Result<(), Fault> {
+        if let Err(fault) = self.settle(words, surroundings, held) {
+            self.leave_robbed_unless(self.lock.abandon(words, held), words, held);
+            return Err(fault);
+        }
+        if let Some(held) = self.advance(words, held) {
+            self.leave_robbed_unless(self.lock.release(words, held), words, held);
         }
         Ok(())
     }
+
+    /// Makes the area of `held`, where all is recovered, the truth for everybody; `None` if
+    /// somebody else has taken that on, being tired of waiting.
+    fn advance(&self, words: &impl Words, held: LockWord) -> Option<LockWord> {
+        let Some(next) = self.lock.advance(words, held) else {
+            self.pins.leave(words, held);
+            return None;
+        };
+        self.current.raise(words, next);
+        self.raise_length(words);
+        Some(next)
+    }
+
+    pub(super) fn leave_robbed_unless(&self, is_ours: bool, words: &impl Words, held: LockWord) {
+        if !is_ours {
+            self.pins.leave(words, held);
+        }
+    }
 }
 
-impl<W: Words> Session<'_, W> {
-    /// Recovers what was announced in the session that was taken over, and goes on in the next. If
-    /// that cannot be done now, it is left to whoever comes next.
+impl<'e, W: Words + Copy, S: Surroundings> Operator<'e, W, S> {
+    /// Takes the lock, and first finishes what a dead or a stopped holder left half done.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Damaged`] if its journal makes no sense, [`Fault::NoStorage`] if records that exist
+    /// by another process's word have no storage. The lock is free again.
+    #[inline]
+    pub(crate) fn session(&self) -> Result<Session<'e, W>, Fault> {
+        let held = match self.engine.lock.acquire(&self.words, self.me, self) {
+            Acquired::Free(held) => held,
+            Acquired::TakenOver(held) => self.settle(held)?,
+        };
+        self.session_in(held)
+    }
+
+    #[inline]
+    fn session_in(&self, held: LockWord) -> Result<Session<'e, W>, Fault> {
+        let Self { engine, words, surroundings, .. } = *self;
+        let has_announced = Cell::new(false);
+        let mut session = Session { engine, words, held, end: Position(0), has_announced };
+        surroundings.ensure_head(held.to())?;
+        session.end = engine.end(&words, held.to());
+        surroundings.ensure_storage(held.to(), session.end.0)?;
+        Ok(session)
+    }
+
+    /// Recovers in the session that was taken over, and goes on in the next. If that cannot be done
+    /// now, it is left to whoever comes next.
     #[cold]
-    fn recover(mut self, surroundings: &impl Surroundings) -> Result<Self, Fault> {
-        match self.engine.recover(&self.words, surroundings) {
-            Ok(()) => {}
-            // Reported once, to a caller; the audit shows what it comes to.
-            Err(Fault::Damaged(what)) => return Err(Fault::Damaged(what)),
-            Err(fault) => {
-                self.engine.lock.abandon(&self.words, self.me);
-                return Err(fault);
+    fn settle(&self, mut held: LockWord) -> Result<LockWord, Fault> {
+        let Self { engine, words, surroundings, .. } = self;
+        loop {
+            let damage = match engine.settle(words, *surroundings, held) {
+                Ok(()) => None,
+                // Reported once, to a caller; the audit shows what it comes to.
+                Err(fault @ Fault::Damaged(_)) => Some(fault),
+                Err(fault) => {
+                    let is_ours = engine.lock.abandon(words, held);
+                    engine.leave_robbed_unless(is_ours, words, held);
+                    return Err(fault);
+                }
+            };
+            let next = engine.advance(words, held);
+            match (next, damage) {
+                (Some(next), None) => return Ok(next),
+                (Some(next), Some(fault)) => {
+                    let is_ours = engine.lock.release(words, next);
+                    engine.leave_robbed_unless(is_ours, words, next);
+                    return Err(fault);
+                }
+                (None, _) => {}
+            }
+            match engine.lock.acquire(words, self.me, self) {
+                Acquired::Free(held) => return Ok(held),
+                Acquired::TakenOver(again) => held = again,
             }
         }
-        self.engine.lock.advance(&self.words, self.me);
-        self.end = self.engine.end(&self.words);
-        Ok(self)
     }
 
-    /// Which session it is.
+    /// Does an operation once, in as many sessions as that takes. `helped` is what it comes to if a
+    /// thief has completed it.
     #[inline]
-    fn number(&self) -> u64 {
-        self.engine.lock.session(&self.words)
+    pub(super) fn operate<T>(
+        &self,
+        helped: impl Fn() -> T,
+        attempt: impl Fn(&Session<'e, W>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let session = self.session()?;
+        let result = attempt(&session);
+        match session.commit() {
+            Ok(()) => result,
+            Err(robbed) => self.operate_again(robbed, helped, attempt),
+        }
     }
 
+    /// As [`operate`](Self::operate), after an attempt that ended with the lock stolen.
+    #[cold]
+    fn operate_again<T>(
+        &self,
+        mut robbed: LockWord,
+        helped: impl Fn() -> T,
+        attempt: impl Fn(&Session<'e, W>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let Self { engine, words, .. } = self;
+        loop {
+            let session = match self.session() {
+                Ok(session) => session,
+                Err(fault) => {
+                    engine.pins.leave(words, robbed);
+                    return Err(fault);
+                }
+            };
+            let was_helped = engine.was_helped(&session.area(), robbed);
+            // Only now: an area that was left may be stolen again, and the note of help with it.
+            engine.pins.leave(words, robbed);
+            if was_helped {
+                return Ok(helped());
+            }
+            let result = attempt(&session);
+            match session.commit() {
+                Ok(()) => return result,
+                Err(again) => robbed = again,
+            }
+        }
+    }
+}
+
+impl<'e, W: Words> Session<'e, W> {
     /// The end of object space.
     pub(crate) fn end(&self) -> Position {
         self.end
     }
 
-    /// Places an object of `need` granules at the lowest position that is a multiple of
-    /// `align_granules`, a power of two. `None` if no free block holds it.
-    ///
-    /// Cost: a node of the tree per level. With an alignment, free blocks that are long enough but
-    /// lie badly are passed over one by one.
-    #[inline]
-    pub(crate) fn alloc(self, need: u64, align_granules: u64) -> Result<Option<Position>, Fault> {
-        let Some(span) = self.find(need, align_granules)? else {
-            return Ok(None);
-        };
-        self.make(span, Entry::Carve(span), |_| {});
-        Ok(Some(span.object))
+    /// Which area the session is in.
+    pub(crate) fn area_number(&self) -> Area {
+        self.held.to()
     }
 
-    /// As [`alloc`](Self::alloc), for an entry of the ledger to own the object: it gets the word
-    /// that `owned` makes of the position.
-    pub(crate) fn alloc_for(
-        self,
-        need: u64,
-        align_granules: u64,
-        owner: LedgerEntry,
-        owned: impl FnOnce(Position) -> u64,
-    ) -> Result<Option<Position>, Fault> {
-        let Some(span) = self.find(need, align_granules)? else {
-            return Ok(None);
-        };
-        let at = self.engine.threads.entry_word(owner);
-        let own = |words: &W| words.store(at, owned(span.object));
-        self.make(span, Entry::CarveFor(span, owner), own);
-        Ok(Some(span.object))
+    /// The records, in the area of the session.
+    #[inline]
+    pub(super) fn area(&self) -> InArea<&W> {
+        self.engine.in_area(&self.words, self.held.to())
     }
 
-    /// Makes the span's object; `own` is part of it.
-    #[inline]
-    fn make(&self, span: Span, entry: Entry, own: impl FnOnce(&W)) {
-        let (engine, words) = (self.engine, &self.words);
-        let before = engine.counters(words);
-        engine.journal.begin(words, self.number(), entry, before);
-        self.carve(span);
-        own(words);
-        let after = Counters {
-            objects: before.objects.wrapping_add(1),
-            granules: before.granules.wrapping_add(span.object_end - span.object),
-        };
-        engine.store_counters(words, after);
+    /// The bit of an entry.
+    pub(super) fn is_done(&self, entry: LedgerEntry) -> bool {
+        self.engine.is_done(&self.area(), entry)
     }
 
-    /// The lowest free block that holds the object, and the object's place in it.
+    /// Announces the one operation of the session.
     #[inline]
-    fn find(&self, need: u64, align_granules: u64) -> Result<Option<Span>, Fault> {
-        let (engine, words) = (self.engine, &self.words);
-        let mut candidate = engine.maxima.first(words, need, self.end)?;
-        while let Some(region) = candidate {
-            let found = engine
-                .starts
-                .free_blocks(words, region, self.end)
-                .find_map(|(start, granules)| fit(start, granules, need, align_granules));
-            if found.is_some() {
-                return Ok(found);
-            }
-            if align_granules == 1 {
-                return Err(Fault::Damaged("a region has no free block of its maximum"));
-            }
-            candidate = engine.maxima.next(words, region, need, self.end)?;
+    pub(super) fn announce(&self, entry: Entry, recovered: Counters) {
+        self.has_announced.set(true);
+        self.engine.journal.begin(&self.area(), self.held.session(), entry, recovered);
+    }
+
+    /// Gives the lock back. If that was stolen, what was announced is not done, at least not by
+    /// this session: the word of the acquisition comes back.
+    #[inline]
+    fn commit(self) -> Result<(), LockWord> {
+        let session = ManuallyDrop::new(self);
+        if session.engine.lock.release(&session.words, session.held) {
+            return Ok(());
         }
-        Ok(None)
+        session.robbed()
     }
 
-    #[inline]
-    fn carve(&self, span: Span) {
-        let (engine, words) = (self.engine, &self.words);
-        if span.object == span.start {
-            engine.starts.clear_free(words, span.start);
-        } else {
-            engine.starts.set_start(words, span.object);
+    #[cold]
+    fn robbed(&self) -> Result<(), LockWord> {
+        if self.has_announced.get() {
+            return Err(self.held);
         }
-        if span.object_end < span.end {
-            engine.starts.set_start(words, span.object_end);
-            engine.starts.set_free(words, span.object_end);
-        }
-        let whole = span.end - span.start;
-        engine.maxima.retire(words, &engine.starts, span.start.region(), whole, self.end);
-        if span.object_end < span.end {
-            let rest = span.end - span.object_end;
-            engine.maxima.admit(words, span.object_end.region(), rest);
-        }
-    }
-
-    /// Frees the object at `at` and joins it with free neighbours on both sides.
-    ///
-    /// # Errors
-    ///
-    /// [`Fault::NotLive`] if no live object starts there.
-    #[inline]
-    pub(crate) fn free(self, at: Position) -> Result<(), Fault> {
-        let span = self.span_of(at)?;
-        self.unmake(span, Entry::Join(span), |_| {});
+        self.engine.pins.leave(&self.words, self.held);
         Ok(())
     }
-
-    /// Frees the object at `at` that an entry of the ledger owns, which then owns nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`Fault::NotLive`] if no live object starts there; the entry stays as it is.
-    pub(crate) fn free_of(self, at: Position, owner: LedgerEntry) -> Result<(), Fault> {
-        let span = self.span_of(at)?;
-        let disown = |words: &W| words.store(self.engine.threads.entry_word(owner), 0);
-        self.unmake(span, Entry::JoinFor(span, owner), disown);
-        Ok(())
-    }
-
-    /// The object at `at` with its free neighbours.
-    #[inline]
-    fn span_of(&self, at: Position) -> Result<Span, Fault> {
-        let (engine, words) = (self.engine, &self.words);
-        engine.expect_live(words, at, self.end)?;
-        let object_end = engine.starts.next(words, at, self.end);
-        let start = match engine.starts.previous(words, at) {
-            Some(previous) if engine.starts.is_free(words, previous) => previous,
-            _ => at,
-        };
-        Ok(Span { start, object: at, object_end, end: self.gap_end(object_end) })
-    }
-
-    /// Makes one free block of the span; `disown` is part of it.
-    #[inline]
-    fn unmake(&self, span: Span, entry: Entry, disown: impl FnOnce(&W)) {
-        let (engine, words) = (self.engine, &self.words);
-        let before = engine.counters(words);
-        let after = Counters {
-            objects: before.objects.wrapping_sub(1),
-            granules: before.granules.wrapping_sub(span.object_end - span.object),
-        };
-        engine.journal.begin(words, self.number(), entry, after);
-        self.join(span);
-        disown(words);
-        engine.store_counters(words, after);
-    }
-
-    /// The end of the free block at `at`, or `at` if none starts there.
-    #[inline]
-    fn gap_end(&self, at: Position) -> Position {
-        if at < self.end && self.engine.starts.is_free(&self.words, at) {
-            self.engine.starts.next(&self.words, at, self.end)
-        } else {
-            at
-        }
-    }
-
-    #[inline]
-    fn join(&self, span: Span) {
-        let (engine, words) = (self.engine, &self.words);
-        let joins_next = span.object_end < span.end;
-        if joins_next {
-            engine.starts.clear_free(words, span.object_end);
-            engine.starts.clear_start(words, span.object_end);
-        }
-        if span.object == span.start {
-            engine.starts.set_free(words, span.start);
-        } else {
-            engine.starts.clear_start(words, span.object);
-        }
-        engine.maxima.admit(words, span.start.region(), span.end - span.start);
-        if joins_next {
-            let region = span.object_end.region();
-            let rest = span.end - span.object_end;
-            engine.maxima.retire(words, &engine.starts, region, rest, self.end);
-        }
-    }
-
-    /// Makes the object at `at` `need` granules long without moving it, if the free block behind
-    /// it allows; whether it did.
-    ///
-    /// # Errors
-    ///
-    /// [`Fault::NotLive`] if no live object starts there.
-    pub(crate) fn resize(self, at: Position, need: u64) -> Result<bool, Fault> {
-        let (engine, words) = (self.engine, &self.words);
-        engine.expect_live(words, at, self.end)?;
-        let old_end = engine.starts.next(words, at, self.end);
-        let gap_end = self.gap_end(old_end);
-        let new_end = at + need;
-        if new_end > gap_end {
-            return Ok(false);
-        }
-        if new_end == old_end {
-            return Ok(true);
-        }
-        let before = engine.counters(words);
-        let after = Counters {
-            objects: before.objects,
-            granules: before.granules.wrapping_sub(old_end - at).wrapping_add(need),
-        };
-        let resize = Resize { object: at, new_end, old_end, gap_end };
-        engine.journal.begin(words, self.number(), Entry::Resize(resize), after);
-        self.move_boundary(resize);
-        engine.store_counters(words, after);
-        Ok(true)
-    }
-
-    fn move_boundary(&self, resize: Resize) {
-        let (engine, words) = (self.engine, &self.words);
-        let Resize { new_end, old_end, gap_end, .. } = resize;
-        if old_end < gap_end {
-            engine.starts.clear_free(words, old_end);
-            engine.starts.clear_start(words, old_end);
-        }
-        if new_end < gap_end {
-            engine.starts.set_start(words, new_end);
-            engine.starts.set_free(words, new_end);
-        }
-        if old_end < gap_end {
-            let region = old_end.region();
-            engine.maxima.retire(words, &engine.starts, region, gap_end - old_end, self.end);
-        }
-        if new_end < gap_end {
-            engine.maxima.admit(words, new_end.region(), gap_end - new_end);
-        }
-    }
-
-    /// The start of the free block at the end of object space, or the end if there is none.
-    pub(crate) fn last_gap(&self) -> Position {
-        match self.engine.starts.previous(&self.words, self.end) {
-            Some(last) if self.engine.starts.is_free(&self.words, last) => last,
-            _ => self.end,
-        }
-    }
-
-    /// Lengthens object space to `new_end`; the caller has reserved storage for it. Nothing to do
-    /// if another process has done it.
-    pub(crate) fn grow(self, new_end: Position) {
-        let (engine, words) = (self.engine, &self.words);
-        let old_end = self.end;
-        if new_end <= old_end || new_end.0 > engine.granules_max {
-            return;
-        }
-        let gap = self.last_gap();
-        let growth = Growth { gap, old_end, new_end };
-        engine.journal.begin(words, self.number(), Entry::Grow(growth), engine.counters(words));
-        if gap == old_end {
-            engine.starts.set_start(words, gap);
-            engine.starts.set_free(words, gap);
-        }
-        engine.maxima.admit(words, gap.region(), new_end - gap);
-        engine.store_end(words, new_end);
-    }
-}
-
-/// The object's place in a free block, if it has one there.
-#[inline]
-fn fit(start: Position, granules: u64, need: u64, align_granules: u64) -> Option<Span> {
-    if granules < need {
-        return None;
-    }
-    let end = start + granules;
-    let object = Position((start.0 + (align_granules - 1)) & !(align_granules - 1));
-    let object_end = object + need;
-    (object_end <= end).then_some(Span { start, object, object_end, end })
 }
 
 impl<W: Words> Drop for Session<'_, W> {
     #[inline]
     fn drop(&mut self) {
-        self.engine.lock.release(&self.words, self.me);
+        let is_ours = self.engine.lock.release(&self.words, self.held);
+        self.engine.leave_robbed_unless(is_ours, &self.words, self.held);
     }
 }

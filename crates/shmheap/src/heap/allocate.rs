@@ -2,11 +2,10 @@
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
 
 use crate::error::NotLive;
-use crate::first_fit::layout::Position;
-use crate::first_fit::{Fault, FirstFit, Session, Surroundings};
+use crate::first_fit::layout::{Area, Position};
+use crate::first_fit::{Fault, FirstFit, Operator, Surroundings};
 use crate::heap::connection::Host;
 use crate::heap::grow::Request;
 use crate::heap::shape::Engine;
@@ -66,12 +65,12 @@ impl Heap {
     fn alloc_slowly(&self, layout: Layout) -> Result<NonNull<u8>> {
         let engine = match &self.shape.engine {
             Engine::Slabs(slabs) => return self.slab_alloc(slabs, layout),
-            Engine::FirstFit { engine, .. } => engine,
+            Engine::FirstFit(engine) => engine,
         };
         let me = self.me("allocate")?;
         let request = self.request(layout)?;
-        let at = self.place_object(engine, me, request, |session| {
-            session.alloc(request.granules, request.align_granules)
+        let at = self.place_object(engine, me, request, |operator| {
+            operator.alloc(request.granules, request.align_granules)
         })?;
         Ok(self.space().address(at))
     }
@@ -83,11 +82,12 @@ impl Heap {
         engine: &FirstFit,
         me: PeerSlot,
         request: Request,
-        place: impl Fn(Session<'_, Row<'_, Futex>>) -> Result<Option<Position>, Fault>,
+        place: impl Fn(&Operator<'_, Row<'_, Futex>, Host<'_>>) -> Result<Option<Position>, Fault>,
     ) -> Result<Position> {
+        let host = Host(self);
+        let operator = engine.operator(self.words(), me, &host);
         for _ in 0..PLACE_TRIES {
-            let placed = place(self.session(engine, me)?);
-            match placed {
+            match place(&operator) {
                 Ok(Some(at)) => return Ok(at),
                 Ok(None) => self.grow_for(engine, me, request)?,
                 Err(fault) => return Err(self.explain(fault, 0)),
@@ -139,11 +139,11 @@ impl Heap {
     fn free_slowly(&self, object: NonNull<u8>) -> Result<()> {
         let engine = match &self.shape.engine {
             Engine::Slabs(slabs) => return self.slab_free(slabs, object),
-            Engine::FirstFit { engine, .. } => engine,
+            Engine::FirstFit(engine) => engine,
         };
         let me = self.me("free")?;
         let at = self.position(object)?;
-        let freed = self.session(engine, me)?.free(at);
+        let freed = engine.operator(self.words(), me, &Host(self)).free(at);
         freed.map_err(|fault| self.explain(fault, object.addr().get()))
     }
 
@@ -179,7 +179,7 @@ impl Heap {
     fn resize(&self, object: NonNull<u8>, layout: Layout) -> Result<bool> {
         let engine = match &self.shape.engine {
             Engine::Slabs(slabs) => return self.slab_resize(slabs, object, layout),
-            Engine::FirstFit { engine, .. } => engine,
+            Engine::FirstFit(engine) => engine,
         };
         let me = self.me("reallocate")?;
         let at = self.position(object)?;
@@ -187,7 +187,7 @@ impl Heap {
         if !at.0.is_multiple_of(request.align_granules) {
             return Ok(false);
         }
-        let resized = self.session(engine, me)?.resize(at, request.granules);
+        let resized = engine.operator(self.words(), me, &Host(self)).resize(at, request.granules);
         resized.map_err(|fault| self.explain(fault, object.addr().get()))
     }
 
@@ -200,12 +200,20 @@ impl Heap {
     pub fn usable_size(&self, object: NonNull<u8>) -> Result<usize> {
         let engine = match &self.shape.engine {
             Engine::Slabs(slabs) => return self.slab_usable_size(slabs, object),
-            Engine::FirstFit { engine, .. } => engine,
+            Engine::FirstFit(engine) => engine,
         };
         let at = self.position(object)?;
-        let live = self.expect_live(engine, at);
-        let end = live.map_err(|fault| self.explain(fault, object.addr().get()))?;
-        let object_end = engine.next_start(&self.words(), at, end);
+        let live = self.expect_live(engine, at).and_then(|(area, verified_end)| {
+            let object_end = engine.next_start(&self.words(), area, at, verified_end);
+            if object_end < verified_end {
+                return Ok(object_end);
+            }
+            // It ends there, or farther behind, in what another process has added to the heap.
+            let end = engine.end(&self.words(), area);
+            Host(self).ensure_storage(area, end.0)?;
+            Ok(engine.next_start(&self.words(), area, at, end))
+        });
+        let object_end = live.map_err(|fault| self.explain(fault, object.addr().get()))?;
         Ok(self.shape.bytes(object_end - at) as usize)
     }
 
@@ -221,7 +229,7 @@ impl Heap {
                 let found = self.slab_handle_fast(slabs, object);
                 return found.map_or_else(|| self.slab_handle(slabs, object), Ok);
             }
-            Engine::FirstFit { engine, .. } => engine,
+            Engine::FirstFit(engine) => engine,
         };
         let at = self.position(object)?;
         self.expect_live(engine, at).map_err(|fault| self.explain(fault, object.addr().get()))?;
@@ -245,7 +253,7 @@ impl Heap {
                 let found = self.slab_resolve_fast(slabs, handle);
                 return found.map_or_else(|| self.slab_resolve(slabs, handle), Ok);
             }
-            Engine::FirstFit { engine, .. } => engine,
+            Engine::FirstFit(engine) => engine,
         };
         let refuse = |why| Error::InvalidHandle { handle, why };
         let offset = handle.to_raw().checked_sub(self.shape.data_offset.0);
@@ -305,21 +313,21 @@ impl Heap {
         (self.shape.bytes(granules) == bytes).then_some(Position(granules))
     }
 
-    /// Makes sure that a live object starts here, and returns an end of the heap that lies behind
-    /// it. Beyond what this process has verified, it looks at the heap's length again first:
-    /// another process may have grown it.
+    /// Makes sure that a live object starts here, and returns where that is on record, and an end
+    /// of the heap that lies behind the object's start. Beyond what this process has verified, it
+    /// looks at the heap's length again first: another process may have grown it.
     #[inline]
-    fn expect_live(&self, engine: &FirstFit, at: Position) -> Result<Position, Fault> {
+    fn expect_live(&self, engine: &FirstFit, at: Position) -> Result<(Area, Position), Fault> {
         let words = self.words();
-        // Relaxed: only this process writes the word, after checking with the kernel.
-        let verified = self.verified_len_bytes.load(Ordering::Relaxed);
-        let mut end = Position(self.shape.granules(verified));
+        let area = engine.current(&words);
+        let mut end = Position(self.shape.granules(self.verified_len_bytes(area)));
         if at >= end {
-            end = engine.end(&words);
+            Host(self).ensure_head(area)?;
+            end = engine.end(&words, area);
             if at < end {
-                Host(self).ensure_storage(end.0)?;
+                Host(self).ensure_storage(area, end.0)?;
             }
         }
-        engine.expect_live(&words, at, end).map(|()| end)
+        engine.expect_live(&words, area, at, end).map(|()| (area, end))
     }
 }

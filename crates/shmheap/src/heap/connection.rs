@@ -4,14 +4,13 @@
 //! it takes the lock. A connection for reading is an observer: it has none of these, changes
 //! nothing, and nobody knows of it.
 
-use std::sync::atomic::Ordering;
-
 use crate::error::NotLive;
+use crate::first_fit::layout::Area;
 use crate::first_fit::{Fault, Surroundings};
 use crate::heap::Heap;
 use crate::heap::shape::Engine;
 use crate::os::{Fresh, Object, Witness};
-use crate::peers::{self, LedgerEntry, Membership};
+use crate::peers::{self, Membership};
 use crate::segment::words::Words;
 use crate::units::PeerSlot;
 use crate::{Error, Result};
@@ -80,8 +79,8 @@ impl Heap {
         match &self.shape.engine {
             // The journal before the ledger: what it undoes or completes is part of an entry's
             // change, so until then the entry may own an object that does not exist.
-            Engine::FirstFit { engine, .. } => {
-                let adopted = engine.adopt(self.words(), slot, &Host(self));
+            Engine::FirstFit(engine) => {
+                let adopted = engine.adopt(&self.words(), slot, &Host(self));
                 adopted.map_err(|fault| self.explain(fault, 0))?;
                 self.adopt_ledger(slot)?;
             }
@@ -160,18 +159,26 @@ impl Surroundings for Host<'_> {
     }
 
     #[inline]
-    fn ensure_storage(&self, granules: u64) -> Result<(), Fault> {
-        let heap = self.0;
-        // Relaxed: the word only remembers what this process itself has checked with the kernel.
-        let verified = heap.verified_len_bytes.load(Ordering::Relaxed);
-        if heap.shape.bytes(granules) <= verified {
-            return Ok(());
+    fn ensure_head(&self, area: Area) -> Result<(), Fault> {
+        match self.0.verified_len_bytes(area) {
+            0 => self.ensure_storage(area, 1),
+            _ => Ok(()),
         }
-        heap.verify_growth(heap.shape.bytes(granules)).map_err(|_| Fault::NoStorage)
     }
 
-    fn ensure_entry(&self, entry: LedgerEntry) -> Result<(), Fault> {
-        let count = entry.record().number() + 1;
-        self.0.reserve_threads(count).map_err(|_| Fault::NoStorage)
+    #[inline]
+    fn ensure_storage(&self, area: Area, granules: u64) -> Result<(), Fault> {
+        let (heap, len_bytes) = (self.0, self.0.shape.bytes(granules));
+        if len_bytes <= heap.verified_len_bytes(area) {
+            return Ok(());
+        }
+        heap.verify_growth(area, len_bytes).map_err(|_| Fault::NoStorage)
+    }
+
+    #[cold]
+    fn ensure_records(&self, area: Area, granules: u64) -> Result<(), Fault> {
+        let (heap, len_bytes) = (self.0, self.0.shape.bytes(granules));
+        let verified = heap.verified_len_bytes(area);
+        heap.reserve_records(area, verified, len_bytes).map_err(|_| Fault::NoStorage)
     }
 }

@@ -7,10 +7,9 @@
 
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
 
 use crate::first_fit::{Fault, FirstFit};
-use crate::heap::connection::Connection;
+use crate::heap::connection::{Connection, Host};
 use crate::heap::shape::Engine;
 use crate::heap::{Handle, Heap};
 use crate::os::Futex;
@@ -61,21 +60,16 @@ impl Heap {
         if self.ledger().is_clear(slot, &reserve)? {
             return Ok(());
         }
-        // Another process may be recovering this moment what the dead one was doing with the lock,
-        // and an entry with it. Whoever has had the lock after that sees the entry as it stays.
-        if let Engine::FirstFit { engine, .. } = &self.shape.engine {
-            drop(self.session(engine, slot)?);
-        }
         let space = self.object_space()?;
         self.ledger().adopt(slot, &reserve, &space, &Estate { heap: self, slot })
     }
 
     /// The bytes of object space, which this process has verified.
     fn object_space(&self) -> Result<Range<Offset>> {
-        let len_bytes = self.shape.len_bytes(&self.words());
-        // Relaxed: the word only remembers what this process itself has checked with the kernel.
-        if len_bytes > self.verified_len_bytes.load(Ordering::Relaxed) {
-            self.verify_growth(len_bytes)?;
+        let area = self.shape.current_area(&self.words());
+        let len_bytes = self.len_bytes_in(area);
+        if len_bytes > self.verified_len_bytes(area) {
+            self.verify_growth(area, len_bytes)?;
         }
         Ok(self.shape.data_offset..Offset(self.shape.end_of_data(len_bytes)))
     }
@@ -138,7 +132,7 @@ impl Heap {
     /// Frees the object that an entry of this process owns, if it is live, and clears the entry.
     pub(super) fn free_own(&self, entry: LedgerEntry, handle: Handle) -> Result<()> {
         match &self.shape.engine {
-            Engine::FirstFit { engine, .. } => {
+            Engine::FirstFit(engine) => {
                 self.fit_free_of(engine, self.me("free")?, entry, handle.to_raw())?;
             }
             Engine::Slabs(slabs) => return self.slab_free_own(slabs, entry, handle),
@@ -151,7 +145,7 @@ impl Heap {
     /// or this process as it leaves, when no thread of it works in the heap any more.
     fn free_of(&self, me: PeerSlot, entry: LedgerEntry, handle: u64) -> Result<()> {
         match &self.shape.engine {
-            Engine::FirstFit { engine, .. } => self.fit_free_of(engine, me, entry, handle)?,
+            Engine::FirstFit(engine) => self.fit_free_of(engine, me, entry, handle)?,
             Engine::Slabs(slabs) => {
                 return self.slab_free_for(slabs, me, entry, Handle::from_raw(handle));
             }
@@ -171,7 +165,7 @@ impl Heap {
         let offset = handle.checked_sub(self.shape.data_offset.0);
         let bytes = offset.filter(|&bytes| bytes < LEN_MAX_BYTES);
         let Some(at) = bytes.and_then(|bytes| self.granule_at(bytes)) else { return Ok(()) };
-        match self.session(engine, me)?.free_of(at, entry) {
+        match engine.operator(self.words(), me, &Host(self)).free_of(at, entry, handle) {
             Ok(()) | Err(Fault::NotLive(_)) => Ok(()),
             Err(fault) => Err(self.explain(fault, 0)),
         }
@@ -187,5 +181,17 @@ struct Estate<'h> {
 impl Objects for Estate<'_> {
     fn free_owned(&self, entry: LedgerEntry, handle: u64) -> Result<()> {
         self.heap.free_of(self.slot, entry, handle)
+    }
+
+    fn is_done(&self, entry: LedgerEntry) -> Result<bool> {
+        match &self.heap.shape.engine {
+            Engine::FirstFit(engine) => {
+                let (heap, host) = (self.heap, Host(self.heap));
+                let done = engine.operator(heap.words(), self.slot, &host).is_done(entry);
+                done.map_err(|fault| heap.explain(fault, 0))
+            }
+            // No entry is ever in session there.
+            Engine::Slabs(_) => Ok(false),
+        }
     }
 }

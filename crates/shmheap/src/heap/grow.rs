@@ -12,8 +12,9 @@
 use std::sync::atomic::Ordering;
 
 use crate::first_fit::FirstFit;
-use crate::first_fit::layout::Position;
+use crate::first_fit::layout::{Area, Position};
 use crate::heap::Heap;
+use crate::heap::connection::Host;
 use crate::heap::shape::Engine;
 use crate::slab::UNIT_BYTES;
 use crate::units::PeerSlot;
@@ -45,7 +46,7 @@ impl Heap {
             return Err(Error::InvalidOption { option: "len", value: len_bytes, why });
         }
         self.grow_to(me, len_bytes.next_multiple_of(self.shape.unit_bytes()))?;
-        Ok(self.shape.len_bytes(&self.words()))
+        Ok(self.len_bytes())
     }
 
     /// Gives memory that no object uses back to the system, and returns how many bytes. The heap
@@ -71,7 +72,7 @@ impl Heap {
     pub fn trim(&self) -> Result<u64> {
         self.me("trim")?;
         match &self.shape.engine {
-            Engine::FirstFit { .. } => Ok(0),
+            Engine::FirstFit(_) => Ok(0),
             Engine::Slabs(slabs) => self.slab_trim(slabs),
         }
     }
@@ -79,10 +80,8 @@ impl Heap {
     /// Makes room for an object that did not fit; an error if the heap may not become that large.
     #[cold]
     pub(super) fn grow_for(&self, engine: &FirstFit, me: PeerSlot, request: Request) -> Result<()> {
-        let session = self.session(engine, me)?;
-        let (gap, end) = (session.last_gap(), session.end());
-        drop(session);
-
+        let ends = engine.operator(self.words(), me, &Host(self)).last_gap();
+        let (gap, end) = ends.map_err(|fault| self.explain(fault, 0))?;
         let object = gap.0.next_multiple_of(request.align_granules);
         let most = self.shape.granules(self.shape.identity.len_max_bytes);
         let needed = object.saturating_add(request.granules);
@@ -109,11 +108,11 @@ impl Heap {
     }
 
     pub(super) fn full(&self, requested_bytes: u64) -> Error {
-        let words = self.words();
-        let len_bytes = self.shape.len_bytes(&words);
+        let (words, len_bytes) = (self.words(), self.len_bytes());
         let free_bytes = match &self.shape.engine {
-            Engine::FirstFit { engine, .. } => {
-                let live_bytes = self.shape.bytes(engine.counters(&words).granules);
+            Engine::FirstFit(engine) => {
+                let counters = engine.counters(&words, engine.current(&words));
+                let live_bytes = self.shape.bytes(counters.granules);
                 len_bytes.saturating_sub(live_bytes)
             }
             Engine::Slabs(slabs) => self.census(slabs, 0).free_bytes(),
@@ -127,14 +126,16 @@ impl Heap {
     }
 
     fn grow_to(&self, me: PeerSlot, len_bytes: u64) -> Result<()> {
-        let old_len_bytes = self.shape.len_bytes(&self.words());
+        let old_len_bytes = self.len_bytes();
         if len_bytes <= old_len_bytes {
             return Ok(());
         }
         self.reserve(old_len_bytes, len_bytes)?;
         match &self.shape.engine {
-            Engine::FirstFit { engine, .. } => {
-                self.session(engine, me)?.grow(Position(self.shape.granules(len_bytes)));
+            Engine::FirstFit(engine) => {
+                let end = Position(self.shape.granules(len_bytes));
+                let grown = engine.operator(self.words(), me, &Host(self)).grow(end);
+                grown.map_err(|fault| self.explain(fault, 0))?;
             }
             Engine::Slabs(slabs) => slabs.grow(&self.words(), len_bytes),
         }
@@ -143,11 +144,26 @@ impl Heap {
 
     /// Reserves storage for the records and the objects between two lengths.
     fn reserve(&self, from_bytes: u64, to_bytes: u64) -> Result<()> {
+        self.reserve_records(self.shape.current_area(&self.words()), from_bytes, to_bytes)?;
         let object = self.connection.object();
-        for range in self.shape.records_storage(from_bytes, to_bytes) {
+        object.reserve(self.shape.end_of_data(from_bytes)..self.shape.end_of_data(to_bytes))
+    }
+
+    /// Reserves storage for an area's records of what is between two lengths.
+    pub(super) fn reserve_records(&self, area: Area, from_bytes: u64, to_bytes: u64) -> Result<()> {
+        let object = self.connection.object();
+        for range in self.shape.records_storage(area, from_bytes, to_bytes) {
             object.reserve(range)?;
         }
-        object.reserve(self.shape.end_of_data(from_bytes)..self.shape.end_of_data(to_bytes))
+        Ok(())
+    }
+
+    /// The length of object space that this process knows to be there, with records in the area
+    /// that have storage.
+    #[inline]
+    pub(super) fn verified_len_bytes(&self, area: Area) -> u64 {
+        // Relaxed: the words only remember what this process itself has checked with the kernel.
+        self.verified_len_bytes[usize::from(area.0)].load(Ordering::Relaxed)
     }
 
     /// Makes sure that the first `count` thread records have storage.
@@ -184,20 +200,18 @@ impl Heap {
             && self.shape.records.is_joined(&self.words(), slot)
     }
 
-    /// Checks another process's word that the heap has `len_bytes` bytes of object space.
+    /// Checks another process's word that the heap has `len_bytes` bytes of object space, with
+    /// records in the area.
     #[cold]
-    pub(super) fn verify_growth(&self, len_bytes: u64) -> Result<()> {
+    pub(super) fn verify_growth(&self, area: Area, len_bytes: u64) -> Result<()> {
         let object = self.connection.object();
         if object.size_bytes()? < self.shape.end_of_data(len_bytes) {
             return Err(Error::Damaged { what: "the object is shorter than its length" });
         }
         if !self.is_read_only() {
-            let verified = self.verified_len_bytes.load(Ordering::Relaxed);
-            for range in self.shape.records_storage(verified, len_bytes) {
-                object.reserve(range)?;
-            }
+            self.reserve_records(area, self.verified_len_bytes(area), len_bytes)?;
         }
-        self.verified_len_bytes.fetch_max(len_bytes, Ordering::Relaxed);
+        self.verified_len_bytes[usize::from(area.0)].fetch_max(len_bytes, Ordering::Relaxed);
         Ok(())
     }
 
@@ -205,10 +219,11 @@ impl Heap {
     /// carry.
     #[cold]
     pub(super) fn why_no_storage(&self) -> Error {
-        match self.verify_growth(self.shape.len_bytes(&self.words())) {
+        let area = self.shape.current_area(&self.words());
+        match self.verify_growth(area, self.len_bytes_in(area)) {
             Err(error) => error,
             Ok(()) => match &self.shape.engine {
-                Engine::FirstFit { .. } => {
+                Engine::FirstFit(_) => {
                     Error::Damaged { what: "an operation under way is beyond the heap's end" }
                 }
                 // For the unit that was trimmed, or the states of its objects.

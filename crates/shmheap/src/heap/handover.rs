@@ -25,7 +25,7 @@ use crate::heap::custody::Held;
 use crate::heap::shape::Engine;
 use crate::heap::{Handle, Heap};
 use crate::peers::LedgerEntry;
-use crate::peers::ledger::{self, Content, Taking};
+use crate::peers::ledger::{Content, Taking};
 use crate::units::PeerSlot;
 use crate::{Error, Result};
 
@@ -207,9 +207,7 @@ impl Heap {
         let me = self.me("allocate")?;
         let held = self.hold_entry(me)?;
         let handle = match &self.shape.engine {
-            Engine::FirstFit { engine, .. } => {
-                self.fit_alloc_owned(engine, me, layout, held.entry)?
-            }
+            Engine::FirstFit(engine) => self.fit_alloc_owned(engine, me, layout, held.entry)?,
             Engine::Slabs(slabs) => {
                 let object = self.slab_alloc_owned(slabs, layout, held.entry)?;
                 self.handle(object)?
@@ -225,10 +223,10 @@ impl Heap {
         layout: Layout,
         entry: LedgerEntry,
     ) -> Result<Handle> {
-        let owned = |at| ledger::owned(self.handle_of(at).to_raw());
+        let handle = |at| self.handle_of(at).to_raw();
         let request = self.request(layout)?;
-        let at = self.place_object(engine, me, request, |session| {
-            session.alloc_for(request.granules, request.align_granules, entry, owned)
+        let at = self.place_object(engine, me, request, |operator| {
+            operator.alloc_for(request.granules, request.align_granules, entry, handle)
         })?;
         Ok(self.handle_of(at))
     }

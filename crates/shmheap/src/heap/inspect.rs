@@ -3,7 +3,7 @@
 use std::iter::FusedIterator;
 
 use crate::Result;
-use crate::first_fit::layout::Position;
+use crate::first_fit::layout::{Area, Position};
 use crate::first_fit::{Audit, BlockState, FirstFit, Surroundings};
 use crate::heap::connection::{Connection, Host};
 use crate::heap::shape::{END_OF_RECORDS, Engine};
@@ -36,7 +36,15 @@ impl Heap {
     }
 
     pub(super) fn len_bytes(&self) -> u64 {
-        self.shape.len_bytes(&self.words())
+        self.len_bytes_in(self.shape.current_area(&self.words()))
+    }
+
+    /// The length that the area has on record; 0 if nothing can be on record there.
+    pub(super) fn len_bytes_in(&self, area: Area) -> u64 {
+        match Host(self).ensure_head(area) {
+            Ok(()) => self.shape.len_bytes(&self.words(), area),
+            Err(_) => 0,
+        }
     }
 
     /// How full the heap is. Costs a system call for each process record in use and, under
@@ -65,21 +73,22 @@ impl Heap {
             ..Stats::default()
         };
         match &self.shape.engine {
-            Engine::FirstFit { engine, .. } => self.fit_stats(engine, stats),
+            Engine::FirstFit(engine) => self.fit_stats(engine, stats),
             Engine::Slabs(slabs) => self.slab_stats(slabs, stats),
         }
     }
 
     fn fit_stats(&self, engine: &FirstFit, stats: Stats) -> Stats {
         let words = self.words();
-        let counters = engine.counters(&words);
+        let area = engine.current(&words);
+        let counters = engine.counters(&words, area);
         let live_bytes = counters.granules.saturating_mul(self.shape.granule_bytes());
         let live_bytes = live_bytes.min(stats.len_bytes);
         Stats {
             live_bytes,
             live_objects: counters.objects,
             free_bytes: stats.len_bytes - live_bytes,
-            largest_free_bytes: self.shape.bytes(engine.longest_free(&words)),
+            largest_free_bytes: self.shape.bytes(engine.longest_free(&words, area)),
             operations: engine.operations(&words),
             lock_holder: engine.lock_holder(&words).map(|slot| slot.0),
             ..stats
@@ -92,7 +101,8 @@ impl Heap {
         let (words, shape) = (self.words(), &self.shape);
         let processes = shape.records.storage(shape.records.used(&words).max(1));
         let threads = shape.threads.storage(shape.threads.used(&words).max(1));
-        let of_policy = self.shape.records_storage(0, self.len_bytes());
+        let area = shape.current_area(&words);
+        let of_policy = shape.records_storage(area, 0, self.len_bytes());
         let of_policy = of_policy.iter().map(|range| range.end - range.start.max(END_OF_RECORDS.0));
         processes.end + (threads.end - threads.start) + of_policy.sum::<u64>()
     }
@@ -139,7 +149,7 @@ impl Heap {
     #[must_use]
     pub fn blocks(&self) -> Blocks<'_> {
         let walk = match &self.shape.engine {
-            Engine::FirstFit { engine, .. } => Walk::FirstFit(engine, Position(0)),
+            Engine::FirstFit(engine) => Walk::FirstFit(engine, Position(0)),
             Engine::Slabs(slabs) => Walk::Slabs(slabs, Place(0)),
         };
         Blocks { heap: self, walk }
@@ -162,7 +172,7 @@ impl Heap {
     #[must_use]
     pub fn check(&self) -> Report {
         let mut report = match &self.shape.engine {
-            Engine::FirstFit { engine, .. } => self.fit_check(engine),
+            Engine::FirstFit(engine) => self.fit_check(engine),
             Engine::Slabs(slabs) => self.slab_check(slabs),
         };
         self.check_header(&mut report);
@@ -170,8 +180,13 @@ impl Heap {
     }
 
     fn fit_check(&self, engine: &FirstFit) -> Report {
-        match self.me("audit").and_then(|me| self.session(engine, me)) {
-            Ok(session) => self.report(self.audit(engine, session.end()), true),
+        let host = Host(self);
+        let session = self.me("audit").and_then(|me| {
+            let session = engine.operator(self.words(), me, &host).session();
+            session.map_err(|fault| self.explain(fault, 0))
+        });
+        match session {
+            Ok(session) => self.report(session.audit(Report::FINDINGS_MAX), true),
             Err(crate::Error::ReadOnly { .. }) => self.check_unlocked(engine),
             Err(error) => {
                 let mut report = self.check_unlocked(engine);
@@ -181,25 +196,19 @@ impl Heap {
         }
     }
 
-    fn audit(&self, engine: &FirstFit, end: Position) -> Audit {
-        engine.audit(&self.words(), end, Report::FINDINGS_MAX)
-    }
-
     fn check_unlocked(&self, engine: &FirstFit) -> Report {
         let words = self.words();
         let mut tries = 0;
         loop {
             tries += 1;
-            let before = (engine.operations(&words), engine.lock_holder(&words));
-            let end = engine.end(&words);
-            let end = match Host(self).ensure_storage(end.0) {
-                Ok(()) => end,
-                Err(_) => Position(0),
-            };
-            let audit = self.audit(engine, end);
-            let after = (engine.operations(&words), engine.lock_holder(&words));
-            let recovery_pending = after.1.is_some_and(|holder| Host(self).is_dead(holder));
-            let stood_still = before == after && (after.1.is_none() || recovery_pending);
+            let before = engine.state(&words);
+            let area = engine.current(&words);
+            let end = self.stored_end(engine, area).unwrap_or(Position(0));
+            let audit = engine.audit(&words, area, end, Report::FINDINGS_MAX);
+            let holder = engine.lock_holder(&words);
+            let recovery_pending = holder.is_some_and(|holder| Host(self).is_dead(holder));
+            let is_quiet = holder.is_none() || recovery_pending;
+            let stood_still = before == engine.state(&words) && is_quiet;
             if stood_still || tries == AUDIT_TRIES {
                 return Report { recovery_pending, ..self.report(audit, stood_still) };
             }
@@ -291,15 +300,23 @@ impl Iterator for Blocks<'_> {
 impl FusedIterator for Blocks<'_> {}
 
 impl Heap {
+    /// The end of object space in the area, if its records have storage.
+    fn stored_end(&self, engine: &FirstFit, area: Area) -> Option<Position> {
+        Host(self).ensure_head(area).ok()?;
+        let end = engine.end(&self.words(), area);
+        Host(self).ensure_storage(area, end.0).ok()?;
+        Some(end)
+    }
+
     /// The first block from `at` on, and where the next one starts.
     fn fit_block(&self, engine: &FirstFit, from: Position) -> Option<(Block, Position)> {
         let words = self.words();
-        let end = engine.end(&words);
-        Host(self).ensure_storage(end.0).ok()?;
+        let area = engine.current(&words);
+        let end = self.stored_end(engine, area)?;
         let mut at = from;
         while at < end {
-            let next = engine.next_start(&words, at, end);
-            let (granules, live) = match engine.block(&words, at, end) {
+            let next = engine.next_start(&words, area, at, end);
+            let (granules, live) = match engine.block(&words, area, at, end) {
                 BlockState::Live(granules) => (granules, true),
                 BlockState::Free(granules) => (granules, false),
                 // The block was joined with another since the last step.

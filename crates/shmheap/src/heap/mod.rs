@@ -39,7 +39,7 @@ mod threads;
 
 use crate::Handle;
 pub use catalog::{Listing, list, sweep_unfinished};
-use connection::{Connection, Host};
+use connection::Connection;
 use entries::Entries;
 pub use handover::{NotPublished, Unpublished};
 pub use inspect::Blocks;
@@ -53,11 +53,9 @@ use threads::Threads;
 use std::fmt;
 use std::sync::atomic::{AtomicU16, AtomicU64};
 
-use crate::Result;
-use crate::first_fit::{FirstFit, Session};
+use crate::first_fit::layout::AREAS;
 use crate::os::{Futex, Mapping};
 use crate::segment::words::Row;
-use crate::units::PeerSlot;
 
 /// A heap in shared memory that this process is connected to.
 ///
@@ -71,9 +69,13 @@ use crate::units::PeerSlot;
 ///
 /// A process killed at any instruction leaves the heap sound: an operation that it was in the
 /// middle of is undone or completed by others on their way, or by [`sweep`](Self::sweep). Objects
-/// that it had allocated stay, but for [`Unpublished`] ones. A process that is *stopped* in the
-/// middle of an operation keeps nobody waiting, but under [`Policy::FirstFit`]: there others wait
-/// until it goes on or dies.
+/// that it had allocated stay, but for [`Unpublished`] ones.
+///
+/// A process that is *stopped* in the middle of an operation keeps nobody waiting. Under
+/// [`Policy::FirstFit`], where operations take turns, the next one waits 20 ms for it and then goes
+/// on in a copy of the heap's records, 2.5 % of its length, while there is storage for that, and
+/// while no more than three processes are stopped so at once. What the stopped one was doing is
+/// done when it goes on.
 ///
 /// ```
 /// use shmheap::{Handle, Heap};
@@ -107,9 +109,10 @@ pub struct Heap {
     threads: Threads,
     connection: Connection,
     entries: Entries,
-    /// Bytes of object space whose records this process knows to have storage; never more than the
-    /// heap's length. The fast paths compare with it and nothing else.
-    verified_len_bytes: AtomicU64,
+    /// For each area of records, the bytes of object space whose records in it this process knows
+    /// to have storage; never more than the heap's length. The fast paths compare with it and
+    /// nothing else.
+    verified_len_bytes: [AtomicU64; AREAS as usize],
     /// Process records that this process knows to have storage.
     verified_processes: AtomicU16,
     /// Thread records likewise.
@@ -123,16 +126,6 @@ impl Heap {
     #[inline]
     fn words(&self) -> Row<'_, Futex> {
         Row::new(self.mapping.words(self.shape.word_count), Futex)
-    }
-
-    /// The right to change the heap, under the first-fit policy.
-    #[inline]
-    fn session<'h>(
-        &'h self,
-        engine: &'h FirstFit,
-        me: PeerSlot,
-    ) -> Result<Session<'h, Row<'h, Futex>>> {
-        engine.session(self.words(), me, &Host(self)).map_err(|fault| self.explain(fault, 0))
     }
 
     /// The bytes of the objects.

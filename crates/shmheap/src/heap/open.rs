@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64};
 
 use crate::error::NotAHeap;
+use crate::first_fit::layout::Area;
 use crate::heap::connection::Connection;
 use crate::heap::entries::Entries;
 use crate::heap::shape::{Engine, Shape};
@@ -78,7 +79,7 @@ impl Heap {
         // Of process and thread records the first page; the others come when they are needed.
         object.reserve(0..shape.records.storage(1).end)?;
         object.reserve(shape.threads.storage(1))?;
-        let ranges = shape.records_storage(0, len_bytes);
+        let ranges = shape.records_storage(Area::FIRST, 0, len_bytes);
         for range in &ranges {
             object.reserve(range.clone())?;
         }
@@ -89,7 +90,7 @@ impl Heap {
             words.load(Offset(start).word());
         }
         match &shape.engine {
-            Engine::FirstFit { engine, .. } => engine.format(&words, shape.granules(len_bytes)),
+            Engine::FirstFit(engine) => engine.format(&words, shape.granules(len_bytes)),
             Engine::Slabs(slabs) => slabs.format(&words, len_bytes / UNIT_BYTES),
         }
         for (at, word) in (0..).zip(shape.identity.words()) {
@@ -228,6 +229,11 @@ impl Heap {
             Connection::Peer(membership) => (Stay::of(membership), membership.place()),
             Connection::Observer(_) => (Stay::none(), Arc::new(WipeOnFork::new()?)),
         };
+        // Whoever made the current area so gave it storage for that length.
+        let area = shape.current_area(&Row::new(mapping.words(shape.word_count), Futex));
+        let verified_len_bytes = std::array::from_fn(|number| {
+            AtomicU64::new(if number == usize::from(area.0) { len_bytes } else { 0 })
+        });
         Ok(Self {
             label,
             verified_states: Verified::new(shape.state_block_count()),
@@ -236,7 +242,7 @@ impl Heap {
             threads: Threads::new(stay),
             connection,
             entries: Entries::new(place),
-            verified_len_bytes: AtomicU64::new(len_bytes),
+            verified_len_bytes,
             // The creator gave storage to the first pages, as to what `len_bytes` needs.
             verified_processes: AtomicU16::new(shape.records.in_first_page()),
             verified_threads: AtomicU16::new(shape.threads.in_first_page()),

@@ -10,7 +10,8 @@ use crate::{Error, Heap, Result};
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Policy {
-    /// Exact first fit: every object gets the lowest address that holds it. Operations take turns.
+    /// Exact first fit: every object gets the lowest address that holds it. Operations take turns;
+    /// a process that is stopped in its turn loses it after 20 ms.
     FirstFit,
     /// Size classes and slabs that threads own: as fast as `malloc`, on many cores at once. Killed
     /// and stopped processes cost the others nothing.

@@ -63,7 +63,7 @@ pub struct Stats {
     /// has no lock.
     pub operations: u64,
     /// The slot of the peer that is inside an operation at this moment. One that stays there is
-    /// stopped, and makes the others wait, or dead, and costs the next operation a recovery.
+    /// stopped or dead, and the next operation will go on without it.
     pub lock_holder: Option<u16>,
     /// Processes connected now.
     pub peers_alive: u32,

@@ -6,8 +6,10 @@
 use std::ops::Range;
 
 use crate::error::NotAHeap;
-use crate::first_fit::layout::{FAN_OUT, Layout, REGION_GRANULES, REGION_WORDS};
-use crate::first_fit::{FirstFit, HeaderWords, JOURNAL_WORDS};
+use crate::first_fit::layout::{
+    AREAS, Area, FAN_OUT, HEAD_WORDS, Layout, REGION_GRANULES, REGION_WORDS,
+};
+use crate::first_fit::{FirstFit, HeaderWords};
 use crate::heap::{Granule, HeapOptions, Policy};
 use crate::os::process;
 use crate::peers::{
@@ -42,9 +44,10 @@ const LAYOUT: u64 = format::fingerprint(&[
     FAN_OUT,
     format::LENGTH_AT.0,
     format::LOCK_AT.0,
-    format::JOURNAL_AT.0,
-    JOURNAL_WORDS,
-    format::COUNTERS_AT.0,
+    format::CURRENT_AT.0,
+    format::PINS_AT.0,
+    AREAS,
+    HEAD_WORDS,
     PAGE_BYTES,
     UNIT_BYTES,
     CLASS_COUNT as u64,
@@ -62,7 +65,7 @@ pub(super) const END_OF_RECORDS: Offset = THREAD_TABLE.end();
 /// The engine of the heap's policy.
 #[derive(Debug)]
 pub(super) enum Engine {
-    FirstFit { engine: FirstFit, layout: Layout },
+    FirstFit(FirstFit),
     Slabs(Slabs),
 }
 
@@ -138,13 +141,13 @@ impl Shape {
                 let layout = Layout::new(END_OF_RECORDS, len_max / bytes)?;
                 let header = HeaderWords {
                     lock: format::LOCK_AT,
-                    journal: format::JOURNAL_AT,
-                    counters: format::COUNTERS_AT,
+                    current: format::CURRENT_AT,
+                    pins: format::PINS_AT,
                     length: format::LENGTH_AT,
                 };
                 let data_offset = round_up(layout.end().0, PAGE_BYTES)?;
                 let engine = FirstFit::new(&layout, header, THREAD_TABLE, bytes);
-                (Policy::FirstFit, Engine::FirstFit { engine, layout }, data_offset)
+                (Policy::FirstFit, Engine::FirstFit(engine), data_offset)
             }
             SCALABLE if len_max.is_multiple_of(UNIT_BYTES) => {
                 let layout = slab::layout::Layout::new(END_OF_RECORDS, len_max / UNIT_BYTES)?;
@@ -155,7 +158,7 @@ impl Shape {
             _ => return None,
         };
         let word_count = match &engine {
-            Engine::FirstFit { .. } => Offset(data_offset).word().0,
+            Engine::FirstFit(_) => Offset(data_offset).word().0,
             Engine::Slabs(slabs) => Offset(slabs.layout().states().start).word().0,
         };
         Some(Self {
@@ -171,12 +174,18 @@ impl Shape {
         })
     }
 
-    /// The byte ranges of the policy's records that must have storage before the heap goes from
-    /// `from_bytes` bytes of object space to `to_bytes`.
-    pub(super) fn records_storage(&self, from_bytes: u64, to_bytes: u64) -> Vec<Range<u64>> {
+    /// The byte ranges of the policy's records, in the area, that must have storage before the heap
+    /// goes from `from_bytes` bytes of object space to `to_bytes`.
+    pub(super) fn records_storage(
+        &self,
+        area: Area,
+        from_bytes: u64,
+        to_bytes: u64,
+    ) -> Vec<Range<u64>> {
         match &self.engine {
-            Engine::FirstFit { layout, .. } => {
-                layout.storage(self.granules(from_bytes), self.granules(to_bytes))
+            Engine::FirstFit(engine) => {
+                let (from, to) = (self.granules(from_bytes), self.granules(to_bytes));
+                engine.layout().storage(area, from, to)
             }
             Engine::Slabs(slabs) => {
                 slabs.layout().storage(from_bytes / UNIT_BYTES, to_bytes / UNIT_BYTES)
@@ -187,7 +196,7 @@ impl Shape {
     /// Which bytes of the segment are states of objects.
     pub(super) fn states(&self) -> Range<u64> {
         match &self.engine {
-            Engine::FirstFit { .. } => 0..0,
+            Engine::FirstFit(_) => 0..0,
             Engine::Slabs(slabs) => slabs.layout().states(),
         }
     }
@@ -195,16 +204,26 @@ impl Shape {
     /// How many blocks of states there are, which get storage one by one.
     pub(super) fn state_block_count(&self) -> u64 {
         match &self.engine {
-            Engine::FirstFit { .. } => 0,
+            Engine::FirstFit(_) => 0,
             Engine::Slabs(slabs) => slabs.layout().block_count(),
         }
     }
 
-    /// Bytes of object space now. Hostile lengths are cut to what the records are made for.
+    /// The area of the records that readers look at.
     #[inline]
-    pub(super) fn len_bytes(&self, words: &impl Words) -> u64 {
+    pub(super) fn current_area(&self, words: &impl Words) -> Area {
         match &self.engine {
-            Engine::FirstFit { engine, .. } => self.bytes(engine.end(words).0),
+            Engine::FirstFit(engine) => engine.current(words),
+            Engine::Slabs(_) => Area::FIRST,
+        }
+    }
+
+    /// Bytes of object space now, as the area has it. Hostile lengths are cut to what the records
+    /// are made for.
+    #[inline]
+    pub(super) fn len_bytes(&self, words: &impl Words, area: Area) -> u64 {
+        match &self.engine {
+            Engine::FirstFit(engine) => self.bytes(engine.end(words, area).0),
             Engine::Slabs(slabs) => slabs.end(words).start().0,
         }
     }

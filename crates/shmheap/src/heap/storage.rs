@@ -8,6 +8,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::first_fit::layout::Area;
 use crate::heap::Heap;
 use crate::heap::shape::Engine;
 use crate::segment::fault::Fault;
@@ -20,7 +21,7 @@ impl Heap {
     /// The length of object space that this process knows to have records with storage.
     #[cold]
     fn verify_units(&self, units: u64) -> Result<(), Fault> {
-        self.verify_growth(units * UNIT_BYTES).map_err(|_| Fault::NoStorage)
+        self.verify_growth(Area::FIRST, units * UNIT_BYTES).map_err(|_| Fault::NoStorage)
     }
 
     #[cold]
@@ -42,7 +43,7 @@ impl Storage<'_> {
     fn slabs(&self) -> Option<&Slabs> {
         match &self.0.shape.engine {
             Engine::Slabs(slabs) => Some(slabs),
-            Engine::FirstFit { .. } => None,
+            Engine::FirstFit(_) => None,
         }
     }
 
@@ -55,8 +56,7 @@ impl Storage<'_> {
 impl Surroundings for Storage<'_> {
     #[inline]
     fn ensure_units(&self, units: u64) -> Result<(), Fault> {
-        // Relaxed: the word only remembers what this process itself has checked with the kernel.
-        if units * UNIT_BYTES <= self.0.verified_len_bytes.load(Ordering::Relaxed) {
+        if units * UNIT_BYTES <= self.0.verified_len_bytes(Area::FIRST) {
             return Ok(());
         }
         self.0.verify_units(units)
@@ -72,8 +72,8 @@ impl Surroundings for Storage<'_> {
 
     #[inline]
     fn has_unit(&self, unit: Unit) -> bool {
-        // Relaxed, as above; whole units are verified.
-        unit.start().0 < self.0.verified_len_bytes.load(Ordering::Relaxed)
+        // Whole units are verified.
+        unit.start().0 < self.0.verified_len_bytes(Area::FIRST)
     }
 
     #[inline]

@@ -9,15 +9,16 @@
 #![allow(unsafe_code)]
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::thread::futex::{self, Flags, Timespec};
 
 /// How sleepers of a row of words are put to sleep and woken: by the kernel, or not at all.
 pub(crate) trait Parking {
     /// Sleeps until [`wake`](Self::wake) is called for the word, the time is over, or for no
-    /// reason; not at all if the low half of the word is not that of `expected`.
-    fn wait(&self, word: &AtomicU64, expected: u64, timeout: Duration);
+    /// reason; not at all if the low half of the word is not that of `expected`. Returns how long
+    /// that was.
+    fn wait(&self, word: &AtomicU64, expected: u64, timeout: Duration) -> Duration;
     /// Wakes one sleeper of the word.
     fn wake(&self, word: &AtomicU64);
 }
@@ -27,7 +28,8 @@ pub(crate) trait Parking {
 pub(crate) struct Futex;
 
 impl Parking for Futex {
-    fn wait(&self, word: &AtomicU64, expected: u64, timeout: Duration) {
+    fn wait(&self, word: &AtomicU64, expected: u64, timeout: Duration) -> Duration {
+        let start = Instant::now();
         let timeout = Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(timeout.subsec_nanos()),
@@ -36,6 +38,7 @@ impl Parking for Futex {
         // Every outcome means the same to the caller: look at the word again.
         let low_half = expected as u32;
         let _ = futex::wait(low_half_of(word), Flags::empty(), low_half, Some(&timeout));
+        start.elapsed()
     }
 
     fn wake(&self, word: &AtomicU64) {

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //!   entry   word 0   handle | state    handles are multiples of 8, states are below 8
-//!           word 1   the cell: its byte offset in the segment; counts in states 2, 3, 4 and 6
+//!           word 1   in states 2, 3, 4 and 6 the cell: its byte offset in the segment;
+//!                    in state 7 how the entry's bit is while the entry owns the object
 //!
 //!   cell    0                          empty
 //!           a handle                   the object is there for whoever takes it
@@ -35,10 +36,26 @@
 //! | 4 taking | no | nothing: the cell was not won |
 //! | 4 taking | yes | goes on to 6 |
 //! | 6 taken | yes, no | the cell becomes empty, the object is freed |
+//! | 7 in session | | frees the object, if the bit says that the entry owns it |
 //!
 //! Every step of an adoption leaves a row of this table again, so that it may be killed as well.
 //! States 3 and 6 exist for that: without them a cell without the tag could mean "not won" as well
 //! as "done".
+//!
+//! # In session
+//!
+//! Under first fit an object is made or freed for an entry by an operation that others may complete
+//! or undo. Were they to store to the entry, one of them, stopped before that store, could do it
+//! when the entry serves another object. So it is stored to by its owner alone, and by who adopts
+//! it; what the operation changes is a bit that the engine keeps with its records, and that is
+//! copied with them. *Before* it announces the operation, the owner says in the entry how the bit
+//! is while the object is the entry's. The adopter has the engine settle whatever is under way, and
+//! looks at the bit:
+//!
+//! ```text
+//!   alloc   7 with the bit as it will be   ... operation ...   1 owned
+//!   free    7 with the bit as it is        ... operation ...   0
+//! ```
 //!
 //! A cell that a dead process names is only believed if it lies in committed object space.
 
@@ -57,6 +74,7 @@ const PUBLISHED: u64 = 3;
 const TAKING: u64 = 4;
 const FREEING: u64 = 5;
 const TAKEN: u64 = 6;
+const IN_SESSION: u64 = 7;
 
 const TAG: u64 = 1;
 const TAG_ENTRY_SHIFT: u32 = 8;
@@ -74,6 +92,9 @@ pub(crate) trait Objects {
     /// Frees the object that the entry owns, if it is live, and clears the entry: both or nothing,
     /// or so that doing it again does no harm.
     fn free_owned(&self, entry: LedgerEntry, handle: u64) -> Result<()>;
+
+    /// The entry's bit, as it stays: whatever was under way is settled.
+    fn is_done(&self, entry: LedgerEntry) -> Result<bool>;
 }
 
 /// What a cell holds.
@@ -126,6 +147,18 @@ impl<W: Words> Ledger<W> {
     /// The entry owns nothing any more: the object is an ordinary one, or gone.
     pub(crate) fn clear(&self, entry: LedgerEntry) {
         self.set(entry, NONE, 0);
+    }
+
+    /// The entry owns the object.
+    pub(crate) fn own(&self, entry: LedgerEntry, handle: u64) {
+        self.set(entry, OWNED, handle);
+    }
+
+    /// The entry owns the object as long as its bit is so; see "In session".
+    pub(crate) fn enter(&self, entry: LedgerEntry, handle: u64, owns_while: bool) {
+        // Before the state that makes it count. It does not where this comes from, or is the same.
+        self.words.store(self.threads.entry_word(entry) + 1, u64::from(owns_while));
+        self.set(entry, IN_SESSION, handle);
     }
 
     /// Puts the object that the entry owns into an empty cell; what was there if it is not empty.
@@ -229,7 +262,13 @@ impl<W: Words> Ledger<W> {
                 self.replace_tag(entry, cell, 0);
                 return objects.free_owned(entry, handle);
             }
-            // Free, or a word that nobody stores.
+            IN_SESSION => {
+                let owns_while = self.words.load(at + 1) != 0;
+                if objects.is_done(entry)? == owns_while {
+                    return objects.free_owned(entry, handle);
+                }
+            }
+            // Free.
             _ => {}
         }
         if word != 0 {
@@ -312,6 +351,10 @@ mod tests {
             self.count.set(self.count.get() + 1);
             self.ledger.clear(entry);
             Ok(())
+        }
+
+        fn is_done(&self, _entry: LedgerEntry) -> Result<bool> {
+            Ok(true)
         }
     }
 

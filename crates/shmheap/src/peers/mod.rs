@@ -27,7 +27,7 @@ pub(crate) use ledger::Ledger;
 pub(crate) use membership::{Membership, PLACE_WORDS, Stay, Surroundings, stay_of};
 pub(crate) use record::{RECORD_WORDS, RECORDS, RecordTable};
 pub(crate) use threads::{
-    ENTRY_WORDS, LedgerEntry, THREAD_WORDS, THREADS, ThreadRecord, ThreadTable,
+    ENTRIES, ENTRY_WORDS, LedgerEntry, THREAD_WORDS, THREADS, ThreadRecord, ThreadTable,
 };
 
 use crate::os::Witness;

@@ -247,12 +247,15 @@ impl ThreadTable {
         self.word(entry.record, FIRST_ENTRY + u64::from(entry.number) * ENTRY_WORDS)
     }
 
-    /// The entry whose first word this is, if it is one of the table's.
-    pub(crate) fn entry_at(&self, at: WordIndex) -> Option<LedgerEntry> {
-        let word = at.0.checked_sub(self.first.0)?;
-        let record = self.record(word / THREAD_WORDS)?;
-        let number = (word % THREAD_WORDS).checked_sub(FIRST_ENTRY)?;
-        if number % ENTRY_WORDS == 0 { self.entry(record, number / ENTRY_WORDS) } else { None }
+    /// The entry's place among all of the table.
+    pub(crate) fn entry_number(&self, entry: LedgerEntry) -> u64 {
+        u64::from(entry.record.0) * u64::from(ENTRIES) + u64::from(entry.number)
+    }
+
+    /// The entry of that place, if the table has it.
+    pub(crate) fn entry_of_number(&self, number: u64) -> Option<LedgerEntry> {
+        let record = self.record(number / u64::from(ENTRIES))?;
+        self.entry(record, number % u64::from(ENTRIES))
     }
 
     fn word(&self, record: ThreadRecord, number: u64) -> WordIndex {
@@ -376,15 +379,19 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_found_by_their_first_word_and_by_no_other() {
-        let words = 0..BASE.0 + u64::from(COUNT) * THREAD_WORDS + 100;
-        let found: Vec<_> = words
-            .filter_map(|at| Some((WordIndex(at), TABLE.entry_at(WordIndex(at))?)))
-            .inspect(|&(at, entry)| assert_eq!(TABLE.entry_word(entry), at))
+    fn entries_are_found_by_their_number() {
+        let found: Vec<_> = (0..u64::from(COUNT) * 6 + 100)
+            .map_while(|number| TABLE.entry_of_number(number))
             .collect();
         assert_eq!(found.len(), usize::from(COUNT) * usize::from(ENTRIES));
+        let words: std::collections::BTreeSet<_> =
+            found.iter().map(|&entry| TABLE.entry_word(entry)).collect();
+        assert_eq!(words.len(), found.len(), "each has words of its own");
+        for (number, &entry) in (0..).zip(&found) {
+            assert_eq!(TABLE.entry_number(entry), number);
+        }
         assert_eq!(TABLE.entries(ThreadRecord(1)).count(), 6);
-        assert_eq!(TABLE.entry_at(WordIndex(u64::MAX)), None);
+        assert_eq!(TABLE.entry_of_number(u64::MAX), None);
         let table = ThreadTable::new(BASE, 70, USED);
         assert_eq!(table.storage(0), 128..128);
         assert_eq!(table.storage(1), 128..128 + 4096);

@@ -3,10 +3,10 @@
 //! ```text
 //!  byte 0         128    192    256       384   4096           135168        659456    data_offset
 //!  +------------+-------+------+--------+-------+--------------+-------------+----------+-------+
-//!  | identity   |length | lock |journal |records| 1024 process | 4096 thread |records of|object |
-//!  | + checksum |       |      |counters|used, 0| records      | records     |the policy|space  |
+//!  | identity   |length | lock |current |records| 1024 process | 4096 thread |records of|object |
+//!  | + checksum |       |      |+ pins  |used, 0| records      | records     |the policy|space  |
 //!  +------------+-------+------+--------+-------+--------------+-------------+----------+-------+
-//!   never changes  grows   a line of each: they are written by every operation
+//!   never changes  grows   a line of each
 //! ```
 //!
 //! A segment is valid when its magic, version and checksum are right, its identity describes a
@@ -20,7 +20,7 @@ use crate::units::{Offset, PAGE_BYTES, WORD_BYTES, WordIndex};
 /// "SHMHEAP" and a zero, as the first eight bytes in memory.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"SHMHEAP\0");
 /// The format that this library reads and writes.
-pub(crate) const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 6;
 /// Bytes of the header.
 pub(crate) const HEADER_BYTES: u64 = PAGE_BYTES;
 /// Where the table of process records begins.
@@ -45,8 +45,8 @@ const IDENTITY_WORDS: usize = 11;
 
 pub(crate) const LENGTH_AT: WordIndex = WordIndex(16);
 pub(crate) const LOCK_AT: WordIndex = WordIndex(24);
-pub(crate) const JOURNAL_AT: WordIndex = WordIndex(32);
-pub(crate) const COUNTERS_AT: WordIndex = WordIndex(40);
+pub(crate) const CURRENT_AT: WordIndex = WordIndex(32);
+pub(crate) const PINS_AT: WordIndex = WordIndex(33);
 pub(crate) const THREADS_USED_AT: WordIndex = WordIndex(48);
 pub(crate) const PROCESSES_USED_AT: WordIndex = WordIndex(56);
 /// Words that tell everything about a segment: up to the length.
@@ -55,10 +55,10 @@ pub(crate) const PROLOGUE_BYTES: usize = 17 * WORD_BYTES as usize;
 const _: () = {
     assert!(ID_AT.0 + 2 == CHECKSUM_AT.0, "the id has two words");
     assert!(CHECKSUM_AT.0 as usize == IDENTITY_WORDS, "the checksum follows what it covers");
-    assert!(COUNTERS_AT.0 + 2 <= THREADS_USED_AT.0, "the counters have two words");
+    assert!(PINS_AT.0 + 4 <= THREADS_USED_AT.0, "a pin for each area");
     assert!(PROCESSES_USED_AT.offset().0 + 8 <= HEADER_BYTES, "the header is one page");
     assert!(LOCK_AT.0.is_multiple_of(8), "a line of its own");
-    assert!(JOURNAL_AT.0.is_multiple_of(8) && COUNTERS_AT.0.is_multiple_of(8), "likewise");
+    assert!(CURRENT_AT.0.is_multiple_of(8), "likewise");
     assert!(THREADS_USED_AT.0.is_multiple_of(8), "likewise");
     assert!(PROCESSES_USED_AT.0.is_multiple_of(8), "likewise");
 };

@@ -139,7 +139,9 @@ impl Words for View {
         }
     }
 
-    fn wait(&self, _at: WordIndex, _expected: u64, _timeout: Duration) {}
+    fn wait(&self, _at: WordIndex, _expected: u64, _timeout: Duration) -> Duration {
+        Duration::ZERO
+    }
 
     fn wake(&self, _at: WordIndex) {}
 }

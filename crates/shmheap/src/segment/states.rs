@@ -171,8 +171,8 @@ impl<W: Words, S> Words for WithStates<W, S> {
         self.words.fence();
     }
 
-    fn wait(&self, at: WordIndex, expected: u64, timeout: Duration) {
-        self.words.wait(at, expected, timeout);
+    fn wait(&self, at: WordIndex, expected: u64, timeout: Duration) -> Duration {
+        self.words.wait(at, expected, timeout)
     }
 
     fn wake(&self, at: WordIndex) {

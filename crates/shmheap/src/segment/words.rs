@@ -44,8 +44,9 @@ pub(crate) trait Words {
     }
 
     /// Sleeps until [`wake`](Self::wake) is called for the word, the time is over, or for no
-    /// reason; not at all if the low half of the word is not that of `expected`.
-    fn wait(&self, at: WordIndex, expected: u64, timeout: Duration);
+    /// reason; not at all if the low half of the word is not that of `expected`. Returns how long
+    /// that was.
+    fn wait(&self, at: WordIndex, expected: u64, timeout: Duration) -> Duration;
 
     /// Wakes one sleeper of the word.
     fn wake(&self, at: WordIndex);
@@ -76,8 +77,8 @@ impl<W: Words> Words for &W {
         (**self).fence();
     }
 
-    fn wait(&self, at: WordIndex, expected: u64, timeout: Duration) {
-        (**self).wait(at, expected, timeout);
+    fn wait(&self, at: WordIndex, expected: u64, timeout: Duration) -> Duration {
+        (**self).wait(at, expected, timeout)
     }
 
     fn wake(&self, at: WordIndex) {
@@ -139,9 +140,10 @@ impl<P: Parking> Words for Row<'_, P> {
         }
     }
 
-    fn wait(&self, at: WordIndex, expected: u64, timeout: Duration) {
-        if let Some(word) = self.get(at) {
-            self.parking.wait(word, expected, timeout);
+    fn wait(&self, at: WordIndex, expected: u64, timeout: Duration) -> Duration {
+        match self.get(at) {
+            Some(word) => self.parking.wait(word, expected, timeout),
+            None => Duration::ZERO,
         }
     }
 

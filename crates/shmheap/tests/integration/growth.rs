@@ -276,7 +276,12 @@ fn a_false_length_on_a_full_file_system_is_no_signal() {
         while bytes::alloc(&heap, 10_000).is_ok() {}
         std::fs::write(directory.path().join("filler"), vec![0; 1 << 20]).unwrap_err();
         let file = std::fs::File::options().write(true).open(&path).unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&file, &(64 * MIB).to_le_bytes(), 128).unwrap();
+        // The header's length, and under first fit that of the area which holds the truth.
+        let lengths: &[u64] = if policy == Policy::FirstFit { &[128, 659_536] } else { &[128] };
+        for &at in lengths {
+            std::os::unix::fs::FileExt::write_all_at(&file, &(64 * MIB).to_le_bytes(), at).unwrap();
+            assert!(!observer.check().is_sound());
+        }
         for heap in [&heap, &observer] {
             for distance in (0..64 * MIB).step_by(100_000 / 16 * 16) {
                 let anywhere = bytes::displaced(heap.base(), distance as isize);

@@ -25,6 +25,7 @@ const MUTATIONS: u64 = 60_000;
 const LOCK_AT: u64 = 192;
 const THREADS_AT: u64 = 4096 + 1024 * 128;
 const POLICY_AT: u64 = THREADS_AT + 4096 * 128;
+const HEAD_BYTES: u64 = 4096;
 
 fn read_word(file: &File, at: u64) -> u64 {
     let mut word = [0; 8];
@@ -45,7 +46,7 @@ fn a_search_index_that_hides_free_blocks_is_damage_and_no_endless_loop() {
     let file = File::options().read(true).write(true).open(name.path()).unwrap();
     let records = Heap::connect_read_only(&name).unwrap().info().data_offset_bytes;
     // The maxima, behind 256 regions and the two summaries of them, promise nothing then.
-    for at in (POLICY_AT + 256 * 16 + 2 * 64..records).step_by(8) {
+    for at in (POLICY_AT + HEAD_BYTES + 256 * 16 + 2 * 64..records).step_by(8) {
         write_word(&file, at, 0);
     }
     survives(&name, 1, &file, &mut Random::new(1));
@@ -200,13 +201,17 @@ impl<'f> Overwriter<'f> {
     fn overwrite_any(&self, random: &mut Random) -> (u64, u64) {
         let policys = self.sound.len() as u64 - POLICY_AT;
         let at = match (random.below(8), self.policy) {
-            // The header's words: identity, length, lock, journal, counters.
+            // The header's words: identity, length, lock, current area, pins.
             (0..2, _) => 8 * random.below(64),
             // The first process records.
             (2, _) => 4096 + 8 * random.below(64),
             // The first thread records; rarely an owner, for the table has no more of them.
             (3, _) if random.one_in(16) => THREADS_AT + 8 * random.below(96),
             (3, _) => THREADS_AT + random.below(4) * 128 + 8 * (1 + random.below(15)),
+            // The head of the area that holds the truth: journal, counters, length.
+            (4, Policy::FirstFit) => POLICY_AT + 8 * random.below(20),
+            // The arrays of that area.
+            (5..7, Policy::FirstFit) => POLICY_AT + HEAD_BYTES + 8 * random.below(policys / 40),
             // Units and hints.
             (4..7, Policy::Scalable) => POLICY_AT + 8 * random.below(80),
             // All that is the policy's.
@@ -236,9 +241,11 @@ impl<'f> Overwriter<'f> {
     }
 }
 
-/// The lock's word as a peer would leave it that died with the lock.
+/// The lock's word as a peer would leave it that died with the lock; nearly always in the area that
+/// holds the truth, for of another one there would be nothing to find ever after.
 fn lock_of_nobody(random: &mut Random) -> u64 {
-    random.next() << 17 | random.below(2) << 16 | (900 + random.below(100))
+    let areas = if random.one_in(64) { random.below(16) } else { 0 };
+    random.next() << 21 | areas << 17 | random.below(2) << 16 | (900 + random.below(100))
 }
 
 #[test]

@@ -52,23 +52,23 @@ fn sizes(heap: &Heap) -> Vec<u64> {
 
 /// The words that a peer and its test share.
 #[derive(Clone, Copy)]
-struct Gate<'h>(&'h [AtomicU64]);
+pub(crate) struct Gate<'h>(pub(crate) &'h [AtomicU64]);
 
 impl Gate<'_> {
-    const WORDS: usize = 3;
+    pub(crate) const WORDS: usize = 3;
 
     /// Lets the peer finish what it does, and holds it.
-    fn close(self, order: u64) {
+    pub(crate) fn close(self, order: u64) {
         set_word(&self.0[0], order);
         wait_for_word(&self.0[1], order, || {});
     }
 
-    fn open(self) {
+    pub(crate) fn open(self) {
         set_word(&self.0[0], 0);
     }
 
     /// Counts a round of the peer, and keeps it if the gate is closed.
-    fn pass(self) {
+    pub(crate) fn pass(self) {
         self.0[2].fetch_add(1, Ordering::SeqCst);
         let order = self.0[0].load(Ordering::SeqCst);
         if order != 0 {
@@ -77,7 +77,7 @@ impl Gate<'_> {
         }
     }
 
-    fn rounds(self) -> u64 {
+    pub(crate) fn rounds(self) -> u64 {
         self.0[2].load(Ordering::SeqCst)
     }
 }

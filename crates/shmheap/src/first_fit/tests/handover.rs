@@ -13,12 +13,14 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::memory::{DEAD, HEADER, ME, Memory, Random, THREADS, World, heap_with_space, seed};
+use super::memory::{
+    DEAD, HEADER, JOURNAL, ME, Memory, Random, THREADS, World, heap_with_space, seed,
+};
 use crate::Result;
 use crate::first_fit::layout::Position;
 use crate::first_fit::{BlockState, Fault, FirstFit};
 use crate::peers::ledger::{self, Content, Objects, Taking};
-use crate::peers::{ENTRY_WORDS, Ledger, LedgerEntry};
+use crate::peers::{ENTRIES, ENTRY_WORDS, Ledger, LedgerEntry};
 use crate::segment::words::Words;
 use crate::units::{Offset, PeerSlot, WordIndex};
 
@@ -41,13 +43,10 @@ struct Bench {
 struct Model {
     cells: [Option<Position>; CELLS],
     /// Of the peer that gets killed.
-    owned: Vec<(LedgerEntryAt, Position)>,
+    owned: Vec<(LedgerEntry, Position)>,
     /// Ordinary objects, and those of the living peer.
     others: BTreeSet<Position>,
 }
-
-/// An entry by its first word, which can be printed and compared.
-type LedgerEntryAt = WordIndex;
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -62,8 +61,7 @@ impl Bench {
     fn new() -> Self {
         let (engine, memory, space) = heap_with_space(GRANULES, GRANULE_BYTES);
         let need = (CELLS as u64 * 8).div_ceil(GRANULE_BYTES);
-        let session = engine.session(&memory, ME, &World).unwrap();
-        let container = session.alloc(need, 1).unwrap().unwrap();
+        let container = engine.operator(&memory, ME, &World).alloc(need, 1).unwrap().unwrap();
         Self { engine, memory, space, container }
     }
 
@@ -92,12 +90,11 @@ impl Bench {
         })
     }
 
-    fn alloc(&self, peer: PeerSlot, need: u64) -> Option<(LedgerEntryAt, Position)> {
+    fn alloc(&self, peer: PeerSlot, need: u64) -> Option<(LedgerEntry, Position)> {
         let entry = self.free_entry(peer);
-        let owned = |at| ledger::owned(self.handle(at));
-        let session = self.engine.session(&self.memory, peer, &World).unwrap();
-        let at = session.alloc_for(need, 1, entry, owned).unwrap()?;
-        Some((THREADS.entry_word(entry), at))
+        let operator = self.engine.operator(&self.memory, peer, &World);
+        let at = operator.alloc_for(need, 1, entry, |at| self.handle(at)).unwrap()?;
+        Some((entry, at))
     }
 
     /// Does the step as the peer that will be dead, and returns what there is then.
@@ -107,7 +104,6 @@ impl Bench {
             Step::Alloc(need) => model.owned.extend(self.alloc(DEAD, need)),
             Step::Publish(number, cell) => {
                 let (entry, at) = model.owned[number];
-                let entry = THREADS.entry_at(entry).unwrap();
                 let published = self.ledger().publish(entry, self.handle(at), self.cell(cell));
                 assert_eq!(published.is_ok(), model.cells[cell].is_none());
                 if published.is_ok() {
@@ -126,21 +122,17 @@ impl Bench {
                 let taking = self.ledger().take(entry, self.handle(at), self.cell(cell), || true);
                 assert_eq!(taking, Taking::Taken);
                 model.cells[cell] = None;
-                model.owned.push((THREADS.entry_word(entry), at));
+                model.owned.push((entry, at));
             }
             Step::Keep(number) => {
                 let (entry, at) = model.owned.remove(number);
-                self.ledger().clear(THREADS.entry_at(entry).unwrap());
+                self.ledger().clear(entry);
                 model.others.insert(at);
             }
             Step::Free(number) => {
                 let (entry, at) = model.owned.remove(number);
-                let entry = THREADS.entry_at(entry).unwrap();
-                self.engine
-                    .session(&self.memory, DEAD, &World)
-                    .unwrap()
-                    .free_of(at, entry)
-                    .unwrap();
+                let operator = self.engine.operator(&self.memory, DEAD, &World);
+                operator.free_of(at, entry, self.handle(at)).unwrap();
             }
         }
         model
@@ -150,7 +142,6 @@ impl Bench {
     fn adopt(&self) {
         self.engine.adopt(&self.memory, DEAD, &World).unwrap();
         if !self.ledger().is_clear(DEAD, ENOUGH).unwrap() {
-            drop(self.engine.session(&self.memory, DEAD, &World).unwrap());
             self.ledger().adopt(DEAD, ENOUGH, &self.space, self).unwrap();
         }
         for record in THREADS.of_peer(&self.memory, DEAD, ENOUGH).unwrap() {
@@ -176,7 +167,8 @@ impl Bench {
         let found: BTreeSet<_> = (0..GRANULES)
             .map(Position)
             .filter(|&at| {
-                let block = self.engine.block(&self.memory, at, Position(GRANULES));
+                let area = self.engine.current(&self.memory);
+                let block = self.engine.block(&self.memory, area, at, Position(GRANULES));
                 matches!(block, BlockState::Live(_))
             })
             .collect();
@@ -188,7 +180,8 @@ impl Bench {
 
     /// What must be so whatever was killed: a sound heap, and a ledger of the living alone.
     fn expect_sound(&self, living: &[u64], context: &dyn Fn() -> String) {
-        let audit = self.engine.audit(&self.memory, Position(GRANULES), 4);
+        let area = self.engine.current(&self.memory);
+        let audit = self.engine.audit(&self.memory, area, Position(GRANULES), 4);
         assert_eq!(audit.flaws, [], "{}", context());
         let total = audit.live_granules + audit.free_granules;
         assert_eq!(total, GRANULES, "{}", context());
@@ -205,8 +198,8 @@ impl Bench {
 
     /// Has the living peer take the lock and fill the heap.
     fn fill(&self) -> BTreeSet<Position> {
-        let session = || self.engine.session(&self.memory, ME, &World).unwrap();
-        std::iter::from_fn(|| session().alloc(1, 1).unwrap()).collect()
+        let operator = self.engine.operator(&self.memory, ME, &World);
+        std::iter::from_fn(|| operator.alloc(1, 1).unwrap()).collect()
     }
 
     /// The entries of the living peer.
@@ -222,13 +215,17 @@ impl Bench {
 
 impl Objects for Bench {
     fn free_owned(&self, entry: LedgerEntry, handle: u64) -> Result<()> {
-        let session = self.engine.session(&self.memory, DEAD, &World).unwrap();
-        match self.position(handle).map(|at| session.free_of(at, entry)) {
+        let operator = self.engine.operator(&self.memory, DEAD, &World);
+        match self.position(handle).map(|at| operator.free_of(at, entry, handle)) {
             Some(Ok(())) => {}
             None | Some(Err(Fault::NotLive(_))) => self.ledger().clear(entry),
             Some(Err(fault)) => panic!("{fault:?}"),
         }
         Ok(())
+    }
+
+    fn is_done(&self, entry: LedgerEntry) -> Result<bool> {
+        Ok(self.engine.operator(&self.memory, DEAD, &World).is_done(entry).unwrap())
     }
 }
 
@@ -367,7 +364,7 @@ fn trace(random: &mut Random, steps: u64, is_deep: bool) -> u64 {
             let kept = *model.others.last().unwrap();
             let is_owned = world.living().contains(&ledger::owned(world.handle(kept)));
             if !is_owned {
-                world.engine.session(&world.memory, ME, &World).unwrap().free(kept).unwrap();
+                world.engine.operator(&world.memory, ME, &World).free(kept).unwrap();
                 model.others.remove(&kept);
             }
         }
@@ -393,28 +390,25 @@ fn a_hand_over_killed_after_every_store_leaves_every_object_in_one_place() {
     assert!(cfg!(miri) || kills > 500_000, "{kills} kills");
 }
 
-/// A journal may name any word as the owner's; only an entry is cleared for it.
+/// A journal may name any entry as the owner; only the bit of one that exists is changed for it.
 #[test]
 fn an_owner_that_is_no_entry_is_damage() {
-    let first = THREADS.entry_word(THREADS.first_entry(THREADS.record(0).unwrap()));
-    for (owner, is_entry) in [(0, false), (first.0, true), (first.0 + 1, false), (!0, false)] {
+    let entries = 4 * u64::from(ENTRIES);
+    for (number, is_entry) in [(0, true), (entries - 1, true), (entries, false), (!0 >> 1, false)] {
         for kind in [5, 6] {
             let bench = Bench::new();
-            let before = bench.memory.image();
-            bench.memory.poke(first, 77);
-            let operands = [kind, 2, 2, 9, GRANULES, 1, 2, owner];
+            let operands = [kind, 2, 2, 9, GRANULES, 1, 2, number << 1 | 1];
             for (number, operand) in (0..).zip(operands) {
-                bench.memory.poke(HEADER.journal + number, operand);
+                bench.memory.poke(JOURNAL + number, operand);
             }
             bench.memory.poke(HEADER.lock, u64::from(DEAD.0) + 1);
-            let next = bench.engine.session(&bench.memory, ME, &World).map(drop);
+            let operator = bench.engine.operator(&bench.memory, ME, &World);
+            let next = operator.session().map(drop);
             assert_eq!(next.is_ok(), is_entry, "{next:?}");
-            let differs: Vec<_> = bench.memory.differs(&before).map(|at| at as u64).collect();
-            let is_journal = |at: &u64| (HEADER.journal.0..HEADER.journal.0 + 8).contains(at);
-            let counts = |at: &u64| *at != HEADER.lock.0 && !is_journal(at);
-            let others: Vec<_> = differs.into_iter().filter(counts).collect();
-            let expected = if is_entry { vec![] } else { vec![first.0] };
-            assert_eq!(others, expected, "kind {kind}, owner {owner}");
+            let bit = |entry: LedgerEntry| operator.is_done(entry).unwrap();
+            let set = (0..entries).filter(|&number| bit(THREADS.entry_of_number(number).unwrap()));
+            let expected = if is_entry && kind == 6 { vec![number] } else { vec![] };
+            assert_eq!(set.collect::<Vec<_>>(), expected, "kind {kind}");
         }
     }
 }

@@ -8,10 +8,10 @@
 
 use std::cell::Cell;
 
-use super::memory::{DEAD, HEADER, ME, Memory, Random, World, heap, seed};
-use crate::first_fit::layout::Position;
-use crate::first_fit::{Fault, FirstFit, JOURNAL_WORDS, Surroundings};
-use crate::peers::LedgerEntry;
+use super::memory::{DEAD, HEADER, JOURNAL, ME, Memory, Random, World, heap, seed};
+use crate::first_fit::journal::JOURNAL_WORDS;
+use crate::first_fit::layout::{Area, Position};
+use crate::first_fit::{Fault, FirstFit, Surroundings};
 use crate::segment::words::Words;
 use crate::units::{PeerSlot, WordIndex};
 
@@ -36,22 +36,23 @@ pub(super) fn run(
     me: PeerSlot,
     operation: Operation,
 ) -> Option<Position> {
-    let session = engine.session(memory, me, &World).unwrap();
+    let operator = engine.operator(memory, me, &World);
     match operation {
-        Operation::Alloc { need, align } => session.alloc(need, align).unwrap(),
-        Operation::Free(at) => session.free(at).map(|()| None).unwrap(),
-        Operation::Resize(at, need) => session.resize(at, need).unwrap().then_some(at),
-        Operation::Grow(end) => {
-            session.grow(end);
-            None
-        }
+        Operation::Alloc { need, align } => operator.alloc(need, align).unwrap(),
+        Operation::Free(at) => operator.free(at).map(|()| None).unwrap(),
+        Operation::Resize(at, need) => operator.resize(at, need).unwrap().then_some(at),
+        Operation::Grow(end) => operator.grow(end).map(|()| None).unwrap(),
     }
 }
 
-/// Whether a word must be equal: all but the lock and the spent journal.
-pub(super) fn counts(at: usize) -> bool {
-    let journal = HEADER.journal.0 as usize;
-    at != HEADER.lock.0 as usize && !(journal..journal + JOURNAL_WORDS as usize).contains(&at)
+/// Whether a word must be equal: all but those that tell of the lock, the spent journal, and the
+/// header's length, which may be late.
+pub(super) fn counts(at: WordIndex) -> bool {
+    ![HEADER.lock, HEADER.current, HEADER.length].contains(&at) && !is_journal(at)
+}
+
+pub(super) fn is_journal(at: WordIndex) -> bool {
+    (JOURNAL..JOURNAL + JOURNAL_WORDS).contains(&at)
 }
 
 #[derive(Debug, Default)]
@@ -75,9 +76,9 @@ impl Case<'_> {
     /// The heap that a kill after `done` stores must come to.
     fn want(&self, done: usize) -> &[u64] {
         let executed = &self.stores[..done];
-        // It ends with the exchange that frees the lock.
-        let is_done = done == self.stores.len();
-        let is_under_way = executed.iter().any(|&(at, _)| at == HEADER.journal);
+        // It ends with the exchange that frees the lock, which is the second of that word.
+        let is_done = executed.iter().filter(|&&(at, _)| at == HEADER.lock).count() == 2;
+        let is_under_way = executed.iter().any(|&(at, _)| at == JOURNAL);
         if is_done || (is_under_way && !self.operation.is_undone()) {
             &self.after
         } else {
@@ -100,11 +101,12 @@ impl Case<'_> {
         }
     }
 
-    fn expect(&self, done: usize, context: impl FnOnce() -> String) {
-        let want = self.want(done);
-        if let Some(at) = self.memory.differs(want).find(|&at| counts(at)) {
+    /// `others` are what recoveries have stored: nothing else can have changed.
+    fn expect(&self, done: usize, others: &[(WordIndex, u64)], context: impl FnOnce() -> String) {
+        let stores = self.stores.iter().chain(others);
+        if let Some(at) = self.memory.differs(self.want(done), stores, counts) {
             panic!(
-                "{:?} killed after store {done} of {}{}: word {at} differs",
+                "{:?} killed after store {done} of {}{}: {at:?} differs",
                 self.operation,
                 self.stores.len(),
                 context()
@@ -124,7 +126,7 @@ impl Case<'_> {
         for done in 0..=self.stores.len() {
             self.kill(done, &recovery);
             ((), recovery) = self.memory.record(|| self.recover());
-            self.expect(done, String::new);
+            self.expect(done, &recovery, String::new);
             tally.kills += 1;
             if nested {
                 self.kill_recovery(done, &recovery, tally);
@@ -136,8 +138,9 @@ impl Case<'_> {
         for again in 0..recovery.len() {
             self.kill(done, recovery);
             self.apply(&recovery[..again]);
-            self.recover();
-            self.expect(done, || format!(", its recovery after store {again}"));
+            let ((), stores) = self.memory.record(|| self.recover());
+            let others = [recovery, &stores].concat();
+            self.expect(done, &others, || format!(", its recovery after store {again}"));
             tally.nested_kills += 1;
         }
     }
@@ -185,7 +188,7 @@ fn trace(random: &mut Random, operations: u64, nested: bool, tally: &mut Tally) 
             Operation::Grow(to) => end = to.0,
         }
     }
-    let audit = engine.audit(&memory, Position(end), 4);
+    let audit = engine.audit(&memory, Area::FIRST, Position(end), 4);
     assert_eq!((audit.flaws, audit.live_objects), (vec![], live.len() as u64));
 }
 
@@ -211,9 +214,9 @@ fn a_dead_holder_is_recovered_by_whoever_wants_the_lock() {
     for done in 0..=stores.len() {
         memory.restore(&before);
         stores[..done].iter().for_each(|&(at, value)| memory.poke(at, value));
-        drop(engine.session(&memory, ME, &World).unwrap());
+        drop(engine.operator(&memory, ME, &World).session().unwrap());
         assert_eq!(engine.lock_holder(&memory), None);
-        let audit = engine.audit(&memory, Position(1000), 4);
+        let audit = engine.audit(&memory, Area::FIRST, Position(1000), 4);
         assert_eq!(audit.flaws, [], "after store {done}");
     }
 }
@@ -233,13 +236,13 @@ fn a_journal_that_makes_no_sense_is_reported_once_and_the_heap_goes_on() {
         (4, [0, 1000, 5000, 0]),
     ] {
         memory.poke(HEADER.lock, lock_of_the_dead);
-        memory.poke(HEADER.journal, kind);
+        memory.poke(JOURNAL, kind);
         for (number, operand) in (1..).zip(operands) {
-            memory.poke(HEADER.journal + number, operand);
+            memory.poke(JOURNAL + number, operand);
         }
-        let refused = engine.session(&memory, ME, &World).map(|_| ());
+        let refused = engine.operator(&memory, ME, &World).session().map(|_| ());
         assert!(matches!(refused, Err(Fault::Damaged(_))), "{kind} {operands:?}: {refused:?}");
-        assert_eq!(engine.session(&memory, ME, &World).unwrap().end(), Position(1000));
+        assert_eq!(engine.operator(&memory, ME, &World).session().unwrap().end(), Position(1000));
     }
 }
 
@@ -250,11 +253,15 @@ impl Surroundings for FailsOnce {
     fn is_dead(&self, peer: PeerSlot) -> bool {
         peer == DEAD
     }
-    fn ensure_storage(&self, _granules: u64) -> Result<(), Fault> {
+    fn ensure_head(&self, _area: Area) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn ensure_storage(&self, _area: Area, _granules: u64) -> Result<(), Fault> {
         if self.0.replace(false) { Err(Fault::NoStorage) } else { Ok(()) }
     }
 
-    fn ensure_entry(&self, _entry: LedgerEntry) -> Result<(), Fault> {
+    fn ensure_records(&self, _area: Area, _granules: u64) -> Result<(), Fault> {
         Ok(())
     }
 }
@@ -262,11 +269,11 @@ impl Surroundings for FailsOnce {
 fn killed_in_alloc() -> (FirstFit, Memory) {
     let (engine, memory) = heap(1000, 1000, 16);
     let before = memory.image();
-    let (_, stores) = memory
-        .record(|| engine.session(&memory, DEAD, &World).unwrap().alloc(5, 1).unwrap().unwrap());
+    let (_, stores) =
+        memory.record(|| engine.operator(&memory, DEAD, &World).alloc(5, 1).unwrap().unwrap());
     memory.restore(&before);
     // Up to the first store behind the journal's: the free bit is cleared, nothing else.
-    let kind = stores.iter().position(|&(at, _)| at == HEADER.journal).unwrap();
+    let kind = stores.iter().position(|&(at, _)| at == JOURNAL).unwrap();
     stores[..kind + 2].iter().for_each(|&(at, value)| memory.poke(at, value));
     (engine, memory)
 }
@@ -279,10 +286,9 @@ fn a_recovery_that_cannot_be_done_is_left_to_the_next() {
         if adopt {
             assert!(engine.adopt(&memory, DEAD, &world).is_err());
         } else {
-            assert!(engine.session(&memory, ME, &world).is_err());
+            assert!(engine.operator(&memory, ME, &world).session().is_err());
         }
-        let session = engine.session(&memory, ME, &world).unwrap();
-        let got = session.alloc(1000, 1);
+        let got = engine.operator(&memory, ME, &world).alloc(1000, 1);
         assert_eq!(got, Ok(Some(Position(0))), "the heap is empty (adopt: {adopt})");
     }
 }
@@ -290,9 +296,9 @@ fn a_recovery_that_cannot_be_done_is_left_to_the_next() {
 #[test]
 fn damage_met_by_an_adoption_is_not_forgotten() {
     let (engine, memory) = killed_in_alloc();
-    memory.poke(HEADER.journal, memory.load(HEADER.journal) | 99);
+    memory.poke(JOURNAL, memory.load(JOURNAL) | 99);
     assert!(engine.adopt(&memory, DEAD, &World).is_err());
-    let next = engine.session(&memory, ME, &World).map(|_| ());
+    let next = engine.operator(&memory, ME, &World).session().map(|_| ());
     assert!(matches!(next, Err(Fault::Damaged(_))), "whoever operates next is told: {next:?}");
 }
 
@@ -320,9 +326,8 @@ fn whoever_recovers_is_killed_in_an_operation_of_its_own() {
         run(&engine, &memory, ME, Operation::Alloc { need, align: 1 });
     }
     let before = memory.image();
-    let announced = |stores: &[(WordIndex, u64)]| {
-        stores.iter().position(|&(at, _)| at == HEADER.journal).unwrap() + 1
-    };
+    let announced =
+        |stores: &[(WordIndex, u64)]| stores.iter().position(|&(at, _)| at == JOURNAL).unwrap() + 1;
     let [first, second] = [5, 0].map(|at| Operation::Free(Position(at)));
     let (_, join) = memory.record(|| run(&engine, &memory, DEAD, first));
     for done in announced(&join)..join.len() {
@@ -333,8 +338,8 @@ fn whoever_recovers_is_killed_in_an_operation_of_its_own() {
         for again in 0..=stores.len() {
             memory.restore(&killed);
             stores[..again].iter().for_each(|&(at, value)| memory.poke(at, value));
-            drop(engine.session(&memory, ME, &World).unwrap());
-            let audit = engine.audit(&memory, Position(1000), 4);
+            drop(engine.operator(&memory, ME, &World).session().unwrap());
+            let audit = engine.audit(&memory, Area::FIRST, Position(1000), 4);
             let live = if again < announced(&stores) { 2 } else { 1 };
             let found = (audit.flaws, audit.live_objects);
             assert_eq!(found, (vec![], live), "after stores {done} and {again}");
@@ -345,7 +350,7 @@ fn whoever_recovers_is_killed_in_an_operation_of_its_own() {
 #[test]
 fn a_slot_is_adopted_without_the_lock_of_another() {
     let (engine, memory) = heap(1000, 1000, 16);
-    let session = engine.session(&memory, ME, &World).unwrap();
+    let session = engine.operator(&memory, ME, &World).session().unwrap();
     let (_, stores) = memory.record(|| engine.adopt(&memory, DEAD, &World).unwrap());
     assert_eq!((stores, engine.lock_holder(&memory)), (vec![], Some(ME)));
     drop(session);
@@ -359,12 +364,16 @@ impl Surroundings for Reserving {
         peer == DEAD
     }
 
-    fn ensure_storage(&self, granules: u64) -> Result<(), Fault> {
+    fn ensure_head(&self, _area: Area) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn ensure_storage(&self, _area: Area, granules: u64) -> Result<(), Fault> {
         self.0.set(self.0.get().max(granules));
         Ok(())
     }
 
-    fn ensure_entry(&self, _entry: LedgerEntry) -> Result<(), Fault> {
+    fn ensure_records(&self, _area: Area, _granules: u64) -> Result<(), Fault> {
         Ok(())
     }
 }
@@ -373,14 +382,14 @@ impl Surroundings for Reserving {
 fn storage_is_asked_for_before_records_are_touched() {
     let (engine, memory) = heap(1000, 4000, 16);
     let world = Reserving(Cell::new(0));
-    drop(engine.session(&memory, ME, &world).unwrap());
+    drop(engine.operator(&memory, ME, &world).session().unwrap());
     assert_eq!(world.0.get(), 1000, "of the heap");
     let before = memory.image();
     let (_, stores) =
         memory.record(|| run(&engine, &memory, DEAD, Operation::Grow(Position(3000))));
     memory.restore(&before);
-    let kind = stores.iter().position(|&(at, _)| at == HEADER.journal).unwrap();
+    let kind = stores.iter().position(|&(at, _)| at == JOURNAL).unwrap();
     stores[..=kind].iter().for_each(|&(at, value)| memory.poke(at, value));
-    drop(engine.session(&memory, ME, &world).unwrap());
+    drop(engine.operator(&memory, ME, &world).session().unwrap());
     assert_eq!(world.0.get(), 3000, "of what a killed growth announced");
 }

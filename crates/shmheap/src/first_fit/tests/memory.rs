@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::first_fit::layout::Layout;
+use crate::first_fit::layout::{Area, Layout};
 use crate::first_fit::{Fault, FirstFit, HeaderWords, Surroundings};
-use crate::peers::{LedgerEntry, ThreadTable};
+use crate::peers::ThreadTable;
 use crate::segment::words::Words;
-use crate::units::{LINE_WORDS, Offset, PeerSlot, WordIndex};
+use crate::units::{LINE_WORDS, Offset, PAGE_BYTES, PeerSlot, WordIndex};
 
 /// The records of a heap in plain memory.
 #[derive(Debug)]
@@ -23,13 +23,18 @@ pub(super) struct Memory {
 
 pub(super) const HEADER: HeaderWords = HeaderWords {
     lock: WordIndex(0),
-    counters: WordIndex(1),
-    length: WordIndex(3),
-    journal: WordIndex(8),
+    current: WordIndex(1),
+    pins: WordIndex(2),
+    length: WordIndex(6),
 };
 
-/// Three records, which is enough to take a wrong one.
-pub(super) const THREADS: ThreadTable = ThreadTable::new(WordIndex(16), 3, WordIndex(4));
+/// A record for each of four peers.
+pub(super) const THREADS: ThreadTable = ThreadTable::new(WordIndex(16), 4, WordIndex(7));
+
+/// The head of area 0, in which all is that is not robbed.
+pub(super) const HEAD: WordIndex = Offset(PAGE_BYTES).word();
+const _: () = assert!(THREADS.end().0 <= PAGE_BYTES);
+pub(super) const JOURNAL: WordIndex = HEAD;
 
 /// The engine and its memory for a heap of `granules` granules that may grow to `granules_max`.
 pub(super) fn heap(granules: u64, granules_max: u64, granule_bytes: u64) -> (FirstFit, Memory) {
@@ -75,10 +80,15 @@ impl Memory {
         }
     }
 
-    /// The words that are not as in `image`.
-    pub(super) fn differs<'i>(&'i self, image: &'i [u64]) -> impl Iterator<Item = usize> + 'i {
-        let differs = |&at: &usize| self.words[at].load(Ordering::Relaxed) != image[at];
-        (0..self.words.len()).filter(differs)
+    /// The first of the words that `stores` have changed that is not as in `image`.
+    pub(super) fn differs<'s>(
+        &self,
+        image: &[u64],
+        stores: impl IntoIterator<Item = &'s (WordIndex, u64)>,
+        counts: impl Fn(WordIndex) -> bool,
+    ) -> Option<WordIndex> {
+        let differs = |at: &WordIndex| counts(*at) && self.load(*at) != image[at.0 as usize];
+        stores.into_iter().map(|&(at, _)| at).find(differs)
     }
 
     /// Sets one word past the log.
@@ -128,8 +138,9 @@ impl Words for Memory {
         result
     }
 
-    fn wait(&self, _at: WordIndex, _expected: u64, _timeout: Duration) {
-        std::thread::yield_now();
+    /// Nobody comes while the only thread sleeps: the time is over at once.
+    fn wait(&self, _at: WordIndex, _expected: u64, timeout: Duration) -> Duration {
+        timeout
     }
 
     fn wake(&self, _at: WordIndex) {}
@@ -149,11 +160,15 @@ impl Surroundings for World {
         peer == DEAD
     }
 
-    fn ensure_storage(&self, _granules: u64) -> Result<(), Fault> {
+    fn ensure_head(&self, _area: Area) -> Result<(), Fault> {
         Ok(())
     }
 
-    fn ensure_entry(&self, _entry: LedgerEntry) -> Result<(), Fault> {
+    fn ensure_storage(&self, _area: Area, _granules: u64) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn ensure_records(&self, _area: Area, _granules: u64) -> Result<(), Fault> {
         Ok(())
     }
 }

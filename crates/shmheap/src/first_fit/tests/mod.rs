@@ -7,4 +7,5 @@ mod kills;
 mod lock;
 mod memory;
 mod storage;
+mod theft;
 mod torn;

@@ -6,17 +6,13 @@
 //! must make the same heap of all of these images. And if a recovery is copied in its turn, a word
 //! may have what the operation or what the recovery stored.
 
-use super::kills::{Operation, choose, counts, run};
-use super::memory::{DEAD, HEADER, Memory, Random, World, heap, seed};
+use super::kills::{Operation, choose, counts, is_journal, run};
+use super::memory::{DEAD, JOURNAL, Memory, Random, World, heap, seed};
+use crate::first_fit::FirstFit;
 use crate::first_fit::layout::Position;
-use crate::first_fit::{FirstFit, JOURNAL_WORDS};
 use crate::units::WordIndex;
 
 type Stores = Vec<(WordIndex, u64)>;
-
-fn is_journal(at: WordIndex) -> bool {
-    (HEADER.journal.0..HEADER.journal.0 + JOURNAL_WORDS).contains(&at.0)
-}
 
 /// One operation, and what it stored between its announcement and its end.
 struct Case<'t> {
@@ -36,9 +32,9 @@ impl Case<'_> {
         stores: &[(WordIndex, u64)],
         operation: Operation,
     ) -> Option<Case<'t>> {
-        let announces = |&(at, value): &(WordIndex, u64)| at == HEADER.journal && value != 0;
+        let announces = |&(at, value): &(WordIndex, u64)| at == JOURNAL && value != 0;
         let kind = stores.iter().position(announces)?;
-        let changes = stores[kind + 1..].iter().filter(|(at, _)| counts(at.0 as usize));
+        let changes = stores[kind + 1..].iter().filter(|(at, _)| counts(*at));
         let want = if operation.is_undone() { before } else { after };
         Some(Case {
             engine,
@@ -67,10 +63,9 @@ impl Case<'_> {
     fn recover(&self) -> Stores {
         let ((), stores) =
             self.memory.record(|| self.engine.adopt(self.memory, DEAD, &World).unwrap());
-        let different = self.memory.differs(&self.want).find(|&at| counts(at));
+        let different = self.memory.differs(&self.want, self.changes.iter().chain(&stores), counts);
         assert_eq!(different, None, "a word differs, of {:?}", self.changes);
-        let counts = |&(at, _): &(WordIndex, u64)| counts(at.0 as usize) && !is_journal(at);
-        stores.into_iter().filter(counts).collect()
+        stores.into_iter().filter(|&(at, _)| counts(at)).collect()
     }
 
     fn announce(&self) {

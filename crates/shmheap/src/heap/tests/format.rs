@@ -3,16 +3,18 @@
 use std::alloc;
 use std::os::unix::fs::FileExt;
 
-use crate::first_fit::JOURNAL_WORDS;
-use crate::first_fit::layout::{FAN_OUT, Layout, REGION_GRANULES, REGION_WORDS};
+use crate::first_fit::layout::{
+    AREAS, Area, COUNTERS, DONE, FAN_OUT, HELPED, JOURNAL, LENGTH, Layout, REGION_GRANULES,
+    REGION_WORDS,
+};
 use crate::heap::HeapOptions;
 use crate::heap::shape::{END_OF_PROCESSES, END_OF_RECORDS, Shape};
 use crate::peers::ledger::TAG_MARK;
 use crate::peers::threads::ENTRIES;
 use crate::peers::{ENTRY_WORDS, RECORD_WORDS, RECORDS, THREAD_WORDS, THREADS};
 use crate::segment::format::{
-    CHECKSUM_AT, COUNTERS_AT, CREATED_AT, DATA_OFFSET_AT, GRANULE_AT, HEADER_BYTES, ID_AT,
-    JOURNAL_AT, LAYOUT_AT, LEN_MAX_AT, LEN_MAX_BYTES, LENGTH_AT, LOCK_AT, MAGIC_AT, PEERS_AT,
+    CHECKSUM_AT, CREATED_AT, CURRENT_AT, DATA_OFFSET_AT, GRANULE_AT, HEADER_BYTES, ID_AT,
+    LAYOUT_AT, LEN_MAX_AT, LEN_MAX_BYTES, LENGTH_AT, LOCK_AT, MAGIC_AT, PEERS_AT, PINS_AT,
     POLICY_AT, PROCESSES_USED_AT, PROLOGUE_BYTES, RECORDS as RECORDS_AT, THREADS_USED_AT, VERSION,
     VERSION_AT,
 };
@@ -45,8 +47,8 @@ fn format_document_names_every_word_of_the_header() {
         (CHECKSUM_AT, "checksum"),
         (LENGTH_AT, "length"),
         (LOCK_AT, "lock"),
-        (JOURNAL_AT, "journal"),
-        (COUNTERS_AT, "counters"),
+        (CURRENT_AT, "current"),
+        (PINS_AT, "pins"),
         (THREADS_USED_AT, "threads used"),
         (PROCESSES_USED_AT, "processes used"),
     ];
@@ -72,7 +74,13 @@ fn format_document_states_every_constant() {
         format!("{ENTRIES} entries of {ENTRY_WORDS} words"),
         format!("the bytes `{}`", str::from_utf8(&TAG_MARK.to_le_bytes()[4..]).unwrap()),
         format!("at most 2^{}", LEN_MAX_BYTES.ilog2()),
-        format!("| journal | {JOURNAL_WORDS} words"),
+        format!("| pins | {AREAS} words"),
+        format!("There are {AREAS} areas"),
+        format!("| {JOURNAL} | journal |"),
+        format!("| {COUNTERS} | live objects |"),
+        format!("| {LENGTH} | length |"),
+        format!("| {HELPED} | helped | {AREAS} words"),
+        format!("| {DONE} | done | {} words", (u64::from(THREADS) * u64::from(ENTRIES)) / 64),
         format!("A *region* is {REGION_GRANULES} granules"),
         format!("| regions | {REGION_WORDS} R |"),
         format!("the maximum of {FAN_OUT} words"),
@@ -97,7 +105,7 @@ fn format_document_describes_the_layout() {
     for (granule_bytes, len_bytes) in [(8, 3024), (16, 4096), (16, 1 << 20), (16, 1 << 33)] {
         let granules = u64::div_ceil(len_bytes, granule_bytes);
         let regions = granules.div_ceil(64);
-        let mut at = 659_456_u64;
+        let mut at = 659_456_u64 + 4096;
         let mut array = |words: u64| at = (at + words * 8).next_multiple_of(64);
         array(2 * regions);
         let mut words = regions.div_ceil(64);
@@ -112,12 +120,16 @@ fn format_document_describes_the_layout() {
             words = words.div_ceil(8);
             array(words);
         }
-        assert_eq!(Layout::new(END_OF_RECORDS, granules).unwrap().end().0, at);
+        let layout = Layout::new(END_OF_RECORDS, granules).unwrap();
+        let area_bytes = (at - 659_456).next_multiple_of(4096);
+        assert_eq!(layout.storage(Area(2), 0, 1)[0].start, 659_456 + 2 * area_bytes);
+        let at = 659_456 + 4 * area_bytes;
+        assert_eq!(layout.end().0, at);
         let options = HeapOptions::new(len_bytes)
             .policy(crate::Policy::FirstFit)
             .granule(crate::Granule::from_bytes(granule_bytes).unwrap());
         let (shape, _) = Shape::of_options(&options).unwrap();
-        assert_eq!(shape.data_offset.0, at.next_multiple_of(4096));
+        assert_eq!(shape.data_offset.0, at);
     }
 }
 

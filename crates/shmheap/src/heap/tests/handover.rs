@@ -63,7 +63,8 @@ fn entry_word(heap: &Heap) -> WordIndex {
 }
 
 fn tag(heap: &Heap, at: WordIndex) -> u64 {
-    let entry = heap.shape.threads.entry_at(at).unwrap();
+    let mut entries = (0..).map_while(|number| heap.shape.threads.entry_of_number(number));
+    let entry = entries.find(|&entry| heap.shape.threads.entry_word(entry) == at).unwrap();
     let record = u64::from(entry.record().number());
     TAG_MARK | record << 16 | u64::from(entry.number()) << 8 | 1
 }

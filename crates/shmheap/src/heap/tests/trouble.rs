@@ -4,6 +4,7 @@
 use std::alloc::Layout;
 use std::sync::atomic::Ordering;
 
+use crate::first_fit::layout::Area;
 use crate::os::testing::{
     NameGuard, close_all_descriptors, exit_status, fork, in_own_process, tmpfs_of_own,
 };
@@ -17,9 +18,13 @@ fn first_fit(len_bytes: u64) -> HeapOptions {
 /// Where the records of a first-fit heap lie.
 fn layout(heap: &Heap) -> &crate::first_fit::layout::Layout {
     match &heap.shape.engine {
-        crate::heap::shape::Engine::FirstFit { layout, .. } => layout,
+        crate::heap::shape::Engine::FirstFit(engine) => engine.layout(),
         crate::heap::shape::Engine::Slabs(_) => panic!("a heap of slabs"),
     }
+}
+
+fn area_start(heap: &Heap, area: Area) -> u64 {
+    layout(heap).storage(area, 0, 1)[0].start
 }
 
 fn bytes(count: usize) -> Layout {
@@ -57,9 +62,11 @@ fn a_full_system_is_an_error_at_growth() {
 fn a_search_index_that_says_too_little_does_not_hang() {
     in_own_process(module_path!(), "a_search_index_that_says_too_little_does_not_hang", || {
         let heap = first_fit(60 << 10).create_memfd().unwrap();
-        // The last array is the single word of the root, on a line of its own.
-        let top = crate::units::WordIndex(layout(&heap).end().word().0 - 8);
-        heap.mapping.words(heap.shape.word_count)[top.0 as usize].store(0, Ordering::Relaxed);
+        // The last array of the area is the single word of the root.
+        let words = heap.mapping.words(heap.shape.word_count);
+        let mut area = words[..(area_start(&heap, Area(1)) / 8) as usize].iter().rev();
+        let root = area.find(|word| word.load(Ordering::Relaxed) != 0).unwrap();
+        root.store(0, Ordering::Relaxed);
         // SAFETY: plain system call: ends this process if it hangs.
         unsafe { libc::alarm(5) };
         println!("{:?}", heap.alloc(bytes(100)));
@@ -146,14 +153,12 @@ fn hostile_round(seed: u64) {
     for _ in 0..1 + below(4) {
         let at = match below(5) {
             0 => 16 + below(48),
+            1 => area_start(&heap, Area::FIRST) / 8 + below(16),
             _ => {
-                layout(&heap).storage(0, 1)[0].start / 8
-                    + below(layout(&heap).end().word().0 - layout(&heap).storage(0, 1)[0].start / 8)
+                let [start, end] = [0, 1].map(|area| area_start(&heap, Area(area)) / 8);
+                start + below(end - start)
             }
         };
-        if at == 24 {
-            continue;
-        }
         let value = match below(6) {
             0 => below(5000),
             1 => 1 << below(64),
