@@ -6,7 +6,7 @@
 //!
 //! | rule | equation |
 //! |---|---|
-//! | `length` | the length is a whole number of granules, no more than the most, no less than the header says |
+//! | `length` | the length is whole granules, at most the most, at least what the header says |
 //! | `first-block` | a block starts at granule 0 |
 //! | `free-is-start` | frees is a subset of starts |
 //! | `joined` | no two free blocks are neighbours |
