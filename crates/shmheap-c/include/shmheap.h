@@ -37,6 +37,9 @@
  *   stays sound and the others go on. Objects of a killed process stay allocated. While a process
  *   is stopped (SIGSTOP) inside one of them, the others wait until it goes on or is killed under
  *   the first-fit policy, and do not under the scalable policy.
+ * - Sanitizers. A library built for them tells AddressSanitizer and Valgrind which bytes a program
+ *   may touch. They know an object that another process has allocated once it is named to
+ *   shmheap_usable_size() or by shmheap_handle_to_ptr().
  */
 #ifndef SHMHEAP_H
 #define SHMHEAP_H
@@ -271,7 +274,8 @@ SHMHEAP_API void *shmheap_calloc(shmheap_memory_handle mem, size_t count, size_t
  * @param size  0 shrinks to the smallest object; it does not free.
  * @return the object, moved or not; or NULL: as shmheap_alloc(). Then the old one stands unchanged.
  *
- * A moved object has the alignment of shmheap_alloc(), and a new handle.
+ * A moved object has the alignment of shmheap_alloc(), and a new handle. While a sanitizer watches,
+ * an object is moved wherever there is room for both.
  */
 SHMHEAP_API void *shmheap_realloc(shmheap_memory_handle mem, void *ptr, size_t size);
 

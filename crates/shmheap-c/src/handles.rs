@@ -38,7 +38,7 @@ use shmheap::{Granule, Heap, Policy};
 
 use crate::error::Failure;
 use crate::pins::{self, Pin};
-use crate::watch::Closed;
+use crate::tool::Closed;
 
 const TAG: usize = 0x5348;
 const BUSY: usize = 1;

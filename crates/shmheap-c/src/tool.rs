@@ -13,7 +13,7 @@
 //! A library built without the feature `sanitizers` has `no_tool.rs` in place of this file.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use crate::{asan, memcheck};
 
@@ -33,19 +33,22 @@ const MEMCHECK: u8 = 3;
 static FOUND: AtomicU8 = AtomicU8::new(NOT_LOOKED);
 
 impl Tool {
-    /// Who watches this program.
+    /// Who watches this program. Quick where nobody does.
     #[inline]
     pub(crate) fn here() -> Option<Self> {
         // Relaxed: threads that look at once find the same.
+        if FOUND.load(Ordering::Relaxed) == NOBODY { None } else { Self::found() }
+    }
+
+    #[cold]
+    fn found() -> Option<Self> {
         match FOUND.load(Ordering::Relaxed) {
-            NOBODY => None,
             ADDRESS_SANITIZER => Some(Self::AddressSanitizer),
             MEMCHECK => Some(Self::Memcheck),
             _ => Self::look(),
         }
     }
 
-    #[cold]
     fn look() -> Option<Self> {
         let (found, tool) = if asan::is_here() {
             (ADDRESS_SANITIZER, Some(Self::AddressSanitizer))
@@ -82,5 +85,28 @@ impl Tool {
             Self::AddressSanitizer => asan::poison(bytes),
             Self::Memcheck => memcheck::make_freed(bytes),
         }
+    }
+}
+
+/// Between which addresses of a heap something may be closed.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    start: AtomicUsize,
+    end: AtomicUsize,
+}
+
+impl Closed {
+    pub(crate) fn nothing() -> Self {
+        Self { start: AtomicUsize::new(usize::MAX), end: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn include(&self, bytes: &Range<usize>) {
+        // Relaxed: whoever disconnects has waited for all calls to end.
+        self.start.fetch_min(bytes.start, Ordering::Relaxed);
+        self.end.fetch_max(bytes.end, Ordering::Relaxed);
+    }
+
+    pub(crate) fn bytes(&self) -> Range<usize> {
+        self.start.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed)
     }
 }

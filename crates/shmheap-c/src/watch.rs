@@ -31,44 +31,19 @@
 use std::alloc::Layout;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use shmheap::{Handle, Heap, Result};
 
 use crate::handles::Connection;
-use crate::tool::Tool;
-
-/// Between which addresses something may be closed.
-#[derive(Debug)]
-pub(crate) struct Closed {
-    start: AtomicUsize,
-    end: AtomicUsize,
-}
-
-impl Closed {
-    pub(crate) fn nothing() -> Self {
-        Self { start: AtomicUsize::new(usize::MAX), end: AtomicUsize::new(0) }
-    }
-
-    fn include(&self, bytes: &Range<usize>) {
-        // Relaxed: whoever disconnects has waited for all calls to end.
-        self.start.fetch_min(bytes.start, Ordering::Relaxed);
-        self.end.fetch_max(bytes.end, Ordering::Relaxed);
-    }
-
-    fn bytes(&self) -> Range<usize> {
-        self.start.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed)
-    }
-}
+use crate::tool::{Closed, Tool};
 
 impl Connection {
     #[inline]
     pub(crate) fn alloc(&self, layout: Layout) -> Result<NonNull<u8>> {
-        let object = self.heap.alloc(layout)?;
-        if let Some(watch) = self.watch() {
-            watch.hand_out(object, layout.size())?;
+        match self.watch() {
+            None => self.heap.alloc(layout),
+            Some(watch) => watch.alloc(layout),
         }
-        Ok(object)
     }
 
     #[inline]
@@ -113,17 +88,16 @@ impl Connection {
     pub(crate) fn usable_size(&self, object: NonNull<u8>) -> Result<usize> {
         match self.watch() {
             None => self.heap.usable_size(object),
-            Some(watch) => Ok(watch.open(object)?.len()),
+            Some(watch) => watch.usable_size(object),
         }
     }
 
     #[inline]
     pub(crate) fn resolve(&self, handle: Handle) -> Result<NonNull<u8>> {
-        let object = self.heap.resolve(handle)?;
-        if let Some(watch) = self.watch() {
-            watch.open(object)?;
+        match self.watch() {
+            None => self.heap.resolve(handle),
+            Some(watch) => watch.resolve(handle),
         }
-        Ok(object)
     }
 
     pub(crate) fn disconnect(self) {
@@ -148,7 +122,6 @@ struct Watch<'c> {
 
 impl Watch<'_> {
     /// Opens all bytes of a live object.
-    #[cold]
     fn open(&self, object: NonNull<u8>) -> Result<Range<usize>> {
         let start = object.addr().get();
         let bytes = start..start + self.heap.usable_size(object)?;
@@ -157,7 +130,6 @@ impl Watch<'_> {
     }
 
     /// Opens so many bytes of a live object, and closes the rest of its block.
-    #[cold]
     fn hand_out(&self, object: NonNull<u8>, size_bytes: usize) -> Result<()> {
         let bytes = self.open(object)?;
         let rest = bytes.start + size_bytes..bytes.end;
@@ -175,6 +147,13 @@ impl Watch<'_> {
     }
 
     #[cold]
+    fn alloc(&self, layout: Layout) -> Result<NonNull<u8>> {
+        let object = self.heap.alloc(layout)?;
+        self.hand_out(object, layout.size())?;
+        Ok(object)
+    }
+
+    #[cold]
     fn alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>> {
         let object = self.heap.alloc(layout)?;
         let bytes = self.open(object)?;
@@ -182,6 +161,18 @@ impl Watch<'_> {
         unsafe { object.write_bytes(0, bytes.len()) };
         self.hand_out(object, layout.size())?;
         Ok(object)
+    }
+
+    #[cold]
+    fn resolve(&self, handle: Handle) -> Result<NonNull<u8>> {
+        let object = self.heap.resolve(handle)?;
+        self.open(object)?;
+        Ok(object)
+    }
+
+    #[cold]
+    fn usable_size(&self, object: NonNull<u8>) -> Result<usize> {
+        Ok(self.open(object)?.len())
     }
 
     /// Before the heap frees the object: afterwards its bytes may be another thread's already.
