@@ -204,6 +204,7 @@ static void refused(const char *heap) {
     seen = (byte *)shmheap_handle_to_ptr(reader, hdl);
     CHECK(seen != NULL && seen != object);
     CHECK_REFUSES(shmheap_free(reader, (void *)seen), EROFS);
+    CHECK(seen[98] == object[98]);
     CHECK_FAILS(shmheap_realloc(reader, (void *)seen, 8) == NULL, EROFS);
     CHECK(seen[99] == object[99]);
     CHECK_REFUSES(shmheap_free(mem, (void *)(object + 8)), EINVAL);
