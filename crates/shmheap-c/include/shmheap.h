@@ -37,6 +37,9 @@
  *   stays sound and the others go on. Objects of a killed process stay allocated. A process that is
  *   stopped (SIGSTOP) inside one of them keeps nobody waiting under the scalable policy; under the
  *   first-fit policy the others wait 20 ms for it and then go on without it.
+ * - Sanitizers. A library built for them tells AddressSanitizer and Valgrind which bytes a program
+ *   may touch. They know an object that another process has allocated once it is named to
+ *   shmheap_usable_size() or by shmheap_handle_to_ptr().
  */
 #ifndef SHMHEAP_H
 #define SHMHEAP_H
@@ -272,7 +275,8 @@ SHMHEAP_API void *shmheap_calloc(shmheap_memory_handle mem, size_t count, size_t
  * @param size  0 shrinks to the smallest object; it does not free.
  * @return the object, moved or not; or NULL: as shmheap_alloc(). Then the old one stands unchanged.
  *
- * A moved object has the alignment of shmheap_alloc(), and a new handle.
+ * A moved object has the alignment of shmheap_alloc(), and a new handle. While a sanitizer watches,
+ * an object is moved wherever there is room for both.
  */
 SHMHEAP_API void *shmheap_realloc(shmheap_memory_handle mem, void *ptr, size_t size);
 

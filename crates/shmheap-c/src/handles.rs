@@ -38,6 +38,7 @@ use shmheap::{Granule, Heap, Policy};
 
 use crate::error::Failure;
 use crate::pins::{self, Pin};
+use crate::tool::Closed;
 
 const TAG: usize = 0x5348;
 const BUSY: usize = 1;
@@ -62,6 +63,8 @@ pub(crate) struct Connection {
     pub(crate) sixteen_from_bytes: usize,
     /// The largest alignment that an object can have.
     pub(crate) align_bytes_max: usize,
+    /// What a tool that watches the program was told not to let it touch.
+    pub(crate) closed: Closed,
 }
 
 impl Connection {
@@ -73,7 +76,7 @@ impl Connection {
             // As malloc: no object of C that is smaller than 16 bytes needs more than 8.
             _ => (16, HUGE_PAGE_BYTES),
         };
-        Self { heap, sixteen_from_bytes, align_bytes_max }
+        Self { heap, sixteen_from_bytes, align_bytes_max, closed: Closed::nothing() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The C library of shmheap: what `include/shmheap.h` declares.
 //!
 //! The header is the documentation of every function; here is how they are made. A call goes
-//! through the same four steps, whatever it does:
+//! through the same five steps, whatever it does:
 //!
 //! ```text
 //!  C program       shmheap_alloc(mem, 24)
@@ -12,6 +12,8 @@
 //!      |
 //!  handles.rs      `mem` -> Heap: a number looked up in a table, so stale and invented
 //!      |                          handles are noticed and never dereferenced
+//!  watch.rs        tells AddressSanitizer or Valgrind, if the program runs with one of them and
+//!      |           the library was built with the feature `sanitizers`; else nothing
 //!  shmheap::Heap   does the work
 //! ```
 //!
@@ -21,18 +23,26 @@
 //! | `objects.rs` | alloc, free, handles and the rest of the malloc family |
 //! | `inspect.rs` | statistics, audit, error texts, version |
 //! | `options.rs` | the two structs of the header, as programs of any version pass them |
+//! | `tool.rs`, `asan.rs`, `memcheck.rs` | none: how the tools are found and told |
 //!
 //! No call unwinds into C, ends the process, prints, or installs a signal handler. A failed call
 //! changes nothing but `errno` and the thread's error text; a successful one leaves both alone.
 
+#[cfg(feature = "sanitizers")]
+mod asan;
 mod call;
 mod error;
 mod handles;
 mod inspect;
 mod lifetime;
+#[cfg(feature = "sanitizers")]
+mod memcheck;
 mod objects;
 mod options;
 mod pins;
+#[cfg_attr(not(feature = "sanitizers"), path = "no_tool.rs")]
+mod tool;
+mod watch;
 
 pub use inspect::{
     shmheap_check, shmheap_last_error, shmheap_stats, shmheap_strerror, shmheap_version,

@@ -190,7 +190,7 @@ fn open(heap: impl FnOnce() -> Result<Heap, Failure>) -> MemoryHandle {
 }
 
 fn disconnect(mem: MemoryHandle) -> Result<(), Failure> {
-    HEAPS.remove(mem.addr())?.heap.disconnect();
+    HEAPS.remove(mem.addr())?.disconnect();
     Ok(())
 }
 

@@ -29,7 +29,7 @@ pub extern "C" fn shmheap_underlying(mem: MemoryHandle) -> *mut c_void {
 #[unsafe(no_mangle)]
 pub extern "C" fn shmheap_alloc(mem: MemoryHandle, sz: usize) -> *mut c_void {
     call::on_heap(mem, NO_OBJECT, |connection| {
-        Ok(connection.heap.alloc(connection.layout(sz)?)?.as_ptr().cast())
+        Ok(connection.alloc(connection.layout(sz)?)?.as_ptr().cast())
     })
 }
 
@@ -38,7 +38,7 @@ pub extern "C" fn shmheap_alloc(mem: MemoryHandle, sz: usize) -> *mut c_void {
 pub extern "C" fn shmheap_calloc(mem: MemoryHandle, count: usize, size: usize) -> *mut c_void {
     call::on_heap(mem, NO_OBJECT, |connection| {
         let bytes = count.checked_mul(size).ok_or(Failure::TooLarge)?;
-        Ok(connection.heap.alloc_zeroed(connection.layout(bytes)?)?.as_ptr().cast())
+        Ok(connection.alloc_zeroed(connection.layout(bytes)?)?.as_ptr().cast())
     })
 }
 
@@ -58,7 +58,7 @@ pub extern "C" fn shmheap_aligned_alloc(
         }
         let least = connection.layout(size)?;
         let layout = layout(size, alignment.max(least.align()))?;
-        Ok(connection.heap.alloc(layout)?.as_ptr().cast())
+        Ok(connection.alloc(layout)?.as_ptr().cast())
     })
 }
 
@@ -76,9 +76,9 @@ pub unsafe extern "C" fn shmheap_realloc(
     call::on_heap(mem, NO_OBJECT, |connection| {
         let layout = connection.layout(size)?;
         let moved = match NonNull::new(ptr.cast()) {
-            None => connection.heap.alloc(layout)?,
+            None => connection.alloc(layout)?,
             // SAFETY: the caller's promise; whether it is an object, the heap checks.
-            Some(object) => unsafe { connection.heap.realloc(object, layout) }?,
+            Some(object) => unsafe { connection.realloc(object, layout) }?,
         };
         Ok(moved.as_ptr().cast())
     })
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn shmheap_free(mem: MemoryHandle, ptr: *mut c_void) {
     call::on_heap(mem, (), |connection| {
         if let Some(object) = NonNull::new(ptr.cast()) {
             // SAFETY: the caller's promise; whether it is an object, the heap checks.
-            unsafe { connection.heap.free(object) }?;
+            unsafe { connection.free(object) }?;
         }
         Ok(())
     });
@@ -104,7 +104,7 @@ pub unsafe extern "C" fn shmheap_free(mem: MemoryHandle, ptr: *mut c_void) {
 #[unsafe(no_mangle)]
 pub extern "C" fn shmheap_usable_size(mem: MemoryHandle, ptr: *mut c_void) -> usize {
     call::on_heap(mem, 0, |connection| match NonNull::new(ptr.cast()) {
-        Some(object) => Ok(connection.heap.usable_size(object)?),
+        Some(object) => Ok(connection.usable_size(object)?),
         None => Ok(0),
     })
 }
@@ -123,7 +123,7 @@ pub extern "C" fn shmheap_ptr_to_handle(mem: MemoryHandle, ptr: *mut c_void) -> 
 #[unsafe(no_mangle)]
 pub extern "C" fn shmheap_handle_to_ptr(mem: MemoryHandle, hdl: ObjectHandle) -> *mut c_void {
     call::on_heap(mem, NO_OBJECT, |connection| {
-        Ok(connection.heap.resolve(Handle::from_raw(hdl as u64))?.as_ptr().cast())
+        Ok(connection.resolve(Handle::from_raw(hdl as u64))?.as_ptr().cast())
     })
 }
 

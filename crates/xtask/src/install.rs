@@ -26,12 +26,16 @@ use crate::workspace::{self, VERSION};
 const MODE_FILE: u32 = 0o644;
 const MODE_PROGRAM: u32 = 0o755;
 
-/// Builds for release and puts everything under `prefix`.
-pub(crate) fn run(prefix: &Path) -> Result<()> {
+/// Builds for release and puts everything under `prefix`: the library with hooks for the
+/// sanitizers, if they are asked for.
+pub(crate) fn run(prefix: &Path, sanitizers: bool) -> Result<()> {
     let prefix = std::path::absolute(prefix)
         .with_context(|| format!("cannot make '{}' an absolute path", prefix.display()))?;
-    let library = workspace::build_release("shmheap-c")?;
-    let command = workspace::build_release("shmheap-cli")?;
+    let release = workspace::release;
+    let library =
+        if sanitizers { workspace::release_with_sanitizers()? } else { release("shmheap-c") };
+    let library = workspace::build("shmheap-c", library)?;
+    let command = workspace::build("shmheap-cli", release("shmheap-cli"))?;
     let root = workspace::root();
     let c_crate = root.join("crates/shmheap-c");
 

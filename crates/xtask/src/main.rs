@@ -58,6 +58,9 @@ enum Task {
         /// Directory to install in, e.g. /usr/local or ./install; made if missing
         #[arg(long, value_name = "DIR")]
         prefix: PathBuf,
+        /// Have the library tell AddressSanitizer and Valgrind which bytes a program may touch
+        #[arg(long)]
+        sanitizers: bool,
     },
 }
 
@@ -78,7 +81,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Tidy => test::check_style().map(|()| true)?,
         Task::Bench { options } => bench::run(&options).map(|()| true)?,
         Task::Torture { options } => torture::run(&options).map(|()| true)?,
-        Task::Install { prefix } => install::run(&prefix).map(|()| true)?,
+        Task::Install { prefix, sanitizers } => install::run(&prefix, sanitizers).map(|()| true)?,
     };
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -48,7 +48,12 @@ fn all_tests(steps: &mut Steps) {
     // What the tests of the C library install; built here, where it is seen and timed.
     for package in ["shmheap-c", "shmheap-cli"] {
         let name = format!("build {package}");
-        steps.command(&name, &mut cargo(["build", "--release", "--package", package]));
+        steps.command(&name, &mut workspace::release(package));
+    }
+    const SANITIZERS: &str = "build shmheap-c for sanitizers";
+    match workspace::release_with_sanitizers() {
+        Ok(mut build) => steps.command(SANITIZERS, &mut build),
+        Err(error) => steps.check(SANITIZERS, || Err(error)),
     }
     let tests = ["--all-features", "--no-fail-fast"];
     steps.command("tests", cargo(["test"]).args(tools::packages()).args(tests));

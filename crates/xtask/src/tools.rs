@@ -20,12 +20,13 @@ const CPP: Tool = Tool {
 };
 const MAKE: Tool = Tool { names: &["make"], package: "make", needed_for: "the benchmark" };
 
-const TOOLS: [Tool; 6] = [
+const TOOLS: [Tool; 7] = [
     Tool { names: &["cc", "gcc", "clang"], package: "gcc", needed_for: "C programs" },
     CPP,
     Tool { names: &["pkg-config", "pkgconf"], package: "pkg-config", needed_for: "pkg-config" },
     Tool { names: &["cmake"], package: "cmake", needed_for: "the CMake package" },
     MAKE,
+    Tool { names: &["valgrind"], package: "valgrind", needed_for: "the C library under Valgrind" },
     Tool {
         names: &["/usr/include/boost/version.hpp"],
         package: "libboost-dev",

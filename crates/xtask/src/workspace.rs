@@ -45,9 +45,22 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
     target_dir.map(PathBuf::from).context("`cargo metadata` names no target directory")
 }
 
-/// Builds a package for release and returns every file that came of its own targets.
-pub(crate) fn build_release(package: &str) -> Result<Vec<PathBuf>> {
-    let mut command = cargo(["build", "--release", "--package", package]);
+/// The command that builds a package for release.
+pub(crate) fn release(package: &str) -> Command {
+    cargo(["build", "--release", "--package", package])
+}
+
+/// The command that builds the C library for release with its hooks for the sanitizers: in a
+/// folder of its own, for the library with them and that without would throw each other out.
+pub(crate) fn release_with_sanitizers() -> Result<Command> {
+    let mut command = release("shmheap-c");
+    command.args(["--features", "sanitizers", "--target-dir"]);
+    command.arg(target_dir()?.join("sanitizers"));
+    Ok(command)
+}
+
+/// Runs a command that builds a package, and returns every file that came of its own targets.
+pub(crate) fn build(package: &str, mut command: Command) -> Result<Vec<PathBuf>> {
     command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     let output = command.output().context("cannot run cargo")?;
     if !output.status.success() {

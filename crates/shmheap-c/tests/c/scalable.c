@@ -241,7 +241,7 @@ static void forked(const char *heap) {
                 shmheap_free(mem, object);
             }
             CHECK(strcmp(mine, "of the parent") == 0);
-            hdl = shmheap_ptr_to_handle(mem, strcpy((char *)shmheap_alloc(mem, 9), "a child's"));
+            hdl = shmheap_ptr_to_handle(mem, strcpy((char *)shmheap_alloc(mem, 10), "a child's"));
             CHECK(write(up[1], &hdl, sizeof hdl) == sizeof hdl);
             if (index % 2 == 0) {
                 shmheap_disconnect(mem);

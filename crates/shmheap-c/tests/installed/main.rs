@@ -17,4 +17,5 @@ mod examples;
 mod header;
 mod linking;
 mod processes;
+mod sanitizers;
 mod support;

@@ -16,14 +16,17 @@ const RUN_SECONDS_MAX: &str = "120";
 
 /// Where the library is installed for the tests. Installed when first asked for.
 pub(crate) fn prefix() -> &'static Path {
-    static PREFIX: LazyLock<PathBuf> = LazyLock::new(|| {
-        let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join("prefix");
-        let mut install = Command::new(env!("CARGO"));
-        install.current_dir(workspace()).args(["xtask", "install", "--prefix"]).arg(&prefix);
-        succeed(&mut install);
-        prefix
-    });
+    static PREFIX: LazyLock<PathBuf> = LazyLock::new(|| install("prefix", &[]));
     &PREFIX
+}
+
+/// Installs the library under a prefix of that name, in the tests' directory.
+pub(crate) fn install(name: &str, options: &[&str]) -> PathBuf {
+    let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let mut install = Command::new(env!("CARGO"));
+    install.current_dir(workspace()).args(["xtask", "install", "--prefix"]).arg(&prefix);
+    succeed(install.args(options));
+    prefix
 }
 
 /// The workspace's root.
@@ -60,7 +63,11 @@ pub(crate) fn has(program: &str, what: &str) -> bool {
 
 /// The flags with which programs compile and link against the prefix.
 pub(crate) fn flags() -> Vec<String> {
-    let prefix = prefix();
+    flags_for(prefix())
+}
+
+/// As [`flags`], against another prefix.
+pub(crate) fn flags_for(prefix: &Path) -> Vec<String> {
     let library = prefix.join("lib");
     let mut flags = if has("pkg-config", "shmheap.pc") {
         let mut ask = Command::new("pkg-config");
@@ -90,17 +97,18 @@ pub(crate) fn program(source: &str) -> PathBuf {
 /// Compiles `source` with a compiler and its flags, then `linking`, into the tests' directory.
 pub(crate) fn compile(source: &Path, compiler: &[&str], linking: &[String]) -> PathBuf {
     // Tests run in threads of one process, and a program that is being written cannot be run.
-    static ONE_AT_A_TIME: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    static ONE_AT_A_TIME: Mutex<Vec<Vec<String>>> = Mutex::new(Vec::new());
     let mut compiled = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let standard = compiler[1].trim_start_matches('-').replace(['=', '+'], "");
-    let kind = if linking.iter().any(|flag| flag.ends_with(".a")) { "static" } else { "shared" };
-    let name = format!("{}-{standard}-{kind}", source.file_stem().unwrap().display());
+    let mut words: Vec<String> = compiler.iter().map(|&word| word.to_owned()).collect();
+    words.push(source.display().to_string());
+    words.extend_from_slice(linking);
+    let known = compiled.iter().position(|other| *other == words);
+    let number = known.unwrap_or(compiled.len());
+    let name = format!("{}-{number}", source.file_stem().unwrap().display());
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    if !compiled.contains(&program) {
-        let mut compile = Command::new(compiler[0]);
-        compile.args(&compiler[1..]).arg(source).args(linking).arg("-o").arg(&program);
-        succeed(&mut compile);
-        compiled.push(program.clone());
+    if known.is_none() {
+        succeed(Command::new(&words[0]).args(&words[1..]).arg("-o").arg(&program));
+        compiled.push(words);
     }
     program
 }
