@@ -68,7 +68,7 @@ impl Audit {
     }
 }
 
-impl<W: Words> Session<'_, W> {
+impl<W: Words + Copy> Session<'_, W> {
     /// Checks all records, and is exact.
     pub(crate) fn audit(&self, flaws_max: usize) -> Audit {
         let (engine, words, area) = (self.engine, &self.words, self.area_number());

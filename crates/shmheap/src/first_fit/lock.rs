@@ -29,9 +29,9 @@
 //! of life; if that is gone, the holder has stopped executing for good, and the waiter takes the
 //! lock over in one exchange and recovers by the journal. Sleepers wake by themselves after a
 //! while, so a holder that dies between releasing and waking costs a delay, not a hang. A holder
-//! that lives, and yet keeps a waiter longer than its patience, is robbed. That is twice as long
-//! for each time that the session was taken over, so that thieves on a crowded machine let one of
-//! them finish.
+//! that lives, and yet keeps a waiter longer than its patience, is robbed. The patience is twice as
+//! long for each time that the session was taken over, and longer for a holder that has much to
+//! copy, so that thieves on a crowded machine let one of them finish.
 
 use std::hint;
 use std::time::Duration;
@@ -174,6 +174,9 @@ pub(super) trait Contender {
     /// Prepares the theft of the lock from a holder that lives: the area to copy to, if there is
     /// one and the lock is still as given.
     fn prepare_theft(&self, held: LockWord) -> Option<Area>;
+
+    /// How long a holder may need to copy what is in the area, at the worst.
+    fn copying(&self, from: Area) -> Duration;
 }
 
 /// What a waiter remembers.
@@ -194,12 +197,16 @@ impl Wait {
     }
 
     /// How much longer the holder is waited for.
-    fn patience(&mut self, word: LockWord) -> Duration {
+    fn patience(&mut self, word: LockWord, contender: &impl Contender) -> Duration {
         if self.held != word.acquisition() {
             self.held = word.acquisition();
             self.slept = Duration::ZERO;
         }
-        (PATIENCE * (1 << word.takeovers().min(DOUBLINGS_MAX))).saturating_sub(self.slept)
+        let mut patience = PATIENCE * (1 << word.takeovers().min(DOUBLINGS_MAX));
+        if word.from() != word.to() {
+            patience += contender.copying(word.from());
+        }
+        patience.saturating_sub(self.slept)
     }
 }
 
@@ -271,7 +278,7 @@ impl Lock {
         wait: &mut Wait,
         contender: &impl Contender,
     ) -> Option<Area> {
-        let mut patience = wait.patience(word);
+        let mut patience = wait.patience(word, contender);
         if patience.is_zero() {
             let to = contender.prepare_theft(word);
             if to.is_some() {

@@ -140,11 +140,11 @@ impl<W: Words + Copy, S: Surroundings> Operator<'_, W, S> {
     }
 }
 
-impl<W: Words> Session<'_, W> {
+impl<W: Words + Copy> Session<'_, W> {
     /// Makes the span's object.
     #[inline]
     fn make(&self, span: Span, entry: Entry) {
-        let (engine, words) = (self.engine, &self.area());
+        let (engine, words) = (self.engine, &self.area);
         let before = engine.counters_in(words);
         self.announce(entry, before);
         self.carve(span);
@@ -161,7 +161,7 @@ impl<W: Words> Session<'_, W> {
     /// The lowest free block that holds the object, and the object's place in it.
     #[inline]
     fn find(&self, need: u64, align_granules: u64) -> Result<Option<Span>, Fault> {
-        let (engine, words) = (self.engine, &self.area());
+        let (engine, words) = (self.engine, &self.area);
         let mut candidate = engine.maxima.first(words, need, self.end())?;
         while let Some(region) = candidate {
             let found = engine
@@ -181,7 +181,7 @@ impl<W: Words> Session<'_, W> {
 
     #[inline]
     fn carve(&self, span: Span) {
-        let (engine, words) = (self.engine, &self.area());
+        let (engine, words) = (self.engine, &self.area);
         if span.object == span.start {
             engine.starts.clear_free(words, span.start);
         } else {
@@ -202,7 +202,7 @@ impl<W: Words> Session<'_, W> {
     /// The object at `at` with its free neighbours.
     #[inline]
     fn span_of(&self, at: Position) -> Result<Span, Fault> {
-        let (engine, words) = (self.engine, &self.area());
+        let (engine, words) = (self.engine, &self.area);
         engine.expect_live_in(words, at, self.end())?;
         let object_end = engine.starts.next(words, at, self.end());
         let start = match engine.starts.previous(words, at) {
@@ -215,7 +215,7 @@ impl<W: Words> Session<'_, W> {
     /// Makes one free block of the span.
     #[inline]
     fn unmake(&self, span: Span, entry: Entry) {
-        let (engine, words) = (self.engine, &self.area());
+        let (engine, words) = (self.engine, &self.area);
         let before = engine.counters_in(words);
         let after = Counters {
             objects: before.objects.wrapping_sub(1),
@@ -232,8 +232,8 @@ impl<W: Words> Session<'_, W> {
     /// The end of the free block at `at`, or `at` if none starts there.
     #[inline]
     fn gap_end(&self, at: Position) -> Position {
-        if at < self.end() && self.engine.starts.is_free(&self.area(), at) {
-            self.engine.starts.next(&self.area(), at, self.end())
+        if at < self.end() && self.engine.starts.is_free(&self.area, at) {
+            self.engine.starts.next(&self.area, at, self.end())
         } else {
             at
         }
@@ -241,7 +241,7 @@ impl<W: Words> Session<'_, W> {
 
     #[inline]
     fn join(&self, span: Span) {
-        let (engine, words) = (self.engine, &self.area());
+        let (engine, words) = (self.engine, &self.area);
         let joins_next = span.object_end < span.end;
         if joins_next {
             engine.starts.clear_free(words, span.object_end);
@@ -261,7 +261,7 @@ impl<W: Words> Session<'_, W> {
     }
 
     fn resize(&self, at: Position, need: u64) -> Result<bool, Fault> {
-        let (engine, words) = (self.engine, &self.area());
+        let (engine, words) = (self.engine, &self.area);
         engine.expect_live_in(words, at, self.end())?;
         let old_end = engine.starts.next(words, at, self.end());
         let gap_end = self.gap_end(old_end);
@@ -285,7 +285,7 @@ impl<W: Words> Session<'_, W> {
     }
 
     fn move_boundary(&self, resize: Resize) {
-        let (engine, words) = (self.engine, &self.area());
+        let (engine, words) = (self.engine, &self.area);
         let Resize { new_end, old_end, gap_end, .. } = resize;
         if old_end < gap_end {
             engine.starts.clear_free(words, old_end);
@@ -305,14 +305,14 @@ impl<W: Words> Session<'_, W> {
     }
 
     fn last_gap(&self) -> Position {
-        match self.engine.starts.previous(&self.area(), self.end()) {
-            Some(last) if self.engine.starts.is_free(&self.area(), last) => last,
+        match self.engine.starts.previous(&self.area, self.end()) {
+            Some(last) if self.engine.starts.is_free(&self.area, last) => last,
             _ => self.end(),
         }
     }
 
     fn grow(&self, new_end: Position) {
-        let (engine, words) = (self.engine, &self.area());
+        let (engine, words) = (self.engine, &self.area);
         let old_end = self.end();
         let gap = self.last_gap();
         let growth = Growth { gap, old_end, new_end };

@@ -33,9 +33,11 @@ pub(crate) struct Operator<'e, W, S> {
 
 /// The right to change the heap, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Session<'e, W: Words> {
+pub(crate) struct Session<'e, W: Words + Copy> {
     pub(super) engine: &'e FirstFit,
     pub(super) words: W,
+    /// The same, seen in the area of the session.
+    pub(super) area: InArea<W>,
     held: LockWord,
     end: Position,
     has_announced: Cell<bool>,
@@ -123,10 +125,10 @@ impl<'e, W: Words + Copy, S: Surroundings> Operator<'e, W, S> {
     #[inline]
     fn session_in(&self, held: LockWord) -> Result<Session<'e, W>, Fault> {
         let Self { engine, words, surroundings, .. } = *self;
-        let has_announced = Cell::new(false);
-        let mut session = Session { engine, words, held, end: Position(0), has_announced };
+        let (area, has_announced) = (engine.in_area(words, held.to()), Cell::new(false));
+        let mut session = Session { engine, words, area, held, end: Position(0), has_announced };
         surroundings.ensure_head(held.to())?;
-        session.end = engine.end(&words, held.to());
+        session.end = engine.end_in(&area);
         surroundings.ensure_storage(held.to(), session.end.0)?;
         Ok(session)
     }
@@ -197,7 +199,7 @@ impl<'e, W: Words + Copy, S: Surroundings> Operator<'e, W, S> {
                     return Err(fault);
                 }
             };
-            let was_helped = engine.was_helped(&session.area(), robbed);
+            let was_helped = engine.was_helped(&session.area, robbed);
             // Only now: an area that was left may be stolen again, and the note of help with it.
             engine.pins.leave(words, robbed);
             if was_helped {
@@ -212,7 +214,7 @@ impl<'e, W: Words + Copy, S: Surroundings> Operator<'e, W, S> {
     }
 }
 
-impl<'e, W: Words> Session<'e, W> {
+impl<W: Words + Copy> Session<'_, W> {
     /// The end of object space.
     pub(crate) fn end(&self) -> Position {
         self.end
@@ -223,22 +225,16 @@ impl<'e, W: Words> Session<'e, W> {
         self.held.to()
     }
 
-    /// The records, in the area of the session.
-    #[inline]
-    pub(super) fn area(&self) -> InArea<&W> {
-        self.engine.in_area(&self.words, self.held.to())
-    }
-
     /// The bit of an entry.
     pub(super) fn is_done(&self, entry: LedgerEntry) -> bool {
-        self.engine.is_done(&self.area(), entry)
+        self.engine.is_done(&self.area, entry)
     }
 
     /// Announces the one operation of the session.
     #[inline]
     pub(super) fn announce(&self, entry: Entry, recovered: Counters) {
         self.has_announced.set(true);
-        self.engine.journal.begin(&self.area(), self.held.session(), entry, recovered);
+        self.engine.journal.begin(&self.area, self.held.session(), entry, recovered);
     }
 
     /// Gives the lock back. If that was stolen, what was announced is not done, at least not by
@@ -262,7 +258,7 @@ impl<'e, W: Words> Session<'e, W> {
     }
 }
 
-impl<W: Words> Drop for Session<'_, W> {
+impl<W: Words + Copy> Drop for Session<'_, W> {
     #[inline]
     fn drop(&mut self) {
         let is_ours = self.engine.lock.release(&self.words, self.held);

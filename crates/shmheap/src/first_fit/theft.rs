@@ -21,6 +21,8 @@
 //! Killed or robbed before 6, a thief has changed nothing that counts: whoever takes the lock from
 //! it copies anew. `tests/model/steal.rs` has all interleavings of this.
 
+use std::time::Duration;
+
 use super::areas::InArea;
 use super::layout::{Area, HELPED, Position};
 use super::lock::{Contender, LockWord};
@@ -28,6 +30,10 @@ use super::session::Operator;
 use super::{Fault, FirstFit, Surroundings};
 use crate::segment::words::Words;
 use crate::units::{PeerSlot, WordIndex};
+
+/// Of a word that is copied to memory which the system has yet to provide: several times what it
+/// was measured to take.
+const COPY_NS_PER_WORD: u64 = 16;
 
 impl<W: Words, S: Surroundings> Contender for Operator<'_, W, S> {
     fn is_dead(&self, peer: PeerSlot) -> bool {
@@ -47,6 +53,18 @@ impl<W: Words, S: Surroundings> Contender for Operator<'_, W, S> {
         let pin = engine.pins.load(words, held.to());
         let is_still = engine.lock.load(words) == held;
         (is_still && engine.pins.set(words, pin, held)).then_some(to)
+    }
+
+    fn copying(&self, from: Area) -> Duration {
+        let Self { engine, words, surroundings, .. } = self;
+        match surroundings.ensure_head(from) {
+            Ok(()) => {
+                let ranges = engine.layout.in_use(engine.end(words, from).0);
+                let count: u64 = ranges.map(|range| range.end.0 - range.start.0).sum();
+                Duration::from_nanos(count.saturating_mul(COPY_NS_PER_WORD))
+            }
+            Err(_) => Duration::ZERO,
+        }
     }
 }
 
