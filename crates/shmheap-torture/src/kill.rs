@@ -38,7 +38,7 @@ impl Kill {
     fn instructions(&self, plot: Plot) -> Result<u64> {
         let count = &self.board.words()[0];
         let site = Site::build(plot)?;
-        let operator = site.operator(|operator| {
+        let mut operator = site.operator(|operator| {
             let mut result = Ok(());
             // Relaxed: the parent waits for the end of this process.
             let relaxed = std::sync::atomic::Ordering::Relaxed;
@@ -71,7 +71,7 @@ impl Rounds for Kill {
 /// Kills an operator after an instruction, and looks at what is left.
 fn kill(plot: Plot, at: u64, (before, after): &(Snapshot, Snapshot)) -> Result<()> {
     let site = Site::build(plot)?;
-    let operator = site.operator(|operator| {
+    let mut operator = site.operator(|operator| {
         let mut die_there = |number| {
             if number == at {
                 trap::die();

@@ -108,7 +108,7 @@ impl Rounds for Linear {
             let random = Random::new(random.next());
             children.push(Fork::start(|| self.record(&heap, process, random))?);
         }
-        for child in children {
+        for mut child in children {
             let status = child.wait()?;
             ensure!(is_fine(status), "a process {}", spell(status));
         }
