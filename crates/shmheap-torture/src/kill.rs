@@ -18,7 +18,7 @@ use crate::tally::Tally;
 use crate::trap;
 
 /// Kills of one operation at one kind of site.
-const KILLS_OF_ROUND: usize = 48;
+const KILLS_OF_ROUND: usize = 24;
 /// An operation that is longer is killed in its first so many instructions most of the time: else
 /// the few long ones would take all of the time.
 const USUAL_INSTRUCTIONS: u64 = 1500;

@@ -6,7 +6,7 @@
 //! | `watch`, `testimony`, `patience` | how long to wait for who may hang, and what is told of it |
 //! | `step`, `kill`, `storm`, `stop`, `corrupt`, `truncate`, `linear` | a proof each |
 //! | `order` | from operations of several processes to their order |
-//! | `scenario`, `site` | the operations that are cut, and the heaps in which they are |
+//! | `scenario`, `site`, `dying` | the operations that are cut, and the heaps in which they are |
 //! | `trap`, `log`, `image` | instruction by instruction: the stores of an operation, replayed |
 //! | `mutation`, `victim`, `guard`, `readers` | what is corrupted, and who must bear it |
 //! | `snapshot` | what a heap holds, and whether it is whole |
@@ -16,6 +16,7 @@
 mod board;
 mod bytes;
 mod corrupt;
+mod dying;
 mod guard;
 mod image;
 mod kill;
