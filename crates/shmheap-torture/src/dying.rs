@@ -18,6 +18,7 @@ use shmheap::Heap;
 use crate::bytes;
 use crate::process::{Fork, is_killed, spell};
 use crate::random::Random;
+use crate::snapshot::await_deaths;
 use crate::trap;
 
 /// What it dies of, and how many instructions that takes most of the time; behind them it dies
@@ -69,5 +70,6 @@ pub(crate) fn leave(heap: &Heap, foreign: NonNull<u8>, random: &mut Random) -> R
     })?;
     let status = dying.wait()?;
     ensure!(is_killed(status), "a peer that was to be killed in {death:?} {}", spell(status));
-    Ok(())
+    // The bystander, and the operator that calls this.
+    await_deaths(heap, 2)
 }

@@ -15,7 +15,7 @@ use crate::bytes;
 use crate::process::{Fork, is_fine, spell};
 use crate::random::Random;
 use crate::scenario::{Op, Operator};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, await_deaths};
 
 /// Of the scalable policy: beyond the largest size class.
 pub(crate) const LARGE_BYTES: u64 = 800 << 10;
@@ -110,8 +110,9 @@ impl Site {
         if self.plot.policy == Policy::Scalable { LARGE_BYTES } else { LONG_BYTES }
     }
 
-    /// What the heap holds, once all that died has been swept.
+    /// What the heap holds, once all have died but the bystander, and have been swept.
     pub(crate) fn look(&self) -> Result<Snapshot> {
+        await_deaths(&self.heap, 1)?;
         Snapshot::take(&self.heap, bytes::place(&self.heap, self.cell))
     }
 

@@ -26,7 +26,7 @@ use crate::process::{Fork, die_in, is_killed, spell, wait_for_any};
 use crate::random::Random;
 use crate::section::Rounds;
 use crate::site::POLICIES;
-use crate::snapshot::assert_empties;
+use crate::snapshot::{assert_empties, await_deaths};
 use crate::tally::Tally;
 
 const PROCESSES: usize = 8;
@@ -175,6 +175,7 @@ fn audit(heap: &Heap) -> Result<()> {
 
 /// Empties the cells, and compares what lived with what they held.
 fn account(heap: &Heap, row: NonNull<u8>, cells: &[AtomicU64], deaths: usize) -> Result<()> {
+    await_deaths(heap, 1)?;
     heap.sweep()?;
     let report = heap.check();
     ensure!(report.is_sound() && report.stood_still, "not sound: {:?}", report.findings);
