@@ -18,7 +18,7 @@ use crate::kill::Kill;
 use crate::linear::Linear;
 use crate::random::Random;
 use crate::step::Step;
-use crate::stop::Stop;
+use crate::stop::{STOP_PROOF, Stop};
 use crate::storm::Storm;
 use crate::tally::Tally;
 use crate::truncate::Truncate;
@@ -75,7 +75,8 @@ impl Section {
             Self::Step => 4,
             Self::Kill => 8,
             Self::Storm => 4,
-            Self::Stop => 2,
+            // Waits at each stop inside a lock take most of first fit's part.
+            Self::Stop => 1 + STOP_PROOF.len() as u32,
             Self::Corrupt => 2,
             Self::Truncate => 1,
             Self::Linear => 1,

@@ -28,7 +28,7 @@ use crate::tally::Tally;
 use crate::trap;
 
 /// Policies under which nobody waits for a stopped process.
-const STOP_PROOF: [Policy; 1] = [Policy::Scalable];
+pub(crate) const STOP_PROOF: [Policy; 1] = [Policy::Scalable];
 
 const PAIRS: usize = 100;
 const SIZES: [u64; 8] = [1, 16, 40, 100, 500, 1000, 3000, 9000];
@@ -137,9 +137,9 @@ impl Stop {
 
 impl Rounds for Stop {
     fn round(&mut self, round: u64, random: &mut Random, tally: &mut Tally) -> Result<()> {
-        let count = STOP_PROOF.len() as u64;
-        let which = (round % count) as usize;
-        let op = Op::ALL[(round / count) as usize % Op::ALL.len()];
+        // Not by turns: as many workers as policies would have one each.
+        let which = random.below(STOP_PROOF.len() as u64) as usize;
+        let op = Op::ALL[round as usize % Op::ALL.len()];
         let plot = Plot { policy: STOP_PROOF[which], op, seed: random.next() };
         self.judge(which, plot, random, tally).with_context(|| plot.to_string())
     }
