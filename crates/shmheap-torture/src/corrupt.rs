@@ -32,7 +32,7 @@ const VICTIMS: usize = 2;
 const MUTATIONS_OF_VICTIM: u64 = 4000;
 /// An operation that takes longer hangs: of the processor's time, or of anybody's.
 const BUSY_MAX: Duration = Duration::from_secs(1);
-const IDLE_MAX: Duration = Duration::from_secs(10);
+const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Rounds between those whose heap the command has to read.
 const READ_EVERY: u64 = 16;
 

@@ -18,7 +18,7 @@ use crate::tally::Tally;
 use crate::trap;
 
 /// Kills of one operation at one kind of site.
-const KILLS_OF_ROUND: usize = 48;
+const KILLS_OF_ROUND: usize = 24;
 /// An operation that is longer is killed in its first so many instructions most of the time: else
 /// the few long ones would take all of the time.
 const USUAL_INSTRUCTIONS: u64 = 1500;
@@ -38,7 +38,7 @@ impl Kill {
     fn instructions(&self, plot: Plot) -> Result<u64> {
         let count = &self.board.words()[0];
         let site = Site::build(plot)?;
-        let operator = site.operator(|operator| {
+        let mut operator = site.operator(|operator| {
             let mut result = Ok(());
             // Relaxed: the parent waits for the end of this process.
             let relaxed = std::sync::atomic::Ordering::Relaxed;
@@ -71,7 +71,7 @@ impl Rounds for Kill {
 /// Kills an operator after an instruction, and looks at what is left.
 fn kill(plot: Plot, at: u64, (before, after): &(Snapshot, Snapshot)) -> Result<()> {
     let site = Site::build(plot)?;
-    let operator = site.operator(|operator| {
+    let mut operator = site.operator(|operator| {
         let mut die_there = |number| {
             if number == at {
                 trap::die();

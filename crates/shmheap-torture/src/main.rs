@@ -2,20 +2,21 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `section` | what is tried, by which workers, and who watches them |
+//! | `section` | what is tried, and by which workers |
+//! | `watch`, `testimony`, `patience` | how long to wait for who may hang, and what is told of it |
 //! | `step`, `kill`, `storm`, `stop`, `corrupt`, `truncate`, `linear` | a proof each |
 //! | `order` | from operations of several processes to their order |
-//! | `scenario`, `site` | the operations that are cut, and the heaps in which they are |
+//! | `scenario`, `site`, `dying` | the operations that are cut, and the heaps in which they are |
 //! | `trap`, `log`, `image` | instruction by instruction: the stores of an operation, replayed |
 //! | `mutation`, `victim`, `guard`, `readers` | what is corrupted, and who must bear it |
 //! | `snapshot` | what a heap holds, and whether it is whole |
 //! | `process`, `board`, `bytes` | children, shared words, objects |
 //! | `random`, `tally`, `name` | chance, counts, names that are cleaned up |
-//! | `patience` | how long to wait for who may hang |
 
 mod board;
 mod bytes;
 mod corrupt;
+mod dying;
 mod guard;
 mod image;
 mod kill;
@@ -36,9 +37,11 @@ mod step;
 mod stop;
 mod storm;
 mod tally;
+mod testimony;
 mod trap;
 mod truncate;
 mod victim;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -112,7 +115,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
             continue;
         }
         let start = Instant::now();
-        let tally = section.run(seed, time * section.share() / shares.max(1), arguments.round)?;
+        let tally = section.run(seed, time * section.share() / shares.max(1), arguments.round);
         let seconds = start.elapsed().as_secs_f64();
         println!(
             "{:<9} {:>9} {:>5} {seconds:>8.1} {seed:>20}  {}",

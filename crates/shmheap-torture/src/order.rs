@@ -28,8 +28,19 @@ pub(crate) struct Event {
 /// What an operation did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Act {
-    Alloc { granules: u64, align: u64 },
+    Alloc {
+        granules: u64,
+        align: u64,
+    },
     Free,
+    /// Where it lies.
+    Resize {
+        granules: u64,
+    },
+    /// Nothing: that much does not fit where it lies.
+    FindNoRoom {
+        granules: u64,
+    },
 }
 
 /// First fit, naively: live objects by their start.
@@ -53,6 +64,12 @@ impl Model {
         None
     }
 
+    /// How many granules the object may have where it lies.
+    fn room(&self, at: u64) -> u64 {
+        let next = self.live.range(at + 1..).next();
+        next.map_or(self.len, |(&start, _)| start) - at
+    }
+
     /// Does what the event says, if that is what first fit does; what undoes it.
     fn apply(&mut self, event: &Event) -> Option<Undo> {
         match event.act {
@@ -66,6 +83,16 @@ impl Model {
             Act::Free => {
                 let granules = self.live.remove(&event.at)?;
                 Some(Undo::Insert(event.at, granules))
+            }
+            Act::Resize { granules } => {
+                let fits = granules <= self.room(event.at);
+                let size = self.live.get_mut(&event.at).filter(|_| fits)?;
+                Some(Undo::Insert(event.at, std::mem::replace(size, granules)))
+            }
+            Act::FindNoRoom { granules } => {
+                let fits = granules <= self.room(event.at);
+                let granules = self.live.get(&event.at).filter(|_| !fits)?;
+                Some(Undo::Insert(event.at, *granules))
             }
         }
     }
@@ -175,6 +202,24 @@ mod tests {
         assert!(explain(&rows, 10).is_err());
         let aligned = Event { act: Act::Alloc { granules: 1, align: 4 }, ..alloc(2..=2, 4, 1) };
         explain(&[vec![alloc(1..=1, 0, 2), aligned]], 10).unwrap();
+    }
+
+    #[test]
+    fn an_object_is_resized_where_it_lies_exactly_if_there_is_room() {
+        // A gap of two granules behind the object at 0.
+        let explained = |act| {
+            let before =
+                [alloc(1..=1, 0, 1), alloc(2..=2, 1, 2), alloc(3..=3, 3, 1), free(4..=4, 1)];
+            let row: Vec<_> =
+                before.into_iter().chain([Event { sessions: 5..=5, at: 0, act }]).collect();
+            explain(&[row], 10).is_ok()
+        };
+        for granules in 1..=3 {
+            assert!(explained(Act::Resize { granules }));
+            assert!(!explained(Act::FindNoRoom { granules }));
+        }
+        assert!(!explained(Act::Resize { granules: 4 }));
+        assert!(explained(Act::FindNoRoom { granules: 4 }));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! # Unsafe code
 //!
-//! `fork` and `_exit`.
+//! `fork`, `_exit`, and a timer that kills.
 #![allow(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -61,42 +61,74 @@ impl Fork {
     }
 
     /// Waits for the child's end.
-    pub(crate) fn wait(mut self) -> Result<WaitStatus> {
-        let (_, status) = waitpid(self.0.take(), WaitOptions::empty())?.context("no child")?;
+    pub(crate) fn wait(&mut self) -> Result<WaitStatus> {
+        let pid = self.0.context("the child is gone")?;
+        let (_, status) = waitpid(Some(pid), WaitOptions::empty())?.context("no child")?;
+        self.0 = None;
         Ok(status)
-    }
-
-    /// Kills it in the middle of whatever it does, and waits for its end.
-    pub(crate) fn kill(self) -> Result<WaitStatus> {
-        self.send(Signal::KILL)?;
-        self.wait()
     }
 
     /// How it has ended, if it has; it is gone then.
     pub(crate) fn ended(&mut self) -> Result<Option<WaitStatus>> {
-        let ended = waitpid(self.0, WaitOptions::NOHANG)?.map(|(_, status)| status);
+        let pid = self.0.context("the child is gone")?;
+        let ended = waitpid(Some(pid), WaitOptions::NOHANG)?.map(|(_, status)| status);
         if ended.is_some() {
             self.0 = None;
         }
         Ok(ended)
     }
 
+    /// Its number.
+    pub(crate) fn number(&self) -> Result<u32> {
+        Ok(self.0.context("the child is gone")?.as_raw_nonzero().get().unsigned_abs())
+    }
+
     /// How long a processor has worked for it.
     pub(crate) fn busy(&self) -> Result<Duration> {
-        let pid = self.0.context("the child is gone")?.as_raw_nonzero();
+        let pid = self.number()?;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         busy_of(&stat).with_context(|| format!("cannot read {stat:?}"))
     }
 
     /// Waits until it stops, or ends: `None` while it is stopped.
     pub(crate) fn stopped(&mut self) -> Result<Option<WaitStatus>> {
-        let (_, status) = waitpid(self.0, WaitOptions::UNTRACED)?.context("no child")?;
+        let pid = self.0.context("the child is gone")?;
+        let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED)?.context("no child")?;
         if status.stopped() {
             return Ok(None);
         }
         self.0 = None;
         Ok(Some(status))
     }
+}
+
+/// Waits until one of some children ends: which, and how. There are no other children.
+pub(crate) fn wait_for_any(children: &mut [Fork]) -> Result<(usize, WaitStatus)> {
+    let (pid, status) = waitpid(None, WaitOptions::empty())?.context("no child")?;
+    let which = children.iter().position(|child| child.0 == Some(pid));
+    let which = which.context("a child that nobody knows of")?;
+    children[which].0 = None;
+    Ok((which, status))
+}
+
+/// Has the kernel kill this process so long from now: unlike a signal from another process, that
+/// comes at once, at whatever instruction this one is.
+pub(crate) fn die_in(time: Duration) -> Result<()> {
+    // SAFETY: all-zero values of both are valid ones.
+    let (mut event, mut when): (libc::sigevent, libc::itimerspec) = unsafe { std::mem::zeroed() };
+    event.sigev_notify = libc::SIGEV_SIGNAL;
+    event.sigev_signo = libc::SIGKILL;
+    when.it_value.tv_sec = time.as_secs() as libc::time_t;
+    when.it_value.tv_nsec = libc::c_long::from(time.subsec_nanos());
+    let mut timer: libc::timer_t = std::ptr::null_mut();
+    let clock = libc::CLOCK_MONOTONIC;
+    // SAFETY: the call reads a whole event and writes a whole timer.
+    let failed = unsafe { libc::timer_create(clock, &raw mut event, &raw mut timer) };
+    ensure!(failed == 0, "timer_create: {}", std::io::Error::last_os_error());
+    // SAFETY: the timer was made just now; the call reads a whole time and writes none.
+    let failed = unsafe { libc::timer_settime(timer, 0, &raw const when, std::ptr::null_mut()) };
+    ensure!(failed == 0, "timer_settime: {}", std::io::Error::last_os_error());
+    Ok(())
 }
 
 impl Drop for Fork {
@@ -110,7 +142,7 @@ impl Drop for Fork {
 
 /// The time in user mode and in the kernel, words 14 and 15 of a line whose second is in
 /// parentheses and may be anything.
-fn busy_of(stat: &str) -> Option<Duration> {
+pub(crate) fn busy_of(stat: &str) -> Option<Duration> {
     let (_, words) = stat.rsplit_once(')')?;
     let mut ticks = words.split_whitespace().skip(11).map(str::parse::<u64>);
     let ticks = ticks.next()?.ok()? + ticks.next()?.ok()?;
@@ -146,6 +178,17 @@ pub(crate) fn spell(status: WaitStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_dies_when_it_has_said() {
+        let child = Fork::start(|| {
+            die_in(Duration::from_millis(1))?;
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+        assert!(is_killed(child.unwrap().wait().unwrap()));
+    }
 
     #[test]
     fn times_are_found_behind_any_name() {

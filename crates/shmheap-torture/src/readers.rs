@@ -18,7 +18,7 @@ const HEAP: &str = "HEAP";
 /// Good, bad, and refused: what the command's help promises.
 const EXIT_CODES: [i32; 3] = [0, 1, EXIT_REFUSED];
 pub(crate) const EXIT_REFUSED: i32 = 3;
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The command that was built with this program, and lies beside it.
 pub(crate) fn command() -> Result<PathBuf> {

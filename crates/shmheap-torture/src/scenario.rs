@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use shmheap::{Heap, Policy, Unpublished};
 
 use crate::bytes;
+use crate::dying;
 use crate::random::Random;
 use crate::site::{LARGE_BYTES, Site};
 
@@ -55,10 +56,11 @@ pub(crate) enum Op {
     Connect,
     Disconnect,
     Adopt,
+    AllocOverDead,
 }
 
 impl Op {
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Alloc,
         Self::AllocLarge,
         Self::AllocAligned,
@@ -81,6 +83,7 @@ impl Op {
         Self::Connect,
         Self::Disconnect,
         Self::Adopt,
+        Self::AllocOverDead,
     ];
 
     /// What may be found when it was cut.
@@ -93,14 +96,18 @@ impl Op {
     }
 
     /// Whether it takes ten thousands of instructions: system calls, and what the C library does
-    /// for them.
-    pub(crate) fn is_long(self) -> bool {
-        matches!(self, Self::FreeMany | Self::Join | Self::Connect | Self::Disconnect | Self::Adopt)
+    /// for them; or a look at every unit.
+    pub(crate) fn is_long(self, policy: Policy) -> bool {
+        match self {
+            Self::FreeMany | Self::Join | Self::Connect | Self::Disconnect => true,
+            Self::Adopt => policy == Policy::Scalable,
+            _ => false,
+        }
     }
 
-    /// Whether the bystander's heap needs a dead peer for it.
-    pub(crate) fn needs_dead(self) -> bool {
-        self == Self::Adopt
+    /// Whether the operator needs a peer that has died.
+    fn needs_dead(self) -> bool {
+        matches!(self, Self::Adopt | Self::AllocOverDead)
     }
 }
 
@@ -146,6 +153,10 @@ impl<'s> Operator<'s> {
             _ => operator.join(random)?,
         }
         operator.take_in_hand(site, random)?;
+        if op.needs_dead() {
+            let foreign = *site.objects.first().context("a site has objects")?;
+            dying::leave(heap, foreign, random)?;
+        }
         Ok(operator)
     }
 
@@ -201,7 +212,7 @@ impl<'s> Operator<'s> {
     pub(crate) fn operate(&mut self) -> Result<()> {
         let (heap, size) = (self.heap, self.size);
         match self.op {
-            Op::Alloc => drop(bytes::alloc(heap, size)?),
+            Op::Alloc | Op::AllocOverDead => drop(bytes::alloc(heap, size)?),
             Op::AllocLarge => {
                 let large = if heap.info().policy == Policy::Scalable { LARGE_BYTES } else { 9000 };
                 bytes::alloc(heap, large)?;

@@ -1,11 +1,10 @@
 //! `Section`: what is proved, which worker does which rounds, and whoever watches the workers.
 //!
 //! This program starts itself again for each worker of a section: a worker has one thread, so it
-//! may fork; one that dies or hangs is a finding and not the end. Rounds are numbered, and all that
-//! chance decides in a round follows from the seed, the section and that number, whichever worker
-//! comes to do it.
+//! may fork; one that dies or hangs is a finding and not the end: see [`watch`]. Rounds are
+//! numbered, and all that chance decides in a round follows from the seed, the section and that
+//! number, whichever worker comes to do it.
 
-use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,20 +16,15 @@ use serde::{Deserialize, Serialize};
 use crate::corrupt::Corrupt;
 use crate::kill::Kill;
 use crate::linear::Linear;
-use crate::name;
-use crate::patience::Patience;
 use crate::random::Random;
 use crate::step::Step;
-use crate::stop::Stop;
+use crate::stop::{STOP_PROOF, Stop};
 use crate::storm::Storm;
 use crate::tally::Tally;
-use crate::trap;
 use crate::truncate::Truncate;
+use crate::{trap, watch};
 
 const JOB_VARIABLE: &str = "SHMHEAP_TORTURE_JOB";
-
-/// How much longer than its time a worker may take: much longer than the longest round.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A proof, in order of appearance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -80,8 +74,9 @@ impl Section {
         match self {
             Self::Step => 4,
             Self::Kill => 8,
-            Self::Storm => 2,
-            Self::Stop => 1,
+            Self::Storm => 4,
+            // Waits at each stop inside a lock take most of first fit's part.
+            Self::Stop => 1 + STOP_PROOF.len() as u32,
             Self::Corrupt => 2,
             Self::Truncate => 1,
             Self::Linear => 1,
@@ -98,7 +93,7 @@ impl Section {
         Ok(match self {
             Self::Step => Box::new(Step::new()?),
             Self::Kill => Box::new(Kill::new()?),
-            Self::Storm => Box::new(Storm),
+            Self::Storm => Box::new(Storm::new()?),
             Self::Stop => Box::new(Stop::default()),
             Self::Corrupt => Box::new(Corrupt::new()?),
             Self::Truncate => Box::new(Truncate::new()?),
@@ -107,26 +102,27 @@ impl Section {
     }
 
     /// Has workers do its rounds, and adds up their tallies.
-    pub(crate) fn run(self, seed: u64, time: Duration, only: Option<u64>) -> Result<Tally> {
-        let workers = match only {
-            Some(_) => 1,
-            None => std::thread::available_parallelism().map_or(1, |count| count.get() as u64),
-        };
-        let mut running = vec![];
-        for worker in 0..workers {
-            let millis = time.as_millis() as u64;
-            running.push(Job { section: self, seed, millis, worker, workers, only }.start()?);
-        }
-        let mut patience = Patience::new(time + PATIENCE);
+    pub(crate) fn run(self, seed: u64, time: Duration, only: Option<u64>) -> Tally {
+        let cores = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+        let workers = if only.is_some() { 1 } else { cores };
+        let millis = time.as_millis() as u64;
         let mut tally = Tally::default();
-        for worker in running {
-            tally.at(self.name().to_owned());
-            match finish(worker, &mut patience) {
-                Ok(part) => tally.add(&part),
-                Err(error) => tally.point(Err(error)),
+        std::thread::scope(|scope| {
+            let start = |worker| {
+                let first = only.unwrap_or(worker);
+                let is_only = only.is_some();
+                let job = Job { section: self, seed, millis, first, workers, is_only };
+                scope.spawn(|| watch::see_done(job))
+            };
+            let watchers: Vec<_> = (0..workers).map(start).collect();
+            for watcher in watchers {
+                match watcher.join() {
+                    Ok(part) => tally.add(&part),
+                    Err(_) => tally.point(Err(anyhow!("a watcher panicked"))),
+                }
             }
-        }
-        Ok(tally)
+        });
+        tally
     }
 }
 
@@ -136,10 +132,11 @@ pub(crate) struct Job {
     section: Section,
     seed: u64,
     millis: u64,
-    worker: u64,
+    /// The first round to do; the next one is as many rounds on as there are workers.
+    first: u64,
     workers: u64,
-    /// The only round to do.
-    only: Option<u64>,
+    /// Whether the first is the only one.
+    is_only: bool,
 }
 
 impl Job {
@@ -149,7 +146,7 @@ impl Job {
         Some(serde_json::from_str(&text).context("a job is handed from parent to child only"))
     }
 
-    fn start(&self) -> Result<Child> {
+    pub(crate) fn start(&self) -> Result<Child> {
         Command::new("/proc/self/exe")
             .env(JOB_VARIABLE, serde_json::to_string(self)?)
             // What is wrong is told by where and when; a trace of the torture says nothing.
@@ -160,48 +157,67 @@ impl Job {
             .context("cannot start a worker")
     }
 
-    /// The worker: does its rounds until the time is over, and prints its tally.
+    /// The words that do a round again.
+    fn replay(&self, round: u64) -> String {
+        format!("--only {} --seed {} --round {round}", self.section.name(), self.seed)
+    }
+
+    /// A worker was lost in the round after the first `done`. The words that do that one again,
+    /// and the job that is left behind it, unless that is none.
+    pub(crate) fn lose(self, done: u64, taken: Duration) -> (String, Option<Self>) {
+        let lost = self.first + done * self.workers;
+        let replay = self.replay(lost);
+        let millis = self.millis.saturating_sub(taken.as_millis() as u64);
+        let is_left = millis > 0 && !self.is_only;
+        (replay, is_left.then(|| Self { first: lost + self.workers, millis, ..self }))
+    }
+
+    /// The worker: does its rounds until the time is over, and prints a tally for each.
     #[allow(clippy::print_stdout, reason = "this is how a worker reports")]
     pub(crate) fn work(&self) -> Result<()> {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         let start = Instant::now();
         let mut rounds = self.section.rounds()?;
         let mut tally = Tally::default();
-        let all = (self.worker..).step_by(self.workers.max(1) as usize);
-        for round in all {
-            let round = self.only.unwrap_or(round);
-            let name = self.section.name();
-            tally.at(format!("--only {name} --seed {} --round {round}", self.seed));
-            let mut random = Random::of(self.seed, name, round);
+        for round in (self.first..).step_by(self.workers.max(1) as usize) {
+            tally.at(self.replay(round));
+            let mut random = Random::of(self.seed, self.section.name(), round);
             let done = rounds.round(round, &mut random, &mut tally);
             tally.points(0, done);
-            if self.only.is_some() || start.elapsed().as_millis() as u64 > self.millis {
+            let is_last = self.is_only || start.elapsed().as_millis() as u64 > self.millis;
+            if is_last {
+                let ended = rounds.end(&mut tally);
+                tally.points(0, ended);
+            }
+            println!("{}", serde_json::to_string(&tally)?);
+            tally.clear();
+            if is_last {
                 break;
             }
         }
-        let ended = rounds.end(&mut tally);
-        tally.points(0, ended);
-        println!("{}", serde_json::to_string(&tally)?);
         Ok(())
     }
 }
 
-/// The tally of a worker, which is ended if it does not end by itself.
-fn finish(mut worker: Child, patience: &mut Patience) -> Result<Tally> {
-    let status = loop {
-        match worker.try_wait()? {
-            Some(status) => break status,
-            None if patience.wait() => {}
-            None => {
-                worker.kill()?;
-                worker.wait()?;
-                name::clean_up();
-                return Err(anyhow!("a worker hangs"));
-            }
-        }
-    };
-    name::clean_up();
-    let mut text = String::new();
-    worker.stdout.take().context("no output")?.read_to_string(&mut text)?;
-    serde_json::from_str(&text).with_context(|| format!("a worker reports nothing: {status}"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_worker_goes_on_behind_the_round_that_was_lost() {
+        let job = |is_only| Job {
+            section: Section::Step,
+            seed: 7,
+            millis: 1000,
+            first: 1,
+            workers: 2,
+            is_only,
+        };
+        let (replay, rest) = job(false).lose(3, Duration::from_millis(400));
+        assert_eq!(replay, "--only step --seed 7 --round 7");
+        let rest = rest.unwrap();
+        assert_eq!((rest.first, rest.millis), (9, 600));
+        assert!(job(false).lose(3, Duration::from_secs(1)).1.is_none(), "the time is over");
+        assert!(job(true).lose(0, Duration::ZERO).1.is_none(), "it was the only round");
+    }
 }

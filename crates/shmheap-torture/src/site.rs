@@ -12,11 +12,10 @@ use anyhow::{Context, Result, ensure};
 use shmheap::{Heap, HeapOptions, Policy};
 
 use crate::bytes;
-use crate::process::{Fork, is_fine, is_killed, spell};
+use crate::process::{Fork, is_fine, spell};
 use crate::random::Random;
 use crate::scenario::{Op, Operator};
-use crate::snapshot::Snapshot;
-use crate::trap;
+use crate::snapshot::{Snapshot, await_deaths};
 
 /// Of the scalable policy: beyond the largest size class.
 pub(crate) const LARGE_BYTES: u64 = 800 << 10;
@@ -49,11 +48,11 @@ impl Plot {
     /// out most of the time: else they would have most of it.
     pub(crate) fn of_round(round: u64, random: &mut Random) -> Self {
         let count = Op::ALL.len() as u64;
+        let policy = POLICIES[(round / count % 2) as usize];
         let mut op = Op::ALL[(round % count) as usize];
-        while op.is_long() && !random.one_in(LONG_ONE_IN) {
+        while op.is_long(policy) && !random.one_in(LONG_ONE_IN) {
             op = Op::ALL[random.below(count) as usize];
         }
-        let policy = POLICIES[(round / count % 2) as usize];
         Self { policy, op, seed: random.next() }
     }
 }
@@ -99,11 +98,7 @@ impl Site {
             let which = random.below(objects.len() as u64) as usize;
             bytes::free(&heap, objects.swap_remove(which))?;
         }
-        let site = Self { heap, objects, cell, plot };
-        if plot.op.needs_dead() {
-            site.leave_a_dead_peer(&mut random)?;
-        }
-        Ok(site)
+        Ok(Self { heap, objects, cell, plot })
     }
 
     /// The word that is a cell.
@@ -115,8 +110,9 @@ impl Site {
         if self.plot.policy == Policy::Scalable { LARGE_BYTES } else { LONG_BYTES }
     }
 
-    /// What the heap holds, once all that died has been swept.
+    /// What the heap holds, once all have died but the bystander, and have been swept.
     pub(crate) fn look(&self) -> Result<Snapshot> {
+        await_deaths(&self.heap, 1)?;
         Snapshot::take(&self.heap, bytes::place(&self.heap, self.cell))
     }
 
@@ -149,33 +145,5 @@ impl Site {
             site.look()
         };
         Ok((left(|_| Ok(()))?, left(|operator| operator.operate())?))
-    }
-
-    /// Has a peer killed in the middle of something that leaves work.
-    fn leave_a_dead_peer(&self, random: &mut Random) -> Result<()> {
-        let at = 1 + random.below(4000);
-        let victim = Fork::start(|| {
-            let mut unpublished = vec![];
-            for size in [40, 200, 64] {
-                unpublished.push(self.heap.alloc_unpublished(bytes::layout(size, 1))?);
-            }
-            let mut die_there = |number| {
-                if number == at {
-                    trap::die();
-                }
-            };
-            trap::run(&mut die_there, || {
-                let mut held = vec![];
-                for object in self.objects.iter().take(3) {
-                    let _ = bytes::free(&self.heap, *object);
-                    held.push(bytes::alloc(&self.heap, 100));
-                }
-            })?;
-            trap::die();
-            Ok(())
-        });
-        let status = victim?.wait()?;
-        ensure!(is_killed(status), "a peer that was to be killed {}", spell(status));
-        Ok(())
     }
 }

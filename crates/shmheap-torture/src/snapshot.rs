@@ -3,15 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use shmheap::{Handle, Heap, Policy};
 
 use crate::bytes;
+use crate::patience::Patience;
 use crate::scenario::Outcome;
 
 /// Of a large object, as much is compared as is ever written.
 const COMPARED_BYTES: u64 = 4096;
+const DEATHS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// An object: its size, and a digest of its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +110,16 @@ impl Snapshot {
             self.in_cell, other.in_cell
         )
     }
+}
+
+/// Waits until no more than so many peers of the heap are alive: those that have ended may seem so
+/// for a moment, while somebody reads of them in /proc and so has hold of their memory.
+pub(crate) fn await_deaths(heap: &Heap, alive: usize) -> Result<()> {
+    let mut patience = Patience::new(DEATHS_PATIENCE);
+    while heap.peers().iter().filter(|peer| peer.alive).count() > alive {
+        ensure!(patience.wait(), "more than {alive} peers are alive");
+    }
+    Ok(())
 }
 
 /// An error unless nobody has lost or invented a byte: the audit is sound, and the counters, the

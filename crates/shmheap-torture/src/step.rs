@@ -42,7 +42,7 @@ impl Step {
         let expected = Site::expected(plot)?;
         let pages = log::ranges(&self.touched(plot)?);
         let site = Site::build(plot)?;
-        let operator = site.operator(|operator| {
+        let mut operator = site.operator(|operator| {
             // What the preparation may have grown.
             let segment = bytes::segment(&site.heap)?;
             self.0.begin(segment)?;
@@ -77,11 +77,11 @@ impl Step {
     /// is another after it.
     fn touched(&self, plot: Plot) -> Result<BTreeSet<usize>> {
         let site = Site::build(plot)?;
-        let status = site.operator(|operator| {
+        let mut operator = site.operator(|operator| {
             self.0.begin(bytes::segment(&site.heap)?)?;
             operator.operate()
         })?;
-        ensure!(is_fine(status.wait()?), "without a trap, an operator failed");
+        ensure!(is_fine(operator.wait()?), "without a trap, an operator failed");
         let mut pages = BTreeSet::from(FIRST_PAGES);
         pages.extend(self.0.differing(bytes::segment(&site.heap)?).map(|word| word / PAGE_WORDS));
         Ok(pages)

@@ -20,9 +20,17 @@ pub(crate) struct Tally {
     /// Where the worker is, for what it tells.
     #[serde(skip)]
     place: String,
+    /// Bad points that were told.
+    #[serde(skip)]
+    told: u64,
 }
 
 impl Tally {
+    /// Begins anew, after what was counted has been reported.
+    pub(crate) fn clear(&mut self) {
+        *self = Self { place: std::mem::take(&mut self.place), told: self.told, ..Self::default() };
+    }
+
     /// Says where the next points are tried.
     pub(crate) fn at(&mut self, place: String) {
         self.place = place;
@@ -39,7 +47,8 @@ impl Tally {
         self.points += count;
         let Err(error) = result else { return };
         self.bad += 1;
-        if self.bad <= TOLD_MAX {
+        if self.told < TOLD_MAX {
+            self.told += 1;
             eprintln!("BAD: {}: {error:#}", self.place);
         }
     }

@@ -6,7 +6,7 @@ use anyhow::bail;
 
 use crate::steps::Steps;
 use crate::workspace::{self, cargo};
-use crate::{tidy, tools};
+use crate::{tidy, tools, torture};
 
 /// What Miri can interpret: the modules that make no system call.
 const MIRI_MODULES: [&str; 6] =
@@ -58,6 +58,16 @@ fn all_tests(steps: &mut Steps) {
     let tests = ["--all-features", "--no-fail-fast"];
     steps.command("tests", cargo(["test"]).args(tools::packages()).args(tests));
     miri(steps);
+    torture(steps);
+}
+
+/// The proofs on the release build, for three minutes.
+fn torture(steps: &mut Steps) {
+    steps.command("build torture", &mut torture::build());
+    match torture::quick() {
+        Ok(mut command) => steps.command("torture", &mut command),
+        Err(error) => steps.check("torture", || Err(error)),
+    }
 }
 
 fn miri(steps: &mut Steps) {

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 
@@ -23,8 +24,15 @@ pub(crate) fn run(options: &[OsString]) -> Result<()> {
 }
 
 /// What has to be built before [`command`] can run.
-fn build() -> Command {
+pub(crate) fn build() -> Command {
     cargo(["build", "--quiet", "--release", "--package", PACKAGE, "--package", "shmheap-cli"])
+}
+
+/// What runs with every test: as far as the torture goes in three minutes. The seed is chosen here,
+/// so that whoever sees the command can repeat it.
+pub(crate) fn quick() -> Result<Command> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    command(&["--quick".into(), "--seed".into(), since.as_millis().to_string().into()])
 }
 
 /// The torture, which finds the `shmheap` command beside it.
