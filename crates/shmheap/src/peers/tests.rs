@@ -3,18 +3,18 @@
 //! Tests that expect a lock to be gone at once run in a process of their own: otherwise another
 //! test may start a process in the moment that a descriptor is open, and hold the lock until exec.
 
+mod races;
+
 use std::cell::Cell;
 use std::io::{Read, Write};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use super::subject::{BASE, Scene, Subject, dies, fork_in};
 use super::*;
 use crate::os::testing::{NameGuard, exit_status, fork, in_own_process};
-use crate::os::{Access, Futex, Object};
-use crate::segment::words::Row;
-use crate::units::{LINE_WORDS, WORD_BYTES, WordIndex};
+use crate::os::{Access, Object};
+use crate::units::{WORD_BYTES, WordIndex};
 use crate::{Error, Result};
 
 /// As many records as any scene has.
@@ -302,66 +302,36 @@ fn a_sweep_adopts_each_dead_peer_once() {
     assert_eq!(list(&scene.row(), scene.table, here.witness(), here.slot(), USED).len(), 2);
 }
 
-/// A row of words in which the peer in question leaves as soon as its record has been read.
-struct Leaving<'r> {
-    row: Row<'r, Futex>,
-    state: WordIndex,
-    looks: Cell<u32>,
-}
-
-impl Words for Leaving<'_> {
-    fn load(&self, at: WordIndex) -> u64 {
-        if at == self.state {
-            self.looks.set(self.looks.get() + 1);
-        }
-        if at == self.state && self.looks.get() > 2 { 0 } else { self.row.load(at) }
-    }
-
-    fn load_line(&self, at: WordIndex) -> [u64; LINE_WORDS] {
-        self.row.load_line(at)
-    }
-
-    fn store(&self, at: WordIndex, value: u64) {
-        self.row.store(at, value);
-    }
-
-    fn compare_exchange(&self, at: WordIndex, current: u64, new: u64) -> Result<u64, u64> {
-        self.row.compare_exchange(at, current, new)
-    }
-
-    fn wait(&self, _at: WordIndex, _expected: u64, _timeout: Duration) {}
-
-    fn wake(&self, _at: WordIndex) {}
-}
-
-#[test]
-fn who_leaves_while_the_peers_are_listed_is_no_casualty() {
-    in_own_process(module_path!(), "who_leaves_while_the_peers_are_listed_is_no_casualty", || {
-        let guard = NameGuard::new();
-        let scene = Scene::create(&guard, 8);
-        let (here, lost) = (scene.join(), scene.join());
-        drop(lost);
-        let state = WordIndex(BASE + RECORD_WORDS);
-        let leaving = Leaving { row: scene.row(), state, looks: Cell::new(0) };
-        let listed = list(&leaving, scene.table, here.witness(), here.slot(), USED);
-        assert_eq!(leaving.looks.get(), 3, "twice for the record, and once more");
-        assert_eq!(listed.len(), 1);
-        assert_eq!(list(&scene.row(), scene.table, here.witness(), here.slot(), USED).len(), 2);
-    });
-}
-
 #[test]
 fn a_stay_has_a_number_of_its_own_until_it_ends() {
     let guard = NameGuard::new();
     let scene = Scene::create(&guard, 8);
     let (here, there) = (scene.join(), scene.join());
-    let first = here.stay();
+    let (first, near) = (here.stay(), Stay::of(&here));
     assert!(first != 0 && first != there.stay());
+    assert_eq!((near.number(), Stay::of(&there).number()), (first, there.stay()));
     assert_eq!(exit_status(fork(|| i32::from(here.stay() != 0))), 0);
     here.leave(&scene.row());
-    assert_eq!(here.stay(), 0);
+    assert_eq!((here.stay(), near.number(), Stay::none().number()), (0, 0, 0));
     here.join(&scene.row(), None, &|_| true).unwrap();
     assert!(![0, first, there.stay()].contains(&here.stay()));
+    assert_eq!(near.number(), here.stay());
+}
+
+/// The lowest free place, then those that nobody ever had, and only then the dead ones'. What
+/// stands in a record that nobody ever had counts for nothing.
+#[test]
+fn a_dead_peers_place_is_the_last_to_be_taken() {
+    in_own_process(module_path!(), "a_dead_peers_place_is_the_last_to_be_taken", || {
+        let guard = NameGuard::new();
+        let scene = Scene::create(&guard, 5);
+        let [_first, dead, left, _fourth] = [0, 1, 2, 3].map(|_| scene.join());
+        drop(dead);
+        left.leave(&scene.row());
+        scene.row().store(WordIndex(BASE + 4 * RECORD_WORDS), 1);
+        let later = [0, 1, 2].map(|_| scene.join());
+        assert_eq!(later.each_ref().map(|peer| peer.slot()), [2, 4, 1].map(PeerSlot).map(Some));
+    });
 }
 
 #[test]

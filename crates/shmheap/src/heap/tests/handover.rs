@@ -15,8 +15,10 @@ const STATE_MASK: u64 = 7;
 
 type Look = &'static dyn Fn(&Heap, NonNull<u64>);
 
-fn heap_and_cell() -> (Heap, NonNull<u64>) {
-    let heap = HeapOptions::new(64 << 10).policy(Policy::FirstFit).create_memfd().unwrap();
+const POLICIES: [Policy; 2] = [Policy::FirstFit, Policy::Scalable];
+
+fn heap_and_cell(policy: Policy) -> (Heap, NonNull<u64>) {
+    let heap = HeapOptions::new(256 << 10).policy(policy).create_memfd().unwrap();
     let cell = heap.alloc_zeroed(Layout::new::<u64>()).unwrap().cast();
     (heap, cell)
 }
@@ -70,8 +72,8 @@ fn tag(heap: &Heap, at: WordIndex) -> u64 {
 
 /// A child that owns an object dies in `state`, with or without its tag in the cell; whether the
 /// object is in the cell after the next one has looked.
-fn dies(state: u64, has_tag: bool, look: Look) -> bool {
-    let (heap, cell) = heap_and_cell();
+fn dies(policy: Policy, state: u64, has_tag: bool, look: Look) -> bool {
+    let (heap, cell) = heap_and_cell(policy);
     let child = fork(|| {
         std::mem::forget(object(&heap));
         let at = entry_word(&heap);
@@ -123,12 +125,12 @@ fn whoever_meets_the_tag_of_a_dead_peer_adopts_it() {
                 }
             },
         ];
-        for look in looks {
+        for (policy, look) in POLICIES.into_iter().flat_map(|policy| looks.map(|l| (policy, l))) {
             for state in [2, 3] {
-                assert!(dies(state, true, look), "published in state {state}");
+                assert!(dies(policy, state, true, look), "published in state {state}");
             }
             for state in [4, 6] {
-                assert!(!dies(state, true, look), "taken in state {state}");
+                assert!(!dies(policy, state, true, look), "taken in state {state}");
             }
         }
     });
@@ -138,8 +140,10 @@ fn whoever_meets_the_tag_of_a_dead_peer_adopts_it() {
 fn what_a_dead_peer_owned_is_freed() {
     in_own_process(module_path!(), "what_a_dead_peer_owned_is_freed", || {
         let sweep: Look = &|heap, _| assert_eq!(heap.sweep().unwrap(), 1);
-        for state in [1, 2, 5, 6] {
-            assert!(!dies(state, false, sweep), "state {state}");
+        for policy in POLICIES {
+            for state in [1, 2, 5, 6] {
+                assert!(!dies(policy, state, false, sweep), "state {state}");
+            }
         }
     });
 }
@@ -147,7 +151,7 @@ fn what_a_dead_peer_owned_is_freed() {
 /// The tag of a living peer: empty for who reads, occupied for who writes, and left alone.
 #[test]
 fn the_tag_of_a_living_peer_is_left_alone() {
-    let (heap, cell) = heap_and_cell();
+    let (heap, cell) = heap_and_cell(Policy::FirstFit);
     let held = object(&heap);
     let (word, _) = word_of(&heap, cell);
     let its_tag = tag(&heap, entry_word(&heap));
@@ -161,7 +165,7 @@ fn the_tag_of_a_living_peer_is_left_alone() {
 
 #[test]
 fn hostile_cells_are_errors_and_stay() {
-    let (heap, cell) = heap_and_cell();
+    let (heap, cell) = heap_and_cell(Policy::FirstFit);
     let (word, _) = word_of(&heap, cell);
     for nonsense in [1, 7, 8, u64::MAX, TAG_MARK | 1 | 7 << 8, TAG_MARK | 1 | 0xffff << 16, 1 << 60]
     {

@@ -14,6 +14,7 @@ use crate::slab::hints::Hint;
 use crate::slab::layout::StateBlock;
 use crate::slab::unit::{UNIT_BYTES, Unit, UnitWord, Use};
 use crate::slab::{Actor, Class, Note, Slabs, Surroundings};
+use crate::units::WordIndex;
 
 /// The most that fits a note's fields.
 const MOST: u64 = (1 << 31) - 1;
@@ -193,6 +194,7 @@ fn who_has_no_record_is_adopted_and_no_word_but_its_own_changes() {
     let (engine, memory) = heap(4, 4);
     let (peer, class) = (DEAD, Class::SMALLEST.number() as u64);
     let records = |memory: &Memory| memory.image().words[..engine.layout.units.0 as usize].to_vec();
+    (1..engine.layout.units.0).for_each(|at| memory.store(WordIndex(at), 7));
     let before = records(&memory);
     set(&engine, &memory, &[Use::Claim { peer, units: 1 }, Use::Slab { owner: Some(peer), class }]);
     let nobody = Actor { peer, notes: Actor::NOBODY.notes };
