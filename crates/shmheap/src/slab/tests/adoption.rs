@@ -4,44 +4,16 @@
 //! middle of anything there, and every thread has a record for its notes. Here a living peer is in
 //! the middle of everything at once, and the dead one has no record.
 
-use std::ops::Range;
-
-use super::memory::{DEAD, ME, Memory, OTHER, actor, at_work, census, heap};
-use crate::segment::fault::Fault;
+use super::memory::{DEAD, ME, Memory, NoStates, OTHER, actor, at_work, census, heap, set};
 use crate::segment::states::{State, States};
 use crate::segment::words::Words;
 use crate::slab::hints::Hint;
-use crate::slab::layout::StateBlock;
 use crate::slab::unit::{UNIT_BYTES, Unit, UnitWord, Use};
-use crate::slab::{Actor, Class, Note, Slabs, Surroundings};
+use crate::slab::{Actor, Class, Note};
 use crate::units::WordIndex;
 
 /// The most that fits a note's fields.
 const MOST: u64 = (1 << 31) - 1;
-
-/// No slab's states can be looked at.
-struct NoStates;
-
-impl Surroundings for NoStates {
-    fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
-        Err(Fault::NoStorage)
-    }
-
-    fn reserve(&self, _units: Range<Unit>) -> Result<(), Fault> {
-        Err(Fault::NoStorage)
-    }
-
-    fn discard(&self, _units: Range<Unit>) -> bool {
-        false
-    }
-}
-
-/// Makes the first units what they are said to be.
-fn set(engine: &Slabs, memory: &Memory, uses: &[Use]) {
-    for (unit, &becomes) in (0..).map(Unit).zip(uses) {
-        memory.store(engine.word_of(unit), UnitWord(0).with(becomes).0);
-    }
-}
 
 #[test]
 fn every_note_reads_back() {

@@ -7,3 +7,4 @@ mod kills;
 mod loom;
 mod memory;
 mod model;
+mod runs;
