@@ -191,3 +191,57 @@ fn the_number_of_unpublished_objects_ends_with_the_records() {
     assert_eq!(heap.stats().live_objects, 0);
     let _one_more = object(&heap);
 }
+
+/// The object, its entry and the cell are the parent's, whatever the child does with its copy.
+#[test]
+fn a_forked_child_leaves_its_parents_object_alone() {
+    in_own_process(module_path!(), "a_forked_child_leaves_its_parents_object_alone", || {
+        for policy in POLICIES {
+            let (heap, cell) = heap_and_cell(policy);
+            let mut held = Some(object(&heap));
+            let uses: [&dyn Fn(Unpublished<'_>) -> bool; 3] = [
+                &|object| {
+                    drop(object);
+                    true
+                },
+                &|object| matches!(publish(object, cell), Err(Error::Inherited { .. })),
+                &|object| {
+                    let _ = object.keep();
+                    true
+                },
+            ];
+            for used in uses {
+                let child = fork(|| i32::from(!used(held.take().unwrap())));
+                assert_eq!(exit_status(child), 0);
+                heap.sweep().unwrap();
+                assert_eq!(heap.stats().live_objects, 2);
+                assert_eq!(word_of(&heap, cell).0.load(Ordering::SeqCst), 0);
+            }
+            let handle = publish(held.unwrap(), cell).unwrap();
+            assert_eq!(peek(&heap, cell), Some(handle));
+        }
+    });
+}
+
+#[test]
+fn a_cell_lies_in_object_space() {
+    for policy in POLICIES {
+        let (heap, cell) = heap_and_cell(policy);
+        let len_bytes = heap.shape.len_bytes(&heap.words());
+        let [first, last] = [0, len_bytes - 8].map(|byte| heap.space().at(byte).cast::<u64>());
+        for inside in [first, cell, last] {
+            assert!(heap.cell(inside).is_ok(), "{policy:?}");
+        }
+        let outside = [
+            first.as_ptr().wrapping_sub(1),
+            first.as_ptr().wrapping_byte_add(4),
+            last.as_ptr().wrapping_byte_add(4),
+            last.as_ptr().wrapping_add(1),
+            std::ptr::without_provenance_mut(8),
+        ];
+        for address in outside.map(|address| NonNull::new(address).unwrap()) {
+            let refused = heap.cell(address);
+            assert!(matches!(refused, Err(Error::InvalidCell { .. })), "{policy:?}, {address:?}");
+        }
+    }
+}
