@@ -6,5 +6,6 @@ mod handover;
 mod kills;
 mod lock;
 mod memory;
+mod mutants;
 mod storage;
 mod torn;

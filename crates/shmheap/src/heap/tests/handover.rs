@@ -89,6 +89,8 @@ fn dies(policy: Policy, state: u64, has_tag: bool, look: Look) -> bool {
     assert_eq!(exit_status(child), 0);
     assert_eq!(heap.stats().live_objects, 2, "the cell and the object");
     look(&heap, cell);
+    let is_tag = word_of(&heap, cell).0.load(Ordering::SeqCst) & STATE_MASK != 0;
+    assert!(!is_tag, "nothing was left to the next look");
     let found = peek(&heap, cell);
     heap.sweep().unwrap();
     assert_eq!(found, peek(&heap, cell), "nothing was left to the sweep");
@@ -190,6 +192,18 @@ fn the_number_of_unpublished_objects_ends_with_the_records() {
     drop(all);
     assert_eq!(heap.stats().live_objects, 0);
     let _one_more = object(&heap);
+}
+
+#[test]
+fn an_entry_is_used_again_unless_it_still_owns_something() {
+    let (heap, _) = heap_and_cell(Policy::FirstFit);
+    let me = heap.me("test").unwrap();
+    let first = heap.hold_entry(me).unwrap().entry;
+    let mut held = heap.hold_entry(me).unwrap();
+    assert_eq!(held.entry, first);
+    held.is_in_use = true;
+    drop(held);
+    assert_ne!(heap.hold_entry(me).unwrap().entry, first);
 }
 
 /// The object, its entry and the cell are the parent's, whatever the child does with its copy.
