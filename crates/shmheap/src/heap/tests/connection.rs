@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::first_fit::Surroundings;
 use crate::heap::connection::{Host, unless_damaged};
-use crate::os::testing::{NameGuard, in_own_process};
+use crate::os::testing::{NameGuard, exit_status, fork, in_own_process};
 use crate::peers::{self, THREADS};
 use crate::units::PeerSlot;
 use crate::{Error, Heap, HeapOptions, Policy};
@@ -83,4 +83,29 @@ fn only_damage_is_passed_over() {
     assert!(unless_damaged(Ok(())).is_ok());
     assert!(unless_damaged(Err(Error::Damaged { what: "a test" })).is_ok());
     assert!(unless_damaged(Err(Error::ReadOnly { action: "test" })).is_err());
+}
+
+/// What a thread has freed in slabs of others and had not looked at yet.
+#[test]
+fn the_last_frees_of_the_dead_are_hinted_at() {
+    in_own_process(module_path!(), "the_last_frees_of_the_dead_are_hinted_at", || {
+        let heap = HeapOptions::new(1 << 20).policy(Policy::Scalable).create_memfd().unwrap();
+        let fill_a_slab = || {
+            let object = || heap.alloc(Layout::from_size_align(32 << 10, 8).unwrap()).unwrap();
+            [object(), object()].map(|object| heap.handle(object).unwrap())
+        };
+        // The slabs of a thread are nobody's once it has ended.
+        let [freed, _kept] = std::thread::scope(|scope| scope.spawn(fill_a_slab).join().unwrap());
+        let child = fork(|| {
+            let object = heap.resolve(freed).unwrap();
+            // SAFETY: nobody uses it.
+            #[allow(unsafe_code)]
+            unsafe { heap.free(object) }.unwrap();
+            0
+        });
+        assert_eq!(exit_status(child), 0);
+        assert_eq!((heap.sweep().unwrap(), heap.stats().live_objects), (1, 1));
+        let report = heap.check();
+        assert!(report.is_sound(), "{report:?}");
+    });
 }

@@ -164,7 +164,7 @@ fn a_trim_makes_holes_of_the_free_units_and_stops_when_the_system_refuses() {
 #[test]
 fn who_has_no_record_is_adopted_and_no_word_but_its_own_changes() {
     let (engine, memory) = heap(4, 4);
-    let (peer, class) = (DEAD, Class::SMALLEST.number() as u64);
+    let (peer, class) = (DEAD, Class::of(UNIT_BYTES / 2, 8).unwrap().number() as u64);
     let records = |memory: &Memory| memory.image().words[..engine.layout.units.0 as usize].to_vec();
     (1..engine.layout.units.0).for_each(|at| memory.store(WordIndex(at), 7));
     let before = records(&memory);
