@@ -1,17 +1,20 @@
-//! The journal word by word: what is announced, and what is taken for an announcement.
+//! The journal word by word: what is announced, what is taken for an announcement, and what whoever
+//! completes it asks for.
 //!
 //! The kill tests go through the journal millions of times, but only with what healthy processes
 //! announce; what else it may hold, a bound off by one among it, is put there by hand.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::first_fit::Fault;
+use super::memory::{DEAD, World, heap};
 use crate::first_fit::journal::{Counters, Entry, Growth, JOURNAL_WORDS, Journal, Resize, Span};
 use crate::first_fit::layout::Position;
+use crate::first_fit::{Fault, Surroundings};
 use crate::os::Futex;
-use crate::peers::ThreadTable;
+use crate::peers::{LedgerEntry, ThreadTable};
 use crate::segment::words::{Row, Words};
-use crate::units::WordIndex;
+use crate::units::{PeerSlot, WordIndex};
 
 const BASE: WordIndex = WordIndex(8);
 const THREADS: ThreadTable = ThreadTable::new(WordIndex(32), 2, WordIndex(0));
@@ -85,6 +88,44 @@ fn what_is_announced_is_found_by_its_session_alone() {
         }
     }
     assert_eq!(Journal::new(BASE, THREADS).base(), BASE);
+}
+
+/// A world that notes how many granules it was asked to have storage for.
+struct Asked(Cell<u64>);
+
+impl Surroundings for Asked {
+    fn is_dead(&self, peer: PeerSlot) -> bool {
+        peer == DEAD
+    }
+
+    fn ensure_storage(&self, granules: u64) -> Result<(), Fault> {
+        self.0.set(self.0.get().max(granules));
+        Ok(())
+    }
+
+    fn ensure_entry(&self, _entry: LedgerEntry) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+#[test]
+fn who_completes_a_growth_asks_for_storage_of_all_of_it() {
+    let (engine, memory) = heap(1000, 4000, 16);
+    let before = memory.image();
+    let grow = || engine.session(&memory, DEAD, &World).unwrap().grow(Position(3000));
+    let ((), stores) = memory.record(grow);
+    let mut completed = 0;
+    for done in 0..stores.len() {
+        memory.restore(&before);
+        stores[..done].iter().for_each(|&(at, value)| memory.poke(at, value));
+        let (was, asked) = (engine.end(&memory), Asked(Cell::new(0)));
+        engine.adopt(&memory, DEAD, &asked).unwrap();
+        if engine.end(&memory) != was {
+            assert_eq!(asked.0.get(), 3000, "killed after {done} stores");
+            completed += 1;
+        }
+    }
+    assert!(completed > 0);
 }
 
 #[test]

@@ -40,6 +40,19 @@ fn who_meets_another_gives_back_what_it_had_and_goes_on() {
     }
 }
 
+/// Of more units than a word of hints stands for, those behind the first word are found.
+#[test]
+fn a_run_is_found_behind_a_group_that_has_none() {
+    let (engine, memory) = heap(130, 130);
+    let uses = |unit| if unit == 5 { Use::Free } else { Use::Large { units: 1 } };
+    set(&engine, &memory, &(0..65).map(uses).collect::<Vec<_>>());
+    (0..65).filter(|&unit| unit != 5).for_each(|unit| {
+        engine.hints.clear(&&memory, Hint::Free, Unit(unit));
+    });
+    assert_eq!(claim(&engine, &memory, 2).start, Unit(65));
+    assert_eq!(claim(&engine, &memory, 1).start, Unit(5));
+}
+
 #[test]
 fn another_claim_is_left_alone_where_a_hint_leads_to_it() {
     let (engine, memory) = heap(4, 4);
