@@ -139,7 +139,7 @@ impl peers::Surroundings for Heap {
 }
 
 /// Damage is no reason to leave the rest undone.
-fn unless_damaged(done: Result<()>) -> Result<()> {
+pub(super) fn unless_damaged(done: Result<()>) -> Result<()> {
     match done {
         Err(Error::Damaged { .. }) => Ok(()),
         done => done,

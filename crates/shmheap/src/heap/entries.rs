@@ -58,20 +58,15 @@ impl Entries {
     }
 
     fn take_bit(&self, number: usize) -> Option<u32> {
-        let word = self.word(number);
-        loop {
-            // Relaxed: what counts is the operation below.
-            let state = word.load(Ordering::Relaxed);
-            let free = (((state >> OURS_SHIFT) & EACH) * ENTRY_BITS) & !state;
-            if free == 0 {
-                return None;
-            }
-            let bit = free.trailing_zeros();
-            // Acquire; its partner is the release in `give_back`: the entry's last use is over.
-            if word.fetch_or(1 << bit, Ordering::Acquire) & 1 << bit == 0 {
-                return Some(bit);
-            }
-        }
+        let free_in = |state: u64| (((state >> OURS_SHIFT) & EACH) * ENTRY_BITS) & !state;
+        // Acquire; its partner is the release in `give_back`: the entry's last use is over.
+        // Relaxed: what counts is the exchange.
+        let before =
+            self.word(number).fetch_update(Ordering::Acquire, Ordering::Relaxed, |state| {
+                let free = free_in(state);
+                (free != 0).then(|| state | 1 << free.trailing_zeros())
+            });
+        before.ok().map(|state| free_in(state).trailing_zeros())
     }
 
     /// Adds a record that this process has taken; its first entry is in use at once.

@@ -331,24 +331,27 @@ mod tests {
     use super::*;
     use crate::os::Futex;
     use crate::segment::words::Row;
-    use std::cell::Cell;
+    use std::cell::RefCell;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     const TABLE: ThreadTable = ThreadTable::new(WordIndex(16), 2, WordIndex(0));
     const PEER: PeerSlot = PeerSlot(4);
     const WORDS: u64 = 110;
+    const CELL: WordIndex = WordIndex(71);
+    const HANDLE: u64 = 0x1230;
+    const ENOUGH: Reserve<'static> = &|_| Ok(());
     /// The last words of the row are behind the end of object space.
     const SPACE: Range<Offset> = WordIndex(70).offset()..WordIndex(100).offset();
 
-    /// Counts what it is asked to free, and does as an engine does to which it is all the same.
-    struct Counted<'r> {
+    /// Remembers what it is asked to free, and does as an engine does to which it is all the same.
+    struct Freed<'r> {
         ledger: Ledger<Row<'r, Futex>>,
-        count: Cell<u64>,
+        handles: RefCell<Vec<u64>>,
     }
 
-    impl Objects for Counted<'_> {
-        fn free_owned(&self, entry: LedgerEntry, _handle: u64) -> Result<()> {
-            self.count.set(self.count.get() + 1);
+    impl Objects for Freed<'_> {
+        fn free_owned(&self, entry: LedgerEntry, handle: u64) -> Result<()> {
+            self.handles.borrow_mut().push(handle);
             self.ledger.clear(entry);
             Ok(())
         }
@@ -364,6 +367,73 @@ mod tests {
 
     fn image(memory: &[AtomicU64]) -> Vec<u64> {
         memory.iter().map(|word| word.load(Ordering::Relaxed)).collect()
+    }
+
+    /// The table in the module's text, row by row; without the tag, something else is in the cell.
+    #[test]
+    fn adoption_makes_of_each_state_what_the_table_says() {
+        const ELSE: u64 = 0x4560;
+        for (state, has_tag, is_freed, then) in [
+            (NONE, true, false, None),
+            (OWNED, false, true, Some(ELSE)),
+            (OWNED, true, true, None),
+            (PUBLISHING, false, true, Some(ELSE)),
+            (PUBLISHING, true, false, Some(HANDLE)),
+            (PUBLISHED, true, false, Some(HANDLE)),
+            (PUBLISHED, false, false, Some(ELSE)),
+            (TAKING, false, false, Some(ELSE)),
+            (TAKING, true, true, Some(0)),
+            (FREEING, false, true, Some(ELSE)),
+            (TAKEN, true, true, Some(0)),
+            (TAKEN, false, true, Some(ELSE)),
+        ] {
+            let memory = memory();
+            let row = Row::new(&memory, Futex);
+            let ledger = Ledger::new(row, TABLE);
+            let record = TABLE.claim(&row, PEER, ENOUGH).unwrap();
+            let entry = TABLE.entries(record).nth(2).unwrap();
+            row.store(CELL, if has_tag { tag(entry) } else { ELSE });
+            ledger.set_cell(entry, CELL);
+            ledger.set(entry, state, HANDLE);
+            let freed = Freed { ledger, handles: RefCell::default() };
+            ledger.adopt(PEER, ENOUGH, &SPACE, &freed).unwrap();
+            let expected = if is_freed { vec![HANDLE] } else { vec![] };
+            assert_eq!(freed.handles.into_inner(), expected, "state {state}, {has_tag}");
+            // Where the cell does not count, the tag is none that this entry has stored.
+            assert_eq!(row.load(CELL), then.unwrap_or(tag(entry)), "state {state}, {has_tag}");
+            assert!(ledger.is_clear(PEER, ENOUGH).unwrap(), "state {state}, {has_tag}");
+        }
+    }
+
+    /// What an entry says while the object is taken: whoever is killed there leaves it so.
+    #[test]
+    fn a_hand_over_says_what_it_is_about() {
+        let memory = memory();
+        let row = Row::new(&memory, Futex);
+        let ledger = Ledger::new(row, TABLE);
+        let entry = TABLE.first_entry(TABLE.claim(&row, PEER, ENOUGH).unwrap());
+        let at = TABLE.entry_word(entry);
+        row.store(at, owned(HANDLE));
+        assert_eq!(ledger.publish(entry, HANDLE, CELL), Ok(()));
+        assert_eq!((row.load(at), row.load(at + 1)), (0, CELL.offset().0));
+        row.store(at + 1, 0);
+        assert_eq!(ledger.take(entry, HANDLE + 8, CELL, || true), Taking::Lost);
+        assert_eq!((row.load(at), row.load(CELL)), (0, HANDLE));
+        row.store(at + 1, 0);
+        let midway = || {
+            assert_eq!((row.load(at), row.load(at + 1)), (HANDLE | TAKING, CELL.offset().0));
+            assert_eq!(row.load(CELL), tag(entry));
+            false
+        };
+        assert_eq!(ledger.take(entry, HANDLE, CELL, midway), Taking::NotLive);
+        assert_eq!((row.load(at), row.load(CELL)), (0, HANDLE));
+        assert_eq!(ledger.take(entry, HANDLE, CELL, || true), Taking::Taken);
+        assert_eq!((row.load(at), row.load(CELL)), (owned(HANDLE), 0));
+        row.store(CELL, HANDLE + 8);
+        let refused = ledger.publish(entry, HANDLE, CELL);
+        assert_eq!(refused, Err(Content::Object(HANDLE + 8)));
+        assert_eq!(row.load(at), owned(HANDLE));
+        assert!(!ledger.is_clear(PEER, ENOUGH).unwrap());
     }
 
     /// Whatever a dead peer's entries say, nothing changes but they and cells with their tags.
@@ -387,7 +457,7 @@ mod tests {
                     row.store(at, 0x1230 | state);
                     row.store(at + 1, offset);
                     let before = image(&memory);
-                    let objects = Counted { ledger, count: Cell::new(0) };
+                    let objects = Freed { ledger, handles: RefCell::default() };
                     ledger.adopt(PEER, &|_| Ok(()), &SPACE, &objects).unwrap();
                     let after = image(&memory);
                     assert!(ledger.is_clear(PEER, &|_| Ok(())).unwrap());

@@ -134,7 +134,7 @@ impl RecordTable {
         let joins = words.load(self.word(slot, 0)) >> STATE_BITS;
         // Free while it changes, and joined by its last store: whoever is killed in between leaves
         // no half-written record in the list.
-        words.store(self.word(slot, 0), (joins << STATE_BITS) | FREE);
+        self.set_free(words, slot);
         words.store(self.word(slot, PID), u64::from(record.pid));
         words.store(self.word(slot, PID_NAMESPACE), record.pid_namespace);
         words.store(self.word(slot, CONNECTED), record.connected_unix_ns);
@@ -239,6 +239,32 @@ mod tests {
         }
         assert_eq!(record(1, b"a\x1b[2Jb\nc\xff").command_text(), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}");
         assert_eq!(record(1, &[b'y'; COMMAND_BYTES]).command_text().len(), COMMAND_BYTES);
+    }
+
+    #[test]
+    fn storage_covers_the_records_in_whole_pages() {
+        let table = RecordTable::new(BASE, 70, USED);
+        assert_eq!(table.slots().collect::<Vec<_>>(), (0..70).map(PeerSlot).collect::<Vec<_>>());
+        assert_eq!((table.count(), table.in_first_page()), (70, 32));
+        assert_eq!(RecordTable::new(BASE, COUNT, USED).in_first_page(), COUNT);
+        for (count, pages) in [(0, 0), (1, 1), (32, 1), (33, 2), (65, 3), (u16::MAX, 3)] {
+            assert_eq!(table.storage(count), 40..40 + pages * 4096, "{count}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_records_used_only_rises() {
+        let memory = memory(0);
+        let row = Row::new(&memory, Futex);
+        let table = RecordTable::new(BASE, COUNT, USED);
+        for (raised, used) in [(0, 0), (1, 1), (3, 3), (2, 3), (COUNT, COUNT)] {
+            table.raise_used(&row, raised);
+            assert_eq!(table.used(&row), used);
+        }
+        row.store(USED, u64::MAX);
+        assert_eq!(table.used(&row), COUNT, "bounded");
+        // Nothing is raised where no word is; and it ends.
+        RecordTable::new(BASE, COUNT, WordIndex(u64::MAX)).raise_used(&row, 1);
     }
 
     #[test]

@@ -3,12 +3,14 @@
 //! Tests that expect a lock to be gone at once run in a process of their own: otherwise another
 //! test may start a process in the moment that a descriptor is open, and hold the lock until exec.
 
+mod races;
+
 use std::cell::Cell;
 use std::io::{Read, Write};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-use super::subject::{Scene, Subject, dies, fork_in};
+use super::subject::{BASE, Scene, Subject, dies, fork_in};
 use super::*;
 use crate::os::testing::{NameGuard, exit_status, fork, in_own_process};
 use crate::os::{Access, Object};
@@ -298,6 +300,38 @@ fn a_sweep_adopts_each_dead_peer_once() {
     assert_eq!(here.sweep(&scene.row(), &adopt), 0);
     assert_eq!(adopted.into_inner(), [subjects[0].slot, subjects[1].slot]);
     assert_eq!(list(&scene.row(), scene.table, here.witness(), here.slot(), USED).len(), 2);
+}
+
+#[test]
+fn a_stay_has_a_number_of_its_own_until_it_ends() {
+    let guard = NameGuard::new();
+    let scene = Scene::create(&guard, 8);
+    let (here, there) = (scene.join(), scene.join());
+    let (first, near) = (here.stay(), Stay::of(&here));
+    assert!(first != 0 && first != there.stay());
+    assert_eq!((near.number(), Stay::of(&there).number()), (first, there.stay()));
+    assert_eq!(exit_status(fork(|| i32::from(here.stay() != 0))), 0);
+    here.leave(&scene.row());
+    assert_eq!((here.stay(), near.number(), Stay::none().number()), (0, 0, 0));
+    here.join(&scene.row(), None, &|_| true).unwrap();
+    assert!(![0, first, there.stay()].contains(&here.stay()));
+    assert_eq!(near.number(), here.stay());
+}
+
+/// The lowest free place, then those that nobody ever had, and only then the dead ones'. What
+/// stands in a record that nobody ever had counts for nothing.
+#[test]
+fn a_dead_peers_place_is_the_last_to_be_taken() {
+    in_own_process(module_path!(), "a_dead_peers_place_is_the_last_to_be_taken", || {
+        let guard = NameGuard::new();
+        let scene = Scene::create(&guard, 5);
+        let [_first, dead, left, _fourth] = [0, 1, 2, 3].map(|_| scene.join());
+        drop(dead);
+        left.leave(&scene.row());
+        scene.row().store(WordIndex(BASE + 4 * RECORD_WORDS), 1);
+        let later = [0, 1, 2].map(|_| scene.join());
+        assert_eq!(later.each_ref().map(|peer| peer.slot()), [2, 4, 1].map(PeerSlot).map(Some));
+    });
 }
 
 #[test]

@@ -305,6 +305,37 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_is_given_back_tells_nothing() {
+        let memory = memory();
+        let row = Row::new(&memory, Futex);
+        let record = TABLE.claim(&row, ME, ENOUGH).unwrap();
+        let (first, last) = (BASE + FIRST_NOTE, BASE + FIRST_NOTE + 1);
+        assert_eq!(TABLE.notes(record).collect::<Vec<_>>(), [first, last]);
+        row.store(first, 5);
+        row.store(last, 5);
+        TABLE.release(&row, record);
+        assert!(memory[BASE.0 as usize..].iter().all(|word| word.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    fn a_table_lies_where_it_says_and_so_does_a_part_of_it() {
+        let table = ThreadTable::new(BASE, 70, USED);
+        assert_eq!((table.in_first_page(), table.up_to(14).in_first_page()), (32, 14));
+        assert_eq!((table.end().0, table.up_to(100)), (128 + 70 * 128, table));
+        let memory = memory();
+        let row = Row::new(&memory, Futex);
+        let part = table.up_to(2);
+        assert_eq!([0, 1].map(|_| part.claim(&row, ME, ENOUGH).unwrap().0), [0, 1]);
+        let full = part.claim(&row, ME, ENOUGH).unwrap_err();
+        assert!(matches!(full, Error::TooManyThreads { limit: 2 }), "{full}");
+        assert_eq!(table.entry(ThreadRecord(0), 5).map(|entry| entry.number), Some(5));
+        assert_eq!(table.entry(ThreadRecord(0), 6), None);
+        // Where no word says how many are used, none is raised, and it ends.
+        let unsaid = ThreadTable::new(BASE, 2, WordIndex(u64::MAX));
+        assert!(unsaid.claim(&row, OTHER, ENOUGH).is_err());
+    }
+
+    #[test]
     fn a_full_table_is_an_error_and_takes_one_again_later() {
         let memory = memory();
         let row = Row::new(&memory, Futex);
@@ -359,6 +390,11 @@ mod tests {
             assert!(TABLE.claim(&row, ME, refused).is_err());
             assert!(TABLE.of_peer(row, ME, refused).is_err());
             assert!(TABLE.owner(&row, record, refused).is_err());
+            let asked_for: Reserve<'_> = &|count| {
+                assert_eq!(count, record.0 + 1);
+                Ok(())
+            };
+            assert_eq!(TABLE.owner(&row, record, asked_for).unwrap(), Some(ME));
             let after: Vec<_> = memory.iter().map(|word| word.load(Ordering::Relaxed)).collect();
             assert_eq!(before, after);
         }

@@ -62,3 +62,37 @@ impl Deref for Pending {
         &self.units[..self.frees.min(FREES_MAX)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frees_are_kept_until_it_is_time_to_look() {
+        let mut pending = Pending::NONE;
+        for free in 0..FREES_MAX {
+            assert_eq!((pending.is_empty(), pending.is_full()), (free == 0, false));
+            pending.add(Unit(free as u64));
+        }
+        assert!(pending.is_full());
+        pending.add(Unit(0));
+        assert_eq!(*pending, std::array::from_fn::<_, FREES_MAX, _>(|free| Unit(free as u64)));
+        pending.clear();
+        assert_eq!((pending.is_empty(), pending.is_full(), pending.len()), (true, false, 0));
+    }
+
+    #[test]
+    fn a_note_is_widened_to_have_every_slab() {
+        let mut pending = Pending::NONE;
+        assert!(!pending.add(Unit(5)));
+        assert_eq!(pending.widen(Unit(5)), Unit(5)..Unit(6));
+        assert!(pending.add(Unit(5)));
+        assert!(!pending.add(Unit(3)));
+        assert_eq!(pending.widen(Unit(3)), Unit(3)..Unit(6));
+        assert!(pending.add(Unit(4)));
+        assert!(!pending.add(Unit(6)));
+        assert_eq!(pending.widen(Unit(6)), Unit(3)..Unit(7));
+        pending.clear();
+        assert!(!pending.add(Unit(4)));
+    }
+}

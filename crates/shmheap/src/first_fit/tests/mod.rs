@@ -6,6 +6,7 @@ mod handover;
 mod kills;
 mod lock;
 mod memory;
+mod mutants;
 mod storage;
 mod theft;
 mod torn;

@@ -15,8 +15,10 @@ const STATE_MASK: u64 = 7;
 
 type Look = &'static dyn Fn(&Heap, NonNull<u64>);
 
-fn heap_and_cell() -> (Heap, NonNull<u64>) {
-    let heap = HeapOptions::new(64 << 10).policy(Policy::FirstFit).create_memfd().unwrap();
+const POLICIES: [Policy; 2] = [Policy::FirstFit, Policy::Scalable];
+
+fn heap_and_cell(policy: Policy) -> (Heap, NonNull<u64>) {
+    let heap = HeapOptions::new(256 << 10).policy(policy).create_memfd().unwrap();
     let cell = heap.alloc_zeroed(Layout::new::<u64>()).unwrap().cast();
     (heap, cell)
 }
@@ -71,8 +73,8 @@ fn tag(heap: &Heap, at: WordIndex) -> u64 {
 
 /// A child that owns an object dies in `state`, with or without its tag in the cell; whether the
 /// object is in the cell after the next one has looked.
-fn dies(state: u64, has_tag: bool, look: Look) -> bool {
-    let (heap, cell) = heap_and_cell();
+fn dies(policy: Policy, state: u64, has_tag: bool, look: Look) -> bool {
+    let (heap, cell) = heap_and_cell(policy);
     let child = fork(|| {
         std::mem::forget(object(&heap));
         let at = entry_word(&heap);
@@ -88,6 +90,8 @@ fn dies(state: u64, has_tag: bool, look: Look) -> bool {
     assert_eq!(exit_status(child), 0);
     assert_eq!(heap.stats().live_objects, 2, "the cell and the object");
     look(&heap, cell);
+    let is_tag = word_of(&heap, cell).0.load(Ordering::SeqCst) & STATE_MASK != 0;
+    assert!(!is_tag, "nothing was left to the next look");
     let found = peek(&heap, cell);
     heap.sweep().unwrap();
     assert_eq!(found, peek(&heap, cell), "nothing was left to the sweep");
@@ -124,12 +128,12 @@ fn whoever_meets_the_tag_of_a_dead_peer_adopts_it() {
                 }
             },
         ];
-        for look in looks {
+        for (policy, look) in POLICIES.into_iter().flat_map(|policy| looks.map(|l| (policy, l))) {
             for state in [2, 3] {
-                assert!(dies(state, true, look), "published in state {state}");
+                assert!(dies(policy, state, true, look), "published in state {state}");
             }
             for state in [4, 6] {
-                assert!(!dies(state, true, look), "taken in state {state}");
+                assert!(!dies(policy, state, true, look), "taken in state {state}");
             }
         }
     });
@@ -139,8 +143,10 @@ fn whoever_meets_the_tag_of_a_dead_peer_adopts_it() {
 fn what_a_dead_peer_owned_is_freed() {
     in_own_process(module_path!(), "what_a_dead_peer_owned_is_freed", || {
         let sweep: Look = &|heap, _| assert_eq!(heap.sweep().unwrap(), 1);
-        for state in [1, 2, 5, 6] {
-            assert!(!dies(state, false, sweep), "state {state}");
+        for policy in POLICIES {
+            for state in [1, 2, 5, 6] {
+                assert!(!dies(policy, state, false, sweep), "state {state}");
+            }
         }
     });
 }
@@ -148,7 +154,7 @@ fn what_a_dead_peer_owned_is_freed() {
 /// The tag of a living peer: empty for who reads, occupied for who writes, and left alone.
 #[test]
 fn the_tag_of_a_living_peer_is_left_alone() {
-    let (heap, cell) = heap_and_cell();
+    let (heap, cell) = heap_and_cell(Policy::FirstFit);
     let held = object(&heap);
     let (word, _) = word_of(&heap, cell);
     let its_tag = tag(&heap, entry_word(&heap));
@@ -162,7 +168,7 @@ fn the_tag_of_a_living_peer_is_left_alone() {
 
 #[test]
 fn hostile_cells_are_errors_and_stay() {
-    let (heap, cell) = heap_and_cell();
+    let (heap, cell) = heap_and_cell(Policy::FirstFit);
     let (word, _) = word_of(&heap, cell);
     for nonsense in [1, 7, 8, u64::MAX, TAG_MARK | 1 | 7 << 8, TAG_MARK | 1 | 0xffff << 16, 1 << 60]
     {
@@ -187,4 +193,70 @@ fn the_number_of_unpublished_objects_ends_with_the_records() {
     drop(all);
     assert_eq!(heap.stats().live_objects, 0);
     let _one_more = object(&heap);
+}
+
+#[test]
+fn an_entry_is_used_again_unless_it_still_owns_something() {
+    let (heap, _) = heap_and_cell(Policy::FirstFit);
+    let me = heap.me("test").unwrap();
+    let first = heap.hold_entry(me).unwrap().entry;
+    let mut held = heap.hold_entry(me).unwrap();
+    assert_eq!(held.entry, first);
+    held.is_in_use = true;
+    drop(held);
+    assert_ne!(heap.hold_entry(me).unwrap().entry, first);
+}
+
+/// The object, its entry and the cell are the parent's, whatever the child does with its copy.
+#[test]
+fn a_forked_child_leaves_its_parents_object_alone() {
+    in_own_process(module_path!(), "a_forked_child_leaves_its_parents_object_alone", || {
+        for policy in POLICIES {
+            let (heap, cell) = heap_and_cell(policy);
+            let mut held = Some(object(&heap));
+            let uses: [&dyn Fn(Unpublished<'_>) -> bool; 3] = [
+                &|object| {
+                    drop(object);
+                    true
+                },
+                &|object| matches!(publish(object, cell), Err(Error::Inherited { .. })),
+                &|object| {
+                    let _ = object.keep();
+                    true
+                },
+            ];
+            for used in uses {
+                let child = fork(|| i32::from(!used(held.take().unwrap())));
+                assert_eq!(exit_status(child), 0);
+                heap.sweep().unwrap();
+                assert_eq!(heap.stats().live_objects, 2);
+                assert_eq!(word_of(&heap, cell).0.load(Ordering::SeqCst), 0);
+            }
+            let handle = publish(held.unwrap(), cell).unwrap();
+            assert_eq!(peek(&heap, cell), Some(handle));
+        }
+    });
+}
+
+#[test]
+fn a_cell_lies_in_object_space() {
+    for policy in POLICIES {
+        let (heap, cell) = heap_and_cell(policy);
+        let len_bytes = heap.shape.len_bytes(&heap.words());
+        let [first, last] = [0, len_bytes - 8].map(|byte| heap.space().at(byte).cast::<u64>());
+        for inside in [first, cell, last] {
+            assert!(heap.cell(inside).is_ok(), "{policy:?}");
+        }
+        let outside = [
+            first.as_ptr().wrapping_sub(1),
+            first.as_ptr().wrapping_byte_add(4),
+            last.as_ptr().wrapping_byte_add(4),
+            last.as_ptr().wrapping_add(1),
+            std::ptr::without_provenance_mut(8),
+        ];
+        for address in outside.map(|address| NonNull::new(address).unwrap()) {
+            let refused = heap.cell(address);
+            assert!(matches!(refused, Err(Error::InvalidCell { .. })), "{policy:?}, {address:?}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use crate::segment::fault::Fault;
 use crate::segment::states::{State, StateIndex, StateRow, States};
 use crate::segment::words::Words;
 use crate::slab::layout::{Layout, StateBlock};
+use crate::slab::unit::{UnitWord, Use};
 use crate::slab::{
     Actor, Cache, Census, PeerStanding, Place, Registry, Slabs, Surroundings, Unit, Worker,
 };
@@ -252,6 +253,30 @@ impl Surroundings for Memory {
     fn discard(&self, units: Range<Unit>) -> bool {
         self.set_storage(units, 0);
         true
+    }
+}
+
+/// A system that has no storage for anything, and no slab's states.
+pub(super) struct NoStates;
+
+impl Surroundings for NoStates {
+    fn ensure_states(&self, _block: StateBlock) -> Result<(), Fault> {
+        Err(Fault::NoStorage)
+    }
+
+    fn reserve(&self, _units: Range<Unit>) -> Result<(), Fault> {
+        Err(Fault::NoStorage)
+    }
+
+    fn discard(&self, _units: Range<Unit>) -> bool {
+        false
+    }
+}
+
+/// Makes the first units what they are said to be.
+pub(super) fn set(engine: &Slabs, memory: &Memory, uses: &[Use]) {
+    for (unit, &becomes) in (0..).map(Unit).zip(uses) {
+        memory.store(engine.word_of(unit), UnitWord(0).with(becomes).0);
     }
 }
 
