@@ -6,13 +6,19 @@
 //! Mapping address space that nothing else uses.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 use rustix::mm::{MapFlags, ProtFlags};
 use shmheap::Heap;
 
 const GUARD_BYTES: usize = 1 << 20;
+
+/// Where this process has guards already: the library likes to map the next heap where the last one
+/// was, between them.
+static GUARDS: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
 
 /// A heap between guards, and whether both could be had: where the kernel puts a mapping is its own
 /// choice. The guards stay mapped as long as the process lives.
@@ -27,13 +33,22 @@ pub(crate) fn connect(connect: impl FnOnce() -> shmheap::Result<Heap>) -> Result
     let info = heap.info();
     let start = heap.base().as_ptr().wrapping_sub(info.data_offset_bytes as usize);
     let end = heap.base().as_ptr().wrapping_add(info.max_len_bytes as usize);
+    let mut guards = GUARDS.lock().unwrap_or_else(PoisonError::into_inner);
+    guards.insert(above.addr());
     let flags = flags | MapFlags::FIXED_NOREPLACE;
-    let guard = |at: *mut u8| {
-        // SAFETY: with MAP_FIXED_NOREPLACE the call fails where something is mapped.
-        unsafe { rustix::mm::mmap_anonymous(at.cast(), GUARD_BYTES, ProtFlags::empty(), flags) }
+    let mut guard = |at: *mut u8| {
+        let is_new = !guards.contains(&at.addr())
+            // SAFETY: with MAP_FIXED_NOREPLACE the call fails where something is mapped.
+            && unsafe {
+                rustix::mm::mmap_anonymous(at.cast(), GUARD_BYTES, ProtFlags::empty(), flags)
+            }
+            .is_ok();
+        if is_new {
+            guards.insert(at.addr());
+        }
+        guards.contains(&at.addr())
     };
-    let is_above = end.addr() == above.addr() || guard(end).is_ok();
-    let is_below = guard(start.wrapping_sub(GUARD_BYTES)).is_ok();
+    let (is_above, is_below) = (guard(end), guard(start.wrapping_sub(GUARD_BYTES)));
     Ok((heap, is_above && is_below))
 }
 

@@ -12,12 +12,13 @@ use crate::random::Random;
 const CHECKED_BYTES: u64 = 96;
 const LENGTH_AT: u64 = 128;
 const LOCK_AT: u64 = 192;
-const JOURNAL_AT: u64 = 256;
+const CURRENT_AT: u64 = 256;
 const THREADS_USED_AT: u64 = 384;
 const PROCESSES_AT: u64 = 4096;
 const THREADS_AT: u64 = 135_168;
 const THREAD_BYTES: u64 = 128;
 const POLICY_AT: u64 = 659_456;
+const HEAD_BYTES: u64 = 4096;
 /// Words that are overwritten before some are given back.
 const MEMORY: usize = 24;
 /// No more peers than this are ever connected in the torture.
@@ -49,8 +50,12 @@ impl<'f> Mutator<'f> {
         let old = self.read(at)?;
         if at == LOCK_AT {
             // As a peer leaves it that died with the lock; of a living one it would be waited for,
-            // as it should be.
-            let nobody = random.next() << 17 | random.below(2) << 16 | (NOBODY + random.below(99));
+            // as it should be. Nearly always in the area that holds the truth: nothing would be
+            // found in another.
+            let areas =
+                if random.one_in(64) { random.below(16) } else { self.read(at)? >> 17 & 15 };
+            let nobody = areas << 17 | random.below(2) << 16 | (NOBODY + random.below(99));
+            let nobody = random.next() << 21 | nobody;
             return Ok(self.file.write_all_at(&nobody.to_le_bytes(), at)?);
         }
         self.overwritten.push((at, old));
@@ -74,7 +79,10 @@ impl<'f> Mutator<'f> {
         match random.below(16) {
             0 => LENGTH_AT,
             1 => LOCK_AT,
-            2 | 3 => JOURNAL_AT + 8 * random.below(10),
+            // The area for readers, and the pins.
+            2 => CURRENT_AT + 8 * random.below(5),
+            // Journal, counters and length in the first area; or units.
+            3 => POLICY_AT + 8 * random.below(16),
             4 => THREADS_USED_AT,
             // All of the header, what is checked at the connection as well.
             5 if random.one_in(4) => 8 * random.below(CHECKED_BYTES / 8),
@@ -84,10 +92,18 @@ impl<'f> Mutator<'f> {
             7 if random.one_in(16) => THREADS_AT + 8 * random.below(96),
             7 | 8 => THREADS_AT + random.below(6) * THREAD_BYTES + 8 * (1 + random.below(15)),
             // Regions, or units and hints.
-            9..14 => POLICY_AT + 8 * random.below(192.min(of_policy / 8)),
+            9..14 => self.arrays_at() + 8 * random.below(192.min(of_policy / 40)),
             _ => POLICY_AT + 8 * random.below(of_policy / 8),
         }
         .next_multiple_of(8)
+    }
+
+    /// Behind the head of the first area, which the scalable policy has not.
+    fn arrays_at(&self) -> u64 {
+        match self.info.policy {
+            Policy::FirstFit => POLICY_AT + HEAD_BYTES,
+            _ => POLICY_AT,
+        }
     }
 
     fn nonsense(&self, old: u64, random: &mut Random) -> u64 {

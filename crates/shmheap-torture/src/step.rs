@@ -26,7 +26,8 @@ use crate::trap;
 
 /// More than the words of any site.
 const SEGMENT_WORDS: usize = (8 << 20) / 8;
-/// Where FORMAT.md puts the first process records, thread records and records of the policy.
+/// Where FORMAT.md puts the first process records, thread records and records of the policy; under
+/// first fit those are the head of the first area, and its first arrays.
 const FIRST_PAGES: [usize; 5] = [0, 1, 135_168 / 4096, 659_456 / 4096, 659_456 / 4096 + 1];
 
 /// What a worker needs for all rounds.

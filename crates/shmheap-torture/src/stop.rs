@@ -28,7 +28,7 @@ use crate::tally::Tally;
 use crate::trap;
 
 /// Policies under which nobody waits for a stopped process.
-pub(crate) const STOP_PROOF: [Policy; 1] = [Policy::Scalable];
+pub(crate) const STOP_PROOF: [Policy; 2] = [Policy::FirstFit, Policy::Scalable];
 
 const PAIRS: usize = 100;
 const SIZES: [u64; 8] = [1, 16, 40, 100, 500, 1000, 3000, 9000];
@@ -41,6 +41,11 @@ const REPEATS: usize = 3;
 /// So many instructions are stopped after one by one; behind them steps of up to two, behind twice
 /// as many up to three, and so on: few operations are as long, and those repeat themselves.
 const ONE_BY_ONE: u64 = 2000;
+/// Under first fit, whoever is stopped inside the lock is robbed, and begins anew. Stopped in each
+/// of its attempts it would never end: so after a few stops there is time for one, and that is also
+/// time for other operations, since each such stop lasts as long as the others' patience.
+const STOPS_IN_A_ROW: u64 = 4;
+const ATTEMPT: u64 = 600;
 
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
@@ -57,11 +62,16 @@ struct Found {
     audits: u64,
 }
 
-/// Under first fit, others wait at each stop inside the lock until their patience ends: fewer stops
-/// leave time for more operations.
-fn step_max(policy: Policy, instruction: u64) -> u64 {
-    let usual = if policy == Policy::FirstFit { 24 } else { 1 };
-    usual + instruction / ONE_BY_ONE
+/// How many instructions there are to the next stop.
+fn step(policy: Policy, instruction: u64, stops: u64, random: &mut Random) -> u64 {
+    let usual = 1 + instruction / ONE_BY_ONE;
+    match policy {
+        Policy::FirstFit if stops.is_multiple_of(STOPS_IN_A_ROW) => {
+            ATTEMPT + random.below(2 * ATTEMPT)
+        }
+        Policy::FirstFit => 1 + random.below(24 * usual),
+        _ => 1 + random.below(usual),
+    }
 }
 
 /// Does the operation once, stop by stop.
@@ -69,10 +79,12 @@ fn run(plot: Plot, mut random: Random) -> Result<Found> {
     let site = Site::build(plot)?;
     let mut steps = Random::new(random.next());
     let mut operator = site.operator(|operator| {
-        let mut next = 1 + steps.below(step_max(plot.policy, 0));
+        let mut next = step(plot.policy, 0, 1, &mut steps);
+        let mut stops = 0;
         let mut stop_there = |number: u64| {
             if number == next {
-                next += 1 + steps.below(step_max(plot.policy, number));
+                stops += 1;
+                next += step(plot.policy, number, stops, &mut steps);
                 trap::stop();
             }
         };

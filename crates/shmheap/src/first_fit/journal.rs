@@ -29,7 +29,7 @@
 //! operation makes it. That bit is part of the operation, and all of the entry that is: the entry
 //! itself is stored to by its owner alone (`peers::ledger`, "In session").
 
-use super::layout::{COUNTERS, JOURNAL, Layout, Position};
+use super::layout::{COUNTERS, JOURNAL, Position};
 use crate::peers::{LedgerEntry, ThreadTable};
 use crate::segment::words::Words;
 use crate::units::WordIndex;
@@ -139,8 +139,8 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(layout: &Layout, threads: ThreadTable) -> Self {
-        Self { base: layout.head + JOURNAL, threads }
+    pub(super) fn new(base: WordIndex, threads: ThreadTable) -> Self {
+        Self { base, threads }
     }
 
     /// Announces an operation and the counters that recovery from it shall set.

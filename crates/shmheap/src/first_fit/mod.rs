@@ -56,7 +56,7 @@ use areas::{Current, InArea, Pins};
 pub(crate) use audit::Audit;
 pub(crate) use journal::Counters;
 use journal::Journal;
-use layout::{Area, COUNTERS, DONE, LENGTH, Layout, Position};
+use layout::{Area, COUNTERS, DONE, JOURNAL, LENGTH, Layout, Position};
 use lock::Lock;
 pub(crate) use lock::LockWord;
 use maxima::Maxima;
@@ -130,7 +130,7 @@ impl FirstFit {
             lock: Lock::new(header.lock),
             current: Current::new(header.current),
             pins: Pins::new(header.pins),
-            journal: Journal::new(layout, threads),
+            journal: Journal::new(layout.head + JOURNAL, threads),
             starts: Starts::new(layout),
             maxima: Maxima::new(layout),
             threads,

@@ -3,10 +3,10 @@
 mod corruption;
 mod exactness;
 mod handover;
+mod journal;
 mod kills;
 mod lock;
 mod memory;
-mod mutants;
 mod storage;
 mod theft;
 mod torn;

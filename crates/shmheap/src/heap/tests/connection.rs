@@ -5,6 +5,7 @@ use std::alloc::Layout;
 use std::sync::atomic::Ordering;
 
 use crate::first_fit::Surroundings;
+use crate::first_fit::layout::Area;
 use crate::heap::connection::{Host, unless_damaged};
 use crate::os::testing::{NameGuard, exit_status, fork, in_own_process};
 use crate::peers::{self, THREADS};
@@ -47,9 +48,7 @@ fn what_is_about_to_be_touched_has_storage() {
     let heap = HeapOptions::new(1 << 20).create_memfd().unwrap();
     peers::Surroundings::reserve(&heap, 40).unwrap();
     assert_eq!(heap.verified_processes.load(Ordering::Relaxed), 40);
-    let record = heap.shape.threads.record(u64::from(THREADS) - 1).unwrap();
-    let entry = heap.shape.threads.first_entry(record);
-    Host(&heap).ensure_entry(entry).unwrap();
+    heap.reserve_threads(THREADS).unwrap();
     assert_eq!(heap.verified_threads.load(Ordering::Relaxed), THREADS);
 }
 
@@ -60,20 +59,28 @@ fn growth_by_another_is_checked_before_it_is_used() {
         let name = guard.at().path().file_name().unwrap();
         let options = HeapOptions::new(1 << 20).max_len(1 << 26).policy(Policy::FirstFit);
         let (here, other) = (options.create(name).unwrap(), Heap::connect(name).unwrap());
-        let before = other.verified_len_bytes.load(Ordering::Relaxed);
+        let verified = || other.verified_len_bytes(Area::FIRST);
+        let before = verified();
         here.grow(1 << 24).unwrap();
-        let grown = here.shape.len_bytes(&here.words());
+        let grown = here.len_bytes();
         assert!(grown > before);
         let granules = |bytes| bytes / here.shape.bytes(1);
-        Host(&other).ensure_storage(granules(before)).unwrap();
-        assert_eq!(other.verified_len_bytes.load(Ordering::Relaxed), before);
-        Host(&other).ensure_storage(granules(before) + 1).unwrap();
-        assert!(other.verified_len_bytes.load(Ordering::Relaxed) > before);
+        let ensure = |granules| Host(&other).ensure_storage(Area::FIRST, granules);
+        ensure(granules(before)).unwrap();
+        assert_eq!(verified(), before);
+        ensure(granules(before) + 1).unwrap();
+        assert!(verified() > before);
         // A cell may lie there.
         let last = other.space().at(grown - 8).cast();
         assert!(other.cell(last).is_ok());
-        assert_eq!(other.verified_len_bytes.load(Ordering::Relaxed), grown);
-        assert!(Host(&other).ensure_storage(granules(1 << 27)).is_err());
+        assert_eq!(verified(), grown);
+        assert!(ensure(granules(1 << 27)).is_err());
+        // The other areas have storage when they are needed.
+        assert_eq!(other.verified_len_bytes(Area(3)), 0);
+        Host(&other).ensure_head(Area(3)).unwrap();
+        assert_eq!(other.verified_len_bytes(Area(3)), here.shape.bytes(1));
+        Host(&other).ensure_records(Area(3), granules(grown)).unwrap();
+        assert_eq!(other.verified_len_bytes(Area(3)), here.shape.bytes(1), "not grown for that");
     });
 }
 

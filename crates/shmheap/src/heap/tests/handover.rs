@@ -242,7 +242,7 @@ fn a_forked_child_leaves_its_parents_object_alone() {
 fn a_cell_lies_in_object_space() {
     for policy in POLICIES {
         let (heap, cell) = heap_and_cell(policy);
-        let len_bytes = heap.shape.len_bytes(&heap.words());
+        let len_bytes = heap.len_bytes();
         let [first, last] = [0, len_bytes - 8].map(|byte| heap.space().at(byte).cast::<u64>());
         for inside in [first, cell, last] {
             assert!(heap.cell(inside).is_ok(), "{policy:?}");

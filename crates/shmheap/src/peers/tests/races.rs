@@ -52,7 +52,9 @@ impl Words for Meddled<'_> {
         self.row.compare_exchange(at, current, new)
     }
 
-    fn wait(&self, _at: WordIndex, _expected: u64, _timeout: Duration) {}
+    fn wait(&self, _at: WordIndex, _expected: u64, _timeout: Duration) -> Duration {
+        Duration::ZERO
+    }
 
     fn wake(&self, _at: WordIndex) {}
 }

@@ -8,11 +8,13 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::memory::{DEAD, World, heap};
-use crate::first_fit::journal::{Counters, Entry, Growth, JOURNAL_WORDS, Journal, Resize, Span};
-use crate::first_fit::layout::Position;
+use crate::first_fit::journal::{
+    Counters, Entry, Growth, JOURNAL_WORDS, Journal, Owner, Resize, Span,
+};
+use crate::first_fit::layout::{Area, Position};
 use crate::first_fit::{Fault, Surroundings};
 use crate::os::Futex;
-use crate::peers::{LedgerEntry, ThreadTable};
+use crate::peers::{ENTRIES, ThreadTable};
 use crate::segment::words::{Row, Words};
 use crate::units::{PeerSlot, WordIndex};
 
@@ -65,15 +67,17 @@ fn what_is_announced_is_found_by_its_session_alone() {
     let span = Span { start: a, object: b, object_end: c, end: d };
     let resize = Resize { object: a, new_end: b, old_end: c, gap_end: d };
     let growth = Growth { gap: a, old_end: END, new_end: Position(50) };
-    let owner = THREADS.entries(THREADS.record(1).unwrap()).last().unwrap();
-    let owner_word = THREADS.entry_word(owner).0;
+    let entry = THREADS.entries(THREADS.record(1).unwrap()).last().unwrap();
+    let owner_word = THREADS.entry_number(entry) << 1;
+    let owner = |done| Owner { entry, done };
     for (entry, kind, operands, owner_word) in [
         (Entry::Carve(span), 1, [10, 11, 12, 13], 0),
         (Entry::Join(span), 2, [10, 11, 12, 13], 0),
         (Entry::Resize(resize), 3, [10, 11, 12, 13], 0),
         (Entry::Grow(growth), 4, [10, 40, 50, 0], 0),
-        (Entry::CarveFor(span, owner), 5, [10, 11, 12, 13], owner_word),
-        (Entry::JoinFor(span, owner), 6, [10, 11, 12, 13], owner_word),
+        (Entry::CarveFor(span, owner(false)), 5, [10, 11, 12, 13], owner_word),
+        (Entry::CarveFor(span, owner(true)), 5, [10, 11, 12, 13], owner_word | 1),
+        (Entry::JoinFor(span, owner(true)), 6, [10, 11, 12, 13], owner_word | 1),
     ] {
         let scene = Scene::new();
         scene.journal.begin(&scene.row(), SESSION, entry, COUNTERS);
@@ -98,12 +102,16 @@ impl Surroundings for Asked {
         peer == DEAD
     }
 
-    fn ensure_storage(&self, granules: u64) -> Result<(), Fault> {
+    fn ensure_head(&self, _area: Area) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn ensure_storage(&self, _area: Area, granules: u64) -> Result<(), Fault> {
         self.0.set(self.0.get().max(granules));
         Ok(())
     }
 
-    fn ensure_entry(&self, _entry: LedgerEntry) -> Result<(), Fault> {
+    fn ensure_records(&self, _area: Area, _granules: u64) -> Result<(), Fault> {
         Ok(())
     }
 }
@@ -112,15 +120,15 @@ impl Surroundings for Asked {
 fn who_completes_a_growth_asks_for_storage_of_all_of_it() {
     let (engine, memory) = heap(1000, 4000, 16);
     let before = memory.image();
-    let grow = || engine.session(&memory, DEAD, &World).unwrap().grow(Position(3000));
+    let grow = || engine.operator(&memory, DEAD, &World).grow(Position(3000)).unwrap();
     let ((), stores) = memory.record(grow);
     let mut completed = 0;
     for done in 0..stores.len() {
         memory.restore(&before);
         stores[..done].iter().for_each(|&(at, value)| memory.poke(at, value));
-        let (was, asked) = (engine.end(&memory), Asked(Cell::new(0)));
+        let (was, asked) = (engine.end(&memory, Area::FIRST), Asked(Cell::new(0)));
         engine.adopt(&memory, DEAD, &asked).unwrap();
-        if engine.end(&memory) != was {
+        if engine.end(&memory, Area::FIRST) != was {
             assert_eq!(asked.0.get(), 3000, "killed after {done} stores");
             completed += 1;
         }
@@ -142,8 +150,8 @@ fn no_kind_is_no_announcement_and_a_strange_one_is_damage() {
 #[test]
 fn impossible_operands_are_damage() {
     let scene = Scene::new();
-    let owner = THREADS.entry_word(THREADS.first_entry(THREADS.record(0).unwrap()));
-    scene.row().store(BASE + 7, owner.0);
+    let entries = 2 * u64::from(ENTRIES);
+    scene.row().store(BASE + 7, (entries - 1) << 1);
     for kind in [1, 2, 5, 6] {
         for (operands, end) in [([1, 1, 2, 2], 2), ([1, 2, 3, 4], 9)] {
             assert!(scene.accepts(kind, operands, end), "{operands:?}");
@@ -179,7 +187,7 @@ fn impossible_operands_are_damage() {
         assert!(!scene.accepts(4, operands, end), "{operands:?}");
     }
     // An owner that is no entry of the ledger.
-    scene.row().store(BASE + 7, owner.0 + 1);
+    scene.row().store(BASE + 7, entries << 1);
     assert!(scene.accepts(1, [1, 2, 3, 4], 9));
     assert!(!scene.accepts(5, [1, 2, 3, 4], 9) && !scene.accepts(6, [1, 2, 3, 4], 9));
 }
