@@ -36,7 +36,8 @@
  * - Crashes. A process may be killed at any instruction, also inside these functions: the heap
  *   stays sound and the others go on. Objects of a killed process stay allocated. A process that is
  *   stopped (SIGSTOP) inside one of them keeps nobody waiting under the scalable policy; under the
- *   first-fit policy the others wait 20 ms for it and then go on without it.
+ *   first-fit policy the others wait 20 ms for it and then go on without it; if a third process is
+ *   stopped so at the same time, they may have to wait until one of them goes on or is killed.
  * - Sanitizers. A library built for them tells AddressSanitizer and Valgrind which bytes a program
  *   may touch. They know an object that another process has allocated once it is named to
  *   shmheap_usable_size() or by shmheap_handle_to_ptr().

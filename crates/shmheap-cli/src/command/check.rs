@@ -2,7 +2,7 @@
 //!
 //! First as an observer, without a change to the heap. Where that settles nothing, because
 //! processes are at work or a dead one left something to be finished, once more as a peer, which
-//! finishes it: under first fit with the heap's lock, so that the heap stands still.
+//! finishes it: under first fit with the heap's lock, so that the records stand still.
 //!
 //! A scalable heap has no lock and never stands still for an audit. A change under way looks like a
 //! flaw there, for as long as the processor is with others; so what counts is what is found again

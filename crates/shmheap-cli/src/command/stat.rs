@@ -86,7 +86,7 @@ fn write(out: &mut dyn Write, policy: Policy, stats: &Stats) -> Result<()> {
     let peers = format!("{} alive, {} dead", stats.peers_alive, stats.peers_dead);
     output::field(out, "peers", peers)?;
     if let Some(slot) = stats.lock_holder {
-        output::field(out, "at work", format!("peer {slot}; the others wait for it"))?;
+        output::field(out, "at work", format!("peer {slot}, inside an operation"))?;
     }
     write_classes(out, &stats.classes)
 }

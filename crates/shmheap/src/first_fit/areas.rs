@@ -15,12 +15,12 @@
 //! before the first operation that follows. So an object that lives when a reader begins, and as
 //! long as it reads, lives in each image that the area it reads may hold meanwhile, be the area
 //! left behind, or copied to anew: a reader needs no second look, as long as it takes `current`
-//! anew for each.
+//! anew for each. (The length alone may be one that came to nothing; see `theft`.)
 
 use std::time::Duration;
 
 use super::layout::Area;
-use super::lock::LockWord;
+use super::lock::{Lock, LockWord};
 use crate::segment::words::Words;
 use crate::units::{LINE_WORDS, PeerSlot, WordIndex};
 
@@ -85,15 +85,18 @@ impl Current {
         LockWord::of(words.load(self.at)).to()
     }
 
-    /// Names the area of `held`, unless a later session has named another.
-    pub(super) fn raise(&self, words: &impl Words, held: LockWord) {
-        let new = held.without_holder().bits();
-        let mut found = words.load(self.at);
-        // The session is in the uppermost bits and may wrap: the later one is less far ahead.
-        while new.wrapping_sub(found) as i64 > 0 {
-            match words.compare_exchange(self.at, found, new) {
-                Err(other) if other != found => found = other,
-                _ => return,
+    /// Names the area of `held`, unless the lock was stolen: then the thief names another, or did.
+    pub(super) fn raise(&self, words: &impl Words, lock: &Lock, held: LockWord) {
+        loop {
+            // Before the lock: if that is `held` still, nobody has named a later area before this
+            // was read; and if somebody does after it, the exchange fails.
+            let found = words.load(self.at);
+            if lock.load(words).acquisition() != held.acquisition() {
+                return;
+            }
+            let new = held.without_holder().bits();
+            if words.compare_exchange(self.at, found, new).is_ok() {
+                return;
             }
         }
     }

@@ -20,7 +20,7 @@
 use super::layout::{Area, COUNTERS, FAN_OUT, LENGTH, Position, REGION_GRANULES, Region};
 use super::maxima::{leaf_maximum, maximum_of_children};
 use super::session::Session;
-use super::{Fault, FirstFit, LockWord};
+use super::{Fault, FirstFit};
 use crate::segment::words::Words;
 use crate::units::{Offset, WordIndex};
 
@@ -69,17 +69,21 @@ impl Audit {
 }
 
 impl<W: Words + Copy> Session<'_, W> {
-    /// Checks all records, and is exact.
+    /// Checks all records. It is exact, also if the lock is stolen meanwhile: nobody else stores to
+    /// the area of this session then.
     pub(crate) fn audit(&self, flaws_max: usize) -> Audit {
         let (engine, words, area) = (self.engine, &self.words, self.area_number());
-        let mut audit = engine.audit(words, area, self.end(), flaws_max);
+        let mut audit = engine.audit_area(words, area, self.end(), flaws_max);
+        let before = audit.clone();
+        engine.audit_header(words, area, &mut audit);
         engine.audit_current(words, area, &mut audit);
-        audit
+        // What is not of the area is only of the same moment while the lock is in hand.
+        if self.is_robbed() { before } else { audit }
     }
 }
 
 impl FirstFit {
-    /// Checks all records of the first `end` granules in the area and lists at most `flaws_max`
+    /// Checks all records of the first `end` granules in the area, and lists at most `flaws_max`
     /// flaws.
     pub(crate) fn audit(
         &self,
@@ -88,22 +92,28 @@ impl FirstFit {
         end: Position,
         flaws_max: usize,
     ) -> Audit {
+        let mut audit = self.audit_area(words, area, end, flaws_max);
+        self.audit_header(words, area, &mut audit);
+        let lock = self.lock.load(words);
+        if lock.holder().is_none() {
+            self.audit_current(words, lock.from(), &mut audit);
+        }
+        audit
+    }
+
+    fn audit_area(&self, words: &impl Words, area: Area, end: Position, flaws_max: usize) -> Audit {
         let displacement = self.layout.displacement(area);
         let mut audit = Audit { flaws_max, displacement, ..Audit::default() };
-        let lock = self.lock.load(words);
-        // Before that of the area, which may grow.
-        let header_bytes = words.load(self.length);
         let records = self.in_area(words, area);
-        self.audit_length(&records, header_bytes, &mut audit);
+        self.audit_length(&records, &mut audit);
         self.audit_blocks(&records, end, &mut audit);
         self.audit_summaries(&records, end, &mut audit);
         self.audit_maxima(&records, end, &mut audit);
         self.audit_counters(&records, &mut audit);
-        self.audit_lock(words, lock, &mut audit);
         audit
     }
 
-    fn audit_length(&self, words: &impl Words, header_bytes: u64, audit: &mut Audit) {
+    fn audit_length(&self, words: &impl Words, audit: &mut Audit) {
         let at = self.layout.head + LENGTH;
         let bytes = words.load(at);
         let (granule, most) = (1 << self.granule_shift, self.layout.granules_max);
@@ -111,9 +121,6 @@ impl FirstFit {
             audit.flaw("length", at, || {
                 format!("{bytes} bytes in granules of {granule}, at most {most} of them")
             });
-        }
-        if header_bytes > bytes {
-            audit.flaw("length", at, || format!("{bytes} bytes, and {header_bytes} in the header"));
         }
     }
 
@@ -231,22 +238,27 @@ impl FirstFit {
         audit.expect("counters", at + 1, counters.granules, granules);
     }
 
-    fn audit_lock(&self, words: &impl Words, lock: LockWord, audit: &mut Audit) {
-        let truth = self.in_area(words, lock.from());
-        if lock.holder().is_none() {
-            self.audit_current(words, lock.from(), audit);
-            return;
+    /// What the header says of the area, while that holds the truth.
+    fn audit_header(&self, words: &impl Words, area: Area, audit: &mut Audit) {
+        let (lock, records) = (self.lock.load(words), self.in_area(words, area));
+        // The header's length before the area's, which may grow.
+        let header_bytes = words.load(self.length);
+        let bytes = records.load(self.layout.head + LENGTH);
+        if header_bytes > bytes {
+            let detail = || format!("{bytes} bytes, and {header_bytes} in the header");
+            audit.flaw("length", self.layout.head + LENGTH, detail);
         }
         // Of a session that is over, an entry says nothing.
-        audit.displacement = self.layout.displacement(lock.from());
-        let (end, most) = (self.end_in(&truth), self.layout.granules_max);
-        let pending = self.journal.pending(&truth, lock.session(), end, most);
-        if let Err(Fault::Damaged(what)) = pending {
-            audit.flaw("journal", self.journal.base(), || what.to_owned());
+        if lock.holder().is_some() && lock.from() == area {
+            let (end, most) = (self.end_in(&records), self.layout.granules_max);
+            let pending = self.journal.pending(&records, lock.session(), end, most);
+            if let Err(Fault::Damaged(what)) = pending {
+                audit.flaw("journal", self.journal.base(), || what.to_owned());
+            }
         }
     }
 
-    /// To be asked only while nobody is between two areas.
+    /// While nobody is between two areas.
     fn audit_current(&self, words: &impl Words, truth: Area, audit: &mut Audit) {
         audit.displacement = 0;
         let (found, expected) = (self.current(words).0, truth.0);

@@ -206,9 +206,9 @@ impl Layout {
         self.arrays.iter().map(move |array| array.base..array.base + array.words_for(regions))
     }
 
-    /// The words of area 0's head that tell something between two operations.
-    pub(super) fn counted_in_head(&self) -> Range<WordIndex> {
-        self.head + COUNTERS..self.head + HEAD_WORDS
+    /// The words of area 0's head that go along to another area: all but journal and length.
+    pub(super) fn copied_of_head(&self) -> [Range<WordIndex>; 2] {
+        [self.head + COUNTERS..self.head + LENGTH, self.head + (LENGTH + 1)..self.head + HEAD_WORDS]
     }
 
     /// One more than there are, for that is where growth stores before it raises the length.

@@ -60,7 +60,9 @@ const SLEEP_MAX: Duration = Duration::from_millis(50);
 /// scheduler usually keeps a process from a processor.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// How often the patience is doubled at the most.
-const DOUBLINGS_MAX: u32 = 5;
+const DOUBLINGS_MAX: u32 = 6;
+/// Where the count of takeovers goes on from behind its end: no less patient than before.
+const TAKEOVERS_AGAIN: u64 = 32 * TAKEOVER;
 
 /// A state of the lock; also which acquisition of it a pin or a robbed holder means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +118,7 @@ impl LockWord {
         self.0 & CONTENDED != 0
     }
 
-    fn is_abandoned(self) -> bool {
+    pub(super) fn is_abandoned(self) -> bool {
         self.0 & HOLDER_MASK == ABANDONED
     }
 
@@ -139,7 +141,10 @@ impl LockWord {
 
     /// The state in which `me` has taken the lock over, in the same session.
     fn taken_over_by(self, me: PeerSlot) -> Self {
-        let takeovers = self.0.wrapping_add(TAKEOVER) & TAKEOVERS_MASK;
+        let takeovers = match self.0 & TAKEOVERS_MASK {
+            TAKEOVERS_MASK => TAKEOVERS_AGAIN,
+            takeovers => takeovers + TAKEOVER,
+        };
         let others = self.0 & !(TAKEOVERS_MASK | CONTENDED | HOLDER_MASK);
         Self(others | takeovers | CONTENDED | (u64::from(me.0) + 1))
     }
@@ -164,6 +169,8 @@ pub(super) enum Acquired {
     Free(LockWord),
     /// What the session has announced is to be recovered.
     TakenOver(LockWord),
+    /// It was not: the session that was to end has ended.
+    Ended(LockWord),
 }
 
 /// What the lock asks of whoever wants it.
@@ -188,12 +195,14 @@ struct Wait {
     /// Which acquisition keeps it waiting, and for how long by now.
     held: LockWord,
     slept: Duration,
+    /// The session whose end is all that is waited for.
+    session: Option<u64>,
 }
 
 impl Wait {
-    fn new() -> Self {
-        let held = LockWord::of(0);
-        Self { spins: 0, sleep: SLEEP_MIN, contended: 0, held, slept: Duration::ZERO }
+    fn new(session: Option<u64>) -> Self {
+        let (held, slept) = (LockWord::of(0), Duration::ZERO);
+        Self { spins: 0, sleep: SLEEP_MIN, contended: 0, held, slept, session }
     }
 
     /// How much longer the holder is waited for.
@@ -202,11 +211,11 @@ impl Wait {
             self.held = word.acquisition();
             self.slept = Duration::ZERO;
         }
-        let mut patience = PATIENCE * (1 << word.takeovers().min(DOUBLINGS_MAX));
+        let mut patience = PATIENCE;
         if word.from() != word.to() {
             patience += contender.copying(word.from());
         }
-        patience.saturating_sub(self.slept)
+        (patience * (1 << word.takeovers().min(DOUBLINGS_MAX))).saturating_sub(self.slept)
     }
 }
 
@@ -232,9 +241,20 @@ impl Lock {
         let word = self.load(words);
         let held = word.held_by(me, 0);
         if word.holder().is_some() || !self.exchange(words, word, held) {
-            return self.acquire_contended(words, me, contender);
+            return self.acquire_contended(words, me, contender, Wait::new(None));
         }
         Acquired::Free(held)
+    }
+
+    /// Waits until the session is over; or takes the lock, if it is for `me` to bring that about.
+    pub(super) fn acquire_or_end(
+        &self,
+        words: &impl Words,
+        me: PeerSlot,
+        contender: &impl Contender,
+        session: u64,
+    ) -> Acquired {
+        self.acquire_contended(words, me, contender, Wait::new(Some(session)))
     }
 
     #[cold]
@@ -243,10 +263,13 @@ impl Lock {
         words: &impl Words,
         me: PeerSlot,
         contender: &impl Contender,
+        mut wait: Wait,
     ) -> Acquired {
-        let mut wait = Wait::new();
         loop {
             let word = self.load(words);
+            if wait.session.is_some_and(|session| word.session() != session) {
+                return Acquired::Ended(word);
+            }
             let (next, how): (LockWord, fn(LockWord) -> Acquired) = match word.holder() {
                 None => (word.held_by(me, wait.contended), Acquired::Free),
                 Some(_) if word.is_abandoned() => (word.taken_over_by(me), Acquired::TakenOver),
@@ -299,9 +322,17 @@ impl Lock {
     /// Takes the lock from a dead process that held it as peer `slot`. The caller has the slot's
     /// proof of life in hand, so whoever held the lock under that number is no more.
     pub(super) fn take_over(&self, words: &impl Words, slot: PeerSlot) -> Option<LockWord> {
-        let word = self.load(words);
-        let taken = word.taken_over_by(slot);
-        (word.holder() == Some(slot) && self.exchange(words, word, taken)).then_some(taken)
+        loop {
+            let word = self.load(words);
+            if word.holder() != Some(slot) {
+                return None;
+            }
+            let taken = word.taken_over_by(slot);
+            // Refused if somebody has just begun to wait.
+            if self.exchange(words, word, taken) {
+                return Some(taken);
+            }
+        }
     }
 
     /// What the session had announced is recovered, in the area where the holder stores: that holds

@@ -86,6 +86,9 @@ pub(crate) trait Surroundings {
     /// them have storage, before the engine touches them on another process's word.
     fn ensure_storage(&self, area: Area, granules: u64) -> Result<(), Fault>;
 
+    /// Whether this process knows that already. Quick.
+    fn has_storage(&self, area: Area, granules: u64) -> bool;
+
     /// Gives storage to the area's records of the first `granules` granules, of a heap that is not
     /// that long yet.
     fn ensure_records(&self, area: Area, granules: u64) -> Result<(), Fault>;
@@ -119,6 +122,14 @@ pub(crate) enum BlockState {
     Inside,
 }
 
+/// What a state of the lock says of the heap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    Quiet,
+    ToRecover,
+    AtWork,
+}
+
 impl FirstFit {
     pub(crate) fn new(
         layout: &Layout,
@@ -149,7 +160,7 @@ impl FirstFit {
     pub(crate) fn format(&self, words: &impl Words, granules: u64) {
         // Zeros in the lock's word and in `current` mean area 0.
         self.store_end(words, Position(granules));
-        self.raise_length(words);
+        self.raise_length(words, Position(granules));
         self.starts.set_start(words, Position(0));
         self.starts.set_free(words, Position(0));
         self.maxima.admit(words, Position(0).region(), granules);
@@ -183,9 +194,9 @@ impl FirstFit {
         area.store(self.layout.head + LENGTH, end.0 << self.granule_shift);
     }
 
-    /// Brings the header's length up to that of the current area.
-    fn raise_length(&self, words: &impl Words) {
-        let bytes = self.end(words, self.current(words)).0 << self.granule_shift;
+    /// Brings the header's length up to an end that object space has come to.
+    fn raise_length(&self, words: &impl Words, end: Position) {
+        let bytes = end.0 << self.granule_shift;
         let mut found = words.load(self.length);
         while found < bytes {
             match words.compare_exchange(self.length, found, bytes) {
@@ -244,12 +255,22 @@ impl FirstFit {
 
     /// Who holds the heap's lock.
     pub(crate) fn lock_holder(&self, words: &impl Words) -> Option<PeerSlot> {
-        self.lock.load(words).holder()
+        let word = self.lock.load(words);
+        if word.is_abandoned() { None } else { word.holder() }
     }
 
     /// The lock's state: it does not come back once something has changed.
     pub(crate) fn state(&self, words: &impl Words) -> LockWord {
         self.lock.load(words).acquisition()
+    }
+
+    /// Whether nobody is inside; or only somebody dead, and then there is something to recover.
+    pub(crate) fn rest(&self, state: LockWord, is_dead: impl Fn(PeerSlot) -> bool) -> Rest {
+        match state.holder() {
+            None => Rest::Quiet,
+            Some(holder) if state.is_abandoned() || is_dead(holder) => Rest::ToRecover,
+            Some(_) => Rest::AtWork,
+        }
     }
 
     /// Whether a live object starts here: two loads, no lock. It is certain for an object that the

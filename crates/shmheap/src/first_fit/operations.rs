@@ -123,15 +123,15 @@ impl<W: Words + Copy, S: Surroundings> Operator<'_, W, S> {
         let attempt = |session: &Session<'_, W>| {
             let granules_max = self.engine.layout.granules_max;
             if new_end <= session.end() || new_end.0 > granules_max {
-                return Ok(());
+                return Ok(session.end());
             }
             // Of this area, which need not be the one that the caller knew.
             self.surroundings.ensure_records(session.area_number(), new_end.0)?;
             session.grow(new_end);
-            Ok(())
+            Ok(new_end)
         };
-        self.operate(|| (), attempt)?;
-        self.engine.raise_length(&self.words);
+        let end = self.operate(|| new_end, attempt)?;
+        self.engine.raise_length(&self.words, end);
         Ok(())
     }
 

@@ -65,6 +65,17 @@ impl FirstFit {
         self.store_end(words, growth.new_end);
     }
 
+    /// Undoes a growth; the length is the old one.
+    pub(super) fn recover_ungrown(&self, area: &impl Words, growth: Growth) {
+        let Growth { gap, old_end, .. } = growth;
+        if gap == old_end {
+            self.clear_boundary(area, old_end);
+        }
+        // Also behind the end: a region more has records there.
+        self.starts.repair(area, gap.region());
+        self.maxima.rebuild(area, &self.starts, gap.region(), old_end);
+    }
+
     fn clear_boundary(&self, words: &impl Words, at: Position) {
         self.starts.clear_free(words, at);
         self.starts.clear_start(words, at);

@@ -6,8 +6,8 @@
 //! session has one operation, and it is the exchange that frees the lock by which it is done.
 //!
 //! That exchange is refused if the lock was stolen meanwhile. Then nothing of the session counts,
-//! but for what the thief may have completed in its place; so the operator acquires the lock again
-//! to look at that, leaves the area where it was, and, if need be, does the operation again. What a
+//! but for what the thief may have completed in its place; so the operator waits until that is
+//! settled, looks, leaves the area where it was, and, if need be, does the operation again. What a
 //! session has only looked at needs no second time: the heap was so when the lock was stolen.
 
 use std::cell::Cell;
@@ -78,11 +78,11 @@ impl FirstFit {
         held: LockWord,
     ) -> Result<(), Fault> {
         if let Err(fault) = self.settle(words, surroundings, held) {
-            self.leave_robbed_unless(self.lock.abandon(words, held), words, held);
+            self.abandon(words, held);
             return Err(fault);
         }
         if let Some(held) = self.advance(words, held) {
-            self.leave_robbed_unless(self.lock.release(words, held), words, held);
+            self.release(words, held);
         }
         Ok(())
     }
@@ -90,17 +90,26 @@ impl FirstFit {
     /// Makes the area of `held`, where all is recovered, the truth for everybody; `None` if
     /// somebody else has taken that on, being tired of waiting.
     fn advance(&self, words: &impl Words, held: LockWord) -> Option<LockWord> {
+        let end = self.end(words, held.to());
         let Some(next) = self.lock.advance(words, held) else {
             self.pins.leave(words, held);
             return None;
         };
-        self.current.raise(words, next);
-        self.raise_length(words);
+        self.current.raise(words, &self.lock, next);
+        self.raise_length(words, end);
         Some(next)
     }
 
-    pub(super) fn leave_robbed_unless(&self, is_ours: bool, words: &impl Words, held: LockWord) {
-        if !is_ours {
+    /// Gives the lock back, unless it was stolen: then whoever was robbed leaves its area.
+    fn release(&self, words: &impl Words, held: LockWord) {
+        if !self.lock.release(words, held) {
+            self.pins.leave(words, held);
+        }
+    }
+
+    /// The same, with something left to recover.
+    fn abandon(&self, words: &impl Words, held: LockWord) {
+        if !self.lock.abandon(words, held) {
             self.pins.leave(words, held);
         }
     }
@@ -115,22 +124,30 @@ impl<'e, W: Words + Copy, S: Surroundings> Operator<'e, W, S> {
     /// by another process's word have no storage. The lock is free again.
     #[inline]
     pub(crate) fn session(&self) -> Result<Session<'e, W>, Fault> {
-        let held = match self.engine.lock.acquire(&self.words, self.me, self) {
-            Acquired::Free(held) => held,
-            Acquired::TakenOver(held) => self.settle(held)?,
-        };
-        self.session_in(held)
+        loop {
+            let held = match self.engine.lock.acquire(&self.words, self.me, self) {
+                Acquired::Free(held) | Acquired::Ended(held) => held,
+                Acquired::TakenOver(held) => self.settle(held)?,
+            };
+            if let Some(session) = self.session_in(held) {
+                return Ok(session);
+            }
+            self.engine.ensure_area(&self.words, self.surroundings, held.to())?;
+        }
     }
 
+    /// The session, if its records are known to have storage. That is not asked for with the lock
+    /// in hand, for it may take longer than the others' patience.
     #[inline]
-    fn session_in(&self, held: LockWord) -> Result<Session<'e, W>, Fault> {
+    fn session_in(&self, held: LockWord) -> Option<Session<'e, W>> {
         let Self { engine, words, surroundings, .. } = *self;
         let (area, has_announced) = (engine.in_area(words, held.to()), Cell::new(false));
         let mut session = Session { engine, words, area, held, end: Position(0), has_announced };
-        surroundings.ensure_head(held.to())?;
+        if !surroundings.has_storage(held.to(), 1) {
+            return None;
+        }
         session.end = engine.end_in(&area);
-        surroundings.ensure_storage(held.to(), session.end.0)?;
-        Ok(session)
+        surroundings.has_storage(held.to(), session.end.0).then_some(session)
     }
 
     /// Recovers in the session that was taken over, and goes on in the next. If that cannot be done
@@ -144,8 +161,7 @@ impl<'e, W: Words + Copy, S: Surroundings> Operator<'e, W, S> {
                 // Reported once, to a caller; the audit shows what it comes to.
                 Err(fault @ Fault::Damaged(_)) => Some(fault),
                 Err(fault) => {
-                    let is_ours = engine.lock.abandon(words, held);
-                    engine.leave_robbed_unless(is_ours, words, held);
+                    engine.abandon(words, held);
                     return Err(fault);
                 }
             };
@@ -153,14 +169,13 @@ impl<'e, W: Words + Copy, S: Surroundings> Operator<'e, W, S> {
             match (next, damage) {
                 (Some(next), None) => return Ok(next),
                 (Some(next), Some(fault)) => {
-                    let is_ours = engine.lock.release(words, next);
-                    engine.leave_robbed_unless(is_ours, words, next);
+                    engine.release(words, next);
                     return Err(fault);
                 }
                 (None, _) => {}
             }
             match engine.lock.acquire(words, self.me, self) {
-                Acquired::Free(held) => return Ok(held),
+                Acquired::Free(held) | Acquired::Ended(held) => return Ok(held),
                 Acquired::TakenOver(again) => held = again,
             }
         }
@@ -190,25 +205,35 @@ impl<'e, W: Words + Copy, S: Surroundings> Operator<'e, W, S> {
         helped: impl Fn() -> T,
         attempt: impl Fn(&Session<'e, W>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let Self { engine, words, .. } = self;
         loop {
-            let session = match self.session() {
-                Ok(session) => session,
-                Err(fault) => {
-                    engine.pins.leave(words, robbed);
-                    return Err(fault);
-                }
-            };
-            let was_helped = engine.was_helped(&session.area, robbed);
+            let was_helped = self.was_helped(robbed);
             // Only now: an area that was left may be stolen again, and the note of help with it.
-            engine.pins.leave(words, robbed);
-            if was_helped {
+            self.engine.pins.leave(&self.words, robbed);
+            if was_helped? {
                 return Ok(helped());
             }
+            let session = self.session()?;
             let result = attempt(&session);
             match session.commit() {
                 Ok(()) => return result,
                 Err(again) => robbed = again,
+            }
+        }
+    }
+
+    /// Whether what the robbed session has announced was completed. That is settled once the
+    /// session is over, and needs no lock to be seen: the note is in each area that holds the truth
+    /// from then on, and in each copy of it, until the area of the session is left.
+    fn was_helped(&self, robbed: LockWord) -> Result<bool, Fault> {
+        let Self { engine, words, surroundings, me } = self;
+        loop {
+            match engine.lock.acquire_or_end(words, *me, self, robbed.session()) {
+                Acquired::Ended(word) => {
+                    surroundings.ensure_head(word.from())?;
+                    return Ok(engine.was_helped(&engine.in_area(words, word.from()), robbed));
+                }
+                Acquired::TakenOver(held) => engine.release(words, self.settle(held)?),
+                Acquired::Free(held) => engine.release(words, held),
             }
         }
     }
@@ -223,6 +248,11 @@ impl<W: Words + Copy> Session<'_, W> {
     /// Which area the session is in.
     pub(crate) fn area_number(&self) -> Area {
         self.held.to()
+    }
+
+    /// Whether the lock was stolen.
+    pub(super) fn is_robbed(&self) -> bool {
+        self.engine.lock.load(&self.words).acquisition() != self.held.acquisition()
     }
 
     /// The bit of an entry.
@@ -261,7 +291,6 @@ impl<W: Words + Copy> Session<'_, W> {
 impl<W: Words + Copy> Drop for Session<'_, W> {
     #[inline]
     fn drop(&mut self) {
-        let is_ours = self.engine.lock.release(&self.words, self.held);
-        self.engine.leave_robbed_unless(is_ours, &self.words, self.held);
+        self.engine.release(&self.words, self.held);
     }
 }

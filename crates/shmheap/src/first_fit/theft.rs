@@ -15,8 +15,10 @@
 //! 6. makes the copy the truth by an exchange of the lock to the next session;
 //! 7. raises `current`, for readers.
 //!
-//! The holder, when it goes on, finds the exchange refused, acquires the lock, looks whether it was
-//! helped, leaves its area, and does the operation again if it was not (`session`).
+//! The holder, when it goes on, finds the exchange refused, waits for 6, looks whether it was
+//! helped, leaves its area, and does the operation again if it was not (`session`). What it
+//! announces after the journal was read comes to nothing: a growth of that kind leaves its length
+//! in the area, where readers may see it for a while, and nothing else that they would meet.
 //!
 //! Killed or robbed before 6, a thief has changed nothing that counts: whoever takes the lock from
 //! it copies anew. `tests/model/steal.rs` has all interleavings of this.
@@ -24,6 +26,7 @@
 use std::time::Duration;
 
 use super::areas::InArea;
+use super::journal::Entry;
 use super::layout::{Area, HELPED, Position};
 use super::lock::{Contender, LockWord};
 use super::session::Operator;
@@ -69,8 +72,21 @@ impl<W: Words, S: Surroundings> Contender for Operator<'_, W, S> {
 }
 
 impl FirstFit {
-    /// Makes sure that both areas have storage for what is in the one, and returns how many
-    /// granules that is.
+    /// Makes sure that the area has storage for what is in it, and returns how many granules that
+    /// is.
+    pub(super) fn ensure_area(
+        &self,
+        words: &impl Words,
+        surroundings: &impl Surroundings,
+        area: Area,
+    ) -> Result<u64, Fault> {
+        surroundings.ensure_head(area)?;
+        let granules = self.end(words, area).0;
+        surroundings.ensure_storage(area, granules)?;
+        Ok(granules)
+    }
+
+    /// Makes sure that both areas have storage for what is in the one.
     fn ensure_copy(
         &self,
         words: &impl Words,
@@ -78,9 +94,7 @@ impl FirstFit {
         from: Area,
         to: Area,
     ) -> Result<u64, Fault> {
-        surroundings.ensure_head(from)?;
-        let granules = self.end(words, from).0;
-        surroundings.ensure_storage(from, granules)?;
+        let granules = self.ensure_area(words, surroundings, from)?;
         surroundings.ensure_storage(to, granules)?;
         Ok(granules)
     }
@@ -107,8 +121,10 @@ impl FirstFit {
             self.layout.granules_max,
         )?;
         let Some((entry, counters)) = announced else { return Ok(()) };
-        if let Some(end) = entry.new_end() {
-            surroundings.ensure_storage(to, end.0)?;
+        if let Some(end) = entry.new_end()
+            && let Err(fault) = surroundings.ensure_storage(to, end.0)
+        {
+            return if from == to { Err(fault) } else { self.forgo(&target, entry) };
         }
         self.recover(&target, entry, counters);
         if from != to && entry.is_completed() {
@@ -117,17 +133,28 @@ impl FirstFit {
         Ok(())
     }
 
+    /// Whoever grew the heap may be alive and have the storage for that in its area: that there is
+    /// none in this one is no reason to stop everybody.
+    #[cold]
+    fn forgo(&self, target: &impl Words, entry: Entry) -> Result<(), Fault> {
+        if let Entry::Grow(growth) = entry {
+            self.recover_ungrown(target, growth);
+        }
+        Ok(())
+    }
+
     fn copy<W: Words>(&self, source: &InArea<W>, target: &InArea<W>, granules: u64) {
+        // The length first, and not that of the source later on: readers may be here still, and a
+        // length for which there are no records would make the last object longer. Growth under way
+        // is announced.
+        self.store_end(target, Position(granules));
         // The journal stays behind: it is of sessions that will be over.
-        let head = self.layout.counted_in_head();
-        for range in self.layout.in_use(granules).chain([head]) {
+        for range in self.layout.in_use(granules).chain(self.layout.copied_of_head()) {
             for at in range.start.0..range.end.0 {
                 let at = WordIndex(at);
                 target.store(at, source.load(at));
             }
         }
-        // As it was when what is copied was determined; growth under way is announced.
-        self.store_end(target, Position(granules));
     }
 
     /// Whether the operation of the acquisition was completed by a thief.

@@ -208,13 +208,26 @@ impl Heap {
             if object_end < verified_end {
                 return Ok(object_end);
             }
-            // It ends there, or farther behind, in what another process has added to the heap.
-            let end = engine.end(&self.words(), area);
-            Host(self).ensure_storage(area, end.0)?;
-            Ok(engine.next_start(&self.words(), area, at, end))
+            self.end_of_last(engine, area, at)
         });
         let object_end = live.map_err(|fault| self.explain(fault, object.addr().get()))?;
         Ok(self.shape.bytes(object_end - at) as usize)
+    }
+
+    /// The end of an object behind which no other starts, as far as this process has looked: it
+    /// ends with the heap, or in what another process has added to that.
+    #[cold]
+    fn end_of_last(&self, engine: &FirstFit, area: Area, at: Position) -> Result<Position, Fault> {
+        let words = self.words();
+        loop {
+            let end = engine.end(&words, area);
+            Host(self).ensure_storage(area, end.0)?;
+            let object_end = engine.next_start(&words, area, at, end);
+            // A growth that came to nothing is there for a moment: its end, and where that begins.
+            if object_end < end || engine.end(&words, area) == end {
+                return Ok(object_end);
+            }
+        }
     }
 
     /// The handle of an object: a plain integer that names it in every process.

@@ -168,11 +168,16 @@ impl Surroundings for Host<'_> {
 
     #[inline]
     fn ensure_storage(&self, area: Area, granules: u64) -> Result<(), Fault> {
-        let (heap, len_bytes) = (self.0, self.0.shape.bytes(granules));
-        if len_bytes <= heap.verified_len_bytes(area) {
+        if self.has_storage(area, granules) {
             return Ok(());
         }
-        heap.verify_growth(area, len_bytes).map_err(|_| Fault::NoStorage)
+        let len_bytes = self.0.shape.bytes(granules);
+        self.0.verify_growth(area, len_bytes).map_err(|_| Fault::NoStorage)
+    }
+
+    #[inline]
+    fn has_storage(&self, area: Area, granules: u64) -> bool {
+        self.0.shape.bytes(granules) <= self.0.verified_len_bytes(area)
     }
 
     #[cold]

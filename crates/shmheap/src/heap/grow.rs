@@ -11,8 +11,8 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::first_fit::FirstFit;
 use crate::first_fit::layout::{Area, Position};
+use crate::first_fit::{FirstFit, Surroundings};
 use crate::heap::Heap;
 use crate::heap::connection::Host;
 use crate::heap::shape::Engine;
@@ -111,8 +111,9 @@ impl Heap {
         let (words, len_bytes) = (self.words(), self.len_bytes());
         let free_bytes = match &self.shape.engine {
             Engine::FirstFit(engine) => {
-                let counters = engine.counters(&words, engine.current(&words));
-                let live_bytes = self.shape.bytes(counters.granules);
+                let area = engine.current(&words);
+                let live = Host(self).ensure_head(area).map(|()| engine.counters(&words, area));
+                let live_bytes = live.map_or(0, |live| self.shape.bytes(live.granules));
                 len_bytes.saturating_sub(live_bytes)
             }
             Engine::Slabs(slabs) => self.census(slabs, 0).free_bytes(),

@@ -4,7 +4,7 @@ use std::iter::FusedIterator;
 
 use crate::Result;
 use crate::first_fit::layout::{Area, Position};
-use crate::first_fit::{Audit, BlockState, FirstFit, Surroundings};
+use crate::first_fit::{Audit, BlockState, FirstFit, Rest, Surroundings};
 use crate::heap::connection::{Connection, Host};
 use crate::heap::shape::{END_OF_RECORDS, Engine};
 use crate::heap::{Block, Finding, Heap, Info, Peer, Report, Stats};
@@ -81,6 +81,9 @@ impl Heap {
     fn fit_stats(&self, engine: &FirstFit, stats: Stats) -> Stats {
         let words = self.words();
         let area = engine.current(&words);
+        if self.stored_end(engine, area).is_none() {
+            return stats;
+        }
         let counters = engine.counters(&words, area);
         let live_bytes = counters.granules.saturating_mul(self.shape.granule_bytes());
         let live_bytes = live_bytes.min(stats.len_bytes);
@@ -159,7 +162,9 @@ impl Heap {
     /// kept from ending by what stands in them.
     ///
     /// Under [`Policy::FirstFit`](crate::Policy::FirstFit), connected for writing, it holds the
-    /// heap's lock meanwhile, for a time that grows with the heap's length, and is exact. Otherwise
+    /// heap's lock meanwhile, for a time that grows with the heap's length, and is exact. Whoever
+    /// waits for the lock longer than 20 ms goes on in a copy, and it is exact for the moment of
+    /// that. Otherwise
     /// it takes no lock, keeps nobody waiting, and looks again if something changed meanwhile.
     /// Connected for writing, it first does for dead peers what they left half done.
     ///
@@ -201,14 +206,15 @@ impl Heap {
         let mut tries = 0;
         loop {
             tries += 1;
-            let before = engine.state(&words);
+            let state = engine.state(&words);
             let area = engine.current(&words);
-            let end = self.stored_end(engine, area).unwrap_or(Position(0));
-            let audit = engine.audit(&words, area, end, Report::FINDINGS_MAX);
-            let holder = engine.lock_holder(&words);
-            let recovery_pending = holder.is_some_and(|holder| Host(self).is_dead(holder));
-            let is_quiet = holder.is_none() || recovery_pending;
-            let stood_still = before == engine.state(&words) && is_quiet;
+            let audit = match self.stored_end(engine, area) {
+                Some(end) => engine.audit(&words, area, end, Report::FINDINGS_MAX),
+                None => Audit::default(),
+            };
+            let rest = engine.rest(state, |holder| Host(self).is_dead(holder));
+            let recovery_pending = rest == Rest::ToRecover;
+            let stood_still = state == engine.state(&words) && rest != Rest::AtWork;
             if stood_still || tries == AUDIT_TRIES {
                 return Report { recovery_pending, ..self.report(audit, stood_still) };
             }

@@ -74,8 +74,9 @@ use crate::segment::words::Row;
 /// A process that is *stopped* in the middle of an operation keeps nobody waiting. Under
 /// [`Policy::FirstFit`], where operations take turns, the next one waits 20 ms for it and then goes
 /// on in a copy of the heap's records, 2.5 % of its length, while there is storage for that, and
-/// while no more than three processes are stopped so at once. What the stopped one was doing is
-/// done when it goes on.
+/// while no more than two processes are stopped so at once; behind a third the others may have to
+/// wait until one of them goes on or is killed. What a stopped one was doing is done when it goes
+/// on.
 ///
 /// ```
 /// use shmheap::{Handle, Heap};

@@ -57,10 +57,11 @@ pub struct Stats {
     pub trimmed_bytes: u64,
     /// The largest single free block in bytes: what an `alloc` can get without growth.
     pub largest_free_bytes: u64,
-    /// Bytes of the heap's own records that storage is reserved for.
+    /// Bytes of the heap's own records that storage is reserved for; under the first-fit policy, of
+    /// those in use.
     pub metadata_bytes: u64,
-    /// Operations done under the heap's lock since it was made; 0 under the scalable policy, which
-    /// has no lock.
+    /// How often the heap's lock was taken since the heap was made, modulo 2^37; 0 under the
+    /// scalable policy, which has no lock.
     pub operations: u64,
     /// The slot of the peer that is inside an operation at this moment. One that stays there is
     /// stopped or dead, and the next operation will go on without it.

@@ -27,7 +27,7 @@ const MAX_LEN_BYTES: u64 = 64 << 20;
 const PAIRS: u64 = 100;
 const SPIN_MAX: u64 = 1 << 14;
 /// As many may be stopped with the lock, one after the other, as there are areas beside the one in
-/// which the others go on.
+/// which the others go on. (Of those who are stopped while they rob another, one fewer.)
 const STOPPED_MAX: usize = 3;
 /// Objects that a peer holds at the most; none while it is at its gate.
 const HELD_MAX: usize = 12;

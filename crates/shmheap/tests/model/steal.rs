@@ -1,8 +1,6 @@
 //! First fit's lock, taken from a holder that is stopped, by a copy of the records.
 //!
-//! The engine has points 2 and 3 of this protocol, of one area; the theft is not built yet.
-//!
-//! The protocol:
+//! The protocol (`first_fit/theft.rs` and `session.rs` are what it comes to):
 //!
 //! 1. The *lock* is one word: holder, area *from*, area *to*, session, takeovers. There are some
 //!    *areas*, each with room for all records of the engine, its journal, its counters and its
@@ -24,12 +22,14 @@
 //!    whatever mixture of its stores the copy has, recovery makes one state of them.
 //! 5. If an operation was completed, the thief marks in the copy that the session stolen in that
 //!    area is *helped*.
-//! 6. Whoever finds its last exchange refused acquires the lock, looks whether its session was
-//!    helped, says in the pin that it has *left*, and does the operation again if it was not.
+//! 6. Whoever finds its last exchange refused waits until its session is over, looks, without the
+//!    lock, whether it was helped, says in the pin that it has *left*, and does the operation again
+//!    if it was not. It waits for the lock, then, in nobody's way.
 //! 7. An area may be copied to if its pin says left, or if who is pinned there is dead. Pins of
 //!    areas in the lock's word mean nothing. Adopters say left for the dead.
 //! 8. *Current* names the area for readers without the lock. It is raised after each copy and each
-//!    recovery, before the first operation of the new session. So an object that lives when a
+//!    recovery, before the first operation of the new session, by an exchange from what was read
+//!    *before* a look at the lock has shown that it was not stolen. So an object that lives when a
 //!    reader begins, and as long as it reads, lives in every image that the area it reads may hold
 //!    meanwhile: a reader needs no second look, as long as it remembers no area.
 //! 9. Entries of the ledger are stored by their owner alone, and by who adopts it: recovery, which
@@ -75,6 +75,10 @@ enum Mutation {
     /// What a dead thief has copied is taken for whole.
     CopyOfTheDeadTrusted,
     CurrentRaisedTooLate,
+    /// `Current` is read after the look at the lock.
+    CurrentReadAfterLock,
+    /// Whoever was robbed does not wait for the end of its session.
+    LooksForHelpAtOnce,
     /// A reader remembers the area from one look to the next.
     AreaRemembered,
     /// Recovery brings the entry up to date, too.
@@ -130,6 +134,9 @@ struct Pin {
     takeovers: u8,
 }
 
+/// Session, takeovers, area.
+type Current = (u8, u8, u8);
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Entry {
     None,
@@ -166,6 +173,12 @@ enum At {
     Recover(u8),
     CommitRecovery,
     RaiseCurrent,
+    /// Has read `current`; or, by a mutation, has looked at the lock before.
+    LookAtLock(Current),
+    SetCurrent(Current),
+    /// Robbed, its session over: it has seen which area holds the truth.
+    LookForHelp(u8),
+    LeaveRobbed(bool),
     /// Holds the lock, with nothing under way.
     Decide,
     SayEntry(Operation),
@@ -208,8 +221,7 @@ struct Peer {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct State {
     lock: Lock,
-    /// Session, takeovers, area.
-    current: (u8, u8, u8),
+    current: Current,
     areas: [Area; AREAS],
     pins: [Pin; AREAS],
     /// Where a mutation marks.
@@ -356,9 +368,9 @@ fn each_mistake_with_thefts_is_found() {
     let two = |deaths| steal(0, [2, 2, 0], 3, deaths);
     let three = || steal(2, [1, 1, 1], 3, 0);
     let mutations = [
-        (Mutation::StoresToTheLocksArea, nowhere, two(0)),
-        (Mutation::JournalReadFirst, nowhere, two(0)),
-        (Mutation::JournalCleared, nowhere, two(0)),
+        (Mutation::StoresToTheLocksArea, somebodys, two(0)),
+        (Mutation::JournalReadFirst, somebodys, two(0)),
+        (Mutation::JournalCleared, somebodys, two(0)),
         (Mutation::RecoveryInTheSameSession, nowhere, two(1)),
         (Mutation::NotMarkedHelped, somebodys, two(0)),
         (Mutation::MarkedOutsideTheArea, nowhere, three()),
@@ -368,6 +380,8 @@ fn each_mistake_with_thefts_is_found() {
         (Mutation::LeftBeforeLookingForHelp, somebodys, three()),
         (Mutation::CopyOfTheDeadTrusted, somebodys, two(1)),
         (Mutation::CurrentRaisedTooLate, missed, two(0)),
+        (Mutation::CurrentReadAfterLock, missed, steal(0, [2, 1, 1], 3, 0)),
+        (Mutation::LooksForHelpAtOnce, somebodys, two(0)),
         (Mutation::AreaRemembered, missed, two(0)),
         (Mutation::RecoveryStoresEntry, entry, two(1)),
         (Mutation::EntryWithoutDone, somebodys, two(1)),

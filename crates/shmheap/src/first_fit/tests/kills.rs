@@ -261,6 +261,10 @@ impl Surroundings for FailsOnce {
         if self.0.replace(false) { Err(Fault::NoStorage) } else { Ok(()) }
     }
 
+    fn has_storage(&self, _area: Area, _granules: u64) -> bool {
+        true
+    }
+
     fn ensure_records(&self, _area: Area, _granules: u64) -> Result<(), Fault> {
         Ok(())
     }
@@ -364,13 +368,17 @@ impl Surroundings for Reserving {
         peer == DEAD
     }
 
-    fn ensure_head(&self, _area: Area) -> Result<(), Fault> {
-        Ok(())
+    fn ensure_head(&self, area: Area) -> Result<(), Fault> {
+        self.ensure_storage(area, 1)
     }
 
     fn ensure_storage(&self, _area: Area, granules: u64) -> Result<(), Fault> {
         self.0.set(self.0.get().max(granules));
         Ok(())
+    }
+
+    fn has_storage(&self, _area: Area, granules: u64) -> bool {
+        granules <= self.0.get()
     }
 
     fn ensure_records(&self, _area: Area, _granules: u64) -> Result<(), Fault> {

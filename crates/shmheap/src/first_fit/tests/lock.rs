@@ -42,6 +42,10 @@ impl Surroundings for Mortals {
         Ok(())
     }
 
+    fn has_storage(&self, _area: Area, _granules: u64) -> bool {
+        true
+    }
+
     fn ensure_records(&self, _area: Area, _granules: u64) -> Result<(), Fault> {
         Ok(())
     }

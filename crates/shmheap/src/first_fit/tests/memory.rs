@@ -168,6 +168,10 @@ impl Surroundings for World {
         Ok(())
     }
 
+    fn has_storage(&self, _area: Area, _granules: u64) -> bool {
+        true
+    }
+
     fn ensure_records(&self, _area: Area, _granules: u64) -> Result<(), Fault> {
         Ok(())
     }

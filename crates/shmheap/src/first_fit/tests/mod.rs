@@ -7,6 +7,7 @@ mod journal;
 mod kills;
 mod lock;
 mod memory;
+mod schedules;
 mod storage;
 mod theft;
 mod torn;

@@ -68,6 +68,14 @@ impl Surroundings for Reserving {
         Ok(())
     }
 
+    fn has_storage(&self, area: Area, granules: u64) -> bool {
+        let ranges = self.ranges.borrow();
+        let is_in = |wanted: &Range<u64>| {
+            ranges.iter().any(|range| range.start <= wanted.start && wanted.end <= range.end)
+        };
+        self.layout.storage(area, 0, granules).iter().all(is_in)
+    }
+
     fn ensure_records(&self, area: Area, granules: u64) -> Result<(), Fault> {
         self.ensure_storage(area, granules)
     }

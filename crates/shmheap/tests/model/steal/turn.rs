@@ -97,8 +97,10 @@ impl Turn<'_> {
             At::CommitCopy | At::CommitRecovery => self.commit_recovery(),
             At::Leave => self.leave(),
             At::Recover(word) => self.recover(word),
-            At::RaiseCurrent => self.raise("raises current", At::Decide),
-            At::RaiseLate(operation) => self.raise("raises current late", At::Done(operation)),
+            At::RaiseCurrent | At::LookAtLock(_) | At::SetCurrent(_) => self.raise_current(at),
+            At::RaiseLate(operation) => self.raise_late(operation),
+            At::LookForHelp(area) => self.look_for_help(area),
+            At::LeaveRobbed(helped) => self.leave_robbed(helped),
             At::Decide => self.decide(),
             At::Release => self.release(),
             At::Look(area) => self.look(area),
@@ -113,38 +115,80 @@ impl Turn<'_> {
         self.move_on("looks at its object", if found { At::Idle } else { At::Missed });
     }
 
-    fn raise(&mut self, does: &'static str, at: At) {
+    fn raise_current(&mut self, at: At) {
+        let Lock { session, takeovers, to, .. } = self.me().word;
+        let (current, new) = (self.state.current, (session, takeovers, to));
+        let is_mine = self.state.lock == self.me().word;
+        let lock_first = self.mutated(Mutation::CurrentReadAfterLock);
+        match at {
+            At::RaiseCurrent if lock_first && is_mine => {
+                self.move_on("looks at the lock", At::LookAtLock(current));
+            }
+            At::LookAtLock(_) if lock_first => {
+                self.move_on("reads current", At::SetCurrent(current));
+            }
+            At::RaiseCurrent if !lock_first => {
+                self.move_on("reads current", At::LookAtLock(current));
+            }
+            At::LookAtLock(found) if is_mine => {
+                self.move_on("looks at the lock", At::SetCurrent(found));
+            }
+            At::SetCurrent(found) if found == current => {
+                self.add("raises current", At::Decide, |next, _| next.current = new);
+            }
+            At::SetCurrent(_) => self.move_on("finds current raised", At::RaiseCurrent),
+            _ => self.move_on("leaves current to its thief", At::Decide),
+        }
+    }
+
+    fn raise_late(&mut self, operation: Operation) {
         let word = self.me().word;
-        self.add(does, at, |next, me| {
+        self.add("raises current late", At::Done(operation), |next, me| {
             next.peers[me].raises = false;
             next.current = next.current.max((word.session, word.takeovers, word.to));
         });
     }
 
+    fn look_for_help(&mut self, area: u8) {
+        let Some((operation, word)) = self.me().robbed else { return };
+        let stolen_in = usize::from(word.to);
+        let outside = self.mutated(Mutation::MarkedOutsideTheArea);
+        let helped = if outside {
+            self.state.marks[stolen_in]
+        } else {
+            self.state.areas[usize::from(area)].helped[stolen_in]
+        };
+        let helped = operation.kind == Kind::Free && helped == word.session;
+        self.move_on("looks whether it was helped", At::LeaveRobbed(helped));
+    }
+
+    fn leave_robbed(&mut self, helped: bool) {
+        let Some((operation, word)) = self.me().robbed else { return };
+        let at = if helped { At::Idle } else { At::Acquire };
+        self.add("leaves the area where it was", at, |next, me| {
+            left(next, word);
+            let peer = &mut next.peers[me];
+            peer.robbed = None;
+            if helped {
+                peer.entry = Entry::None;
+            } else if operation.kind == Kind::Free {
+                peer.own = Some(operation.object);
+            }
+            if helped && peer.life == Life::Dead {
+                peer.at = At::Adopt;
+            }
+        });
+    }
+
     /// The lock is held, and nothing is pending.
     fn decide(&mut self) {
-        let area = self.area();
-        if let Some((operation, word)) = self.me().robbed {
-            let stolen_in = usize::from(word.to);
-            let outside = self.mutated(Mutation::MarkedOutsideTheArea);
-            let helped = if outside {
-                self.state.marks[stolen_in]
-            } else {
-                self.state.areas[area].helped[stolen_in]
-            };
-            let helped = operation.kind == Kind::Free && helped == word.session;
-            let already_left = self.mutated(Mutation::LeftBeforeLookingForHelp);
-            return self.add("looks whether it was helped, leaves", At::Decide, |next, me| {
-                next.peers[me].robbed = None;
-                if !already_left {
-                    left(next, word);
-                }
-                if helped {
-                    next.peers[me].entry = Entry::None;
-                    next.peers[me].at = At::Release;
-                } else if operation.kind == Kind::Free {
-                    next.peers[me].own = Some(operation.object);
-                }
+        if self.me().robbed.is_some() {
+            // It only wanted its session to end, and has brought that about.
+            let word = self.me().word;
+            let free = self.own(None, word.session);
+            return self.add("gives the lock back at once", At::Acquire, |next, _| match free {
+                Some(free) => next.lock = free,
+                None => left(next, word),
             });
         }
         match self.next_operation() {

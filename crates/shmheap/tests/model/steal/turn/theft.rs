@@ -13,6 +13,11 @@ const JOURNAL: u8 = DONE + 1;
 impl Turn<'_> {
     pub(super) fn acquire(&mut self) {
         let lock = self.state.lock;
+        if let Some((_, word)) = self.me().robbed
+            && (lock.session != word.session || self.mutated(Mutation::LooksForHelpAtOnce))
+        {
+            return self.move_on("sees that its session is over", At::LookForHelp(lock.from));
+        }
         match lock.holder {
             None => {
                 let word = Lock { holder: Some(self.me), session: lock.session + 1, ..lock };
