@@ -329,9 +329,11 @@ fn who_begins_to_wait_does_not_keep_an_adopter_from_the_lock() {
 /// A grower is stopped, and there is storage for what it adds in its area alone.
 #[test]
 fn a_stopped_growth_without_storage_elsewhere_stops_nobody() {
-    for is_announced in [false, true] {
+    for (is_announced, is_full) in [(false, false), (false, true), (true, false), (true, true)] {
         let world = World { stored_elsewhere: 128, ..World::new(128) };
         let object = world.by(9).alloc(8, 1).unwrap().unwrap();
+        // What is added is a block of its own if the last one is no gap.
+        let last = is_full.then(|| world.by(9).alloc(120, 1).unwrap().unwrap());
         std::thread::scope(|scope| {
             let world = &world;
             let word = if is_announced { LENGTH } else { 1 };
@@ -343,7 +345,8 @@ fn a_stopped_growth_without_storage_elsewhere_stops_nobody() {
             grower.go_on();
             assert_eq!(grower.ends(), Err(Fault::NoStorage), "not in the area that is in use now");
         });
-        assert_eq!(world.by(2).last_gap(), Ok((Position(0), Position(128))));
+        let gap = last.map_or(Position(0), |_| Position(128));
+        assert_eq!(world.by(2).last_gap(), Ok((gap, Position(128))));
         world.expect_sound();
     }
 }
@@ -363,4 +366,26 @@ fn readers_are_sent_on_after_any_number_of_sessions() {
         drop(stopped);
         world.expect_sound();
     }
+}
+
+/// An audit takes so long that its lock is stolen, and the heap grows meanwhile.
+#[test]
+fn an_audit_that_was_robbed_reports_one_moment() {
+    let world = World::new(256);
+    std::thread::scope(|scope| {
+        let world = &world;
+        let length = Access::Load(world.in_head(0, LENGTH));
+        let auditor = world
+            .start(scope, 0, &[length, length], |operator| operator.session().unwrap().audit(4));
+        // With the first look at it the session begins.
+        auditor.stops();
+        auditor.go_on();
+        auditor.stops();
+        world.by(1).grow(Position(400)).unwrap();
+        world.by(1).alloc(300, 1).unwrap().unwrap();
+        auditor.go_on();
+        let audit = auditor.ends();
+        assert_eq!((audit.flaws, audit.live_objects), (vec![], 0), "as it was before");
+    });
+    world.expect_sound();
 }
