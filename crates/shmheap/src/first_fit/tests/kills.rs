@@ -292,6 +292,7 @@ fn a_recovery_that_cannot_be_done_is_left_to_the_next() {
         } else {
             assert!(engine.operator(&memory, ME, &world).session().is_err());
         }
+        assert!(engine.state(&memory).is_abandoned(), "nobody has the lock (adopt: {adopt})");
         let got = engine.operator(&memory, ME, &world).alloc(1000, 1);
         assert_eq!(got, Ok(Some(Position(0))), "the heap is empty (adopt: {adopt})");
     }

@@ -1,5 +1,6 @@
 //! Tests of the engine over plain memory: they run under Miri as they are.
 
+mod areas;
 mod corruption;
 mod exactness;
 mod handover;
