@@ -10,10 +10,10 @@ use crate::first_fit::layout::{Area, Layout, Position};
 use crate::first_fit::lock::{Acquired, Contender, Lock, LockWord};
 use crate::first_fit::{Fault, FirstFit, Surroundings};
 use crate::os::Parking;
-use crate::segment::words::{Row, Words};
+use crate::segment::words::Words;
 use crate::units::{LINE_WORDS, PeerSlot, WordIndex};
 
-use super::memory::{HEADER, THREADS};
+use super::memory::{Chunks, HEADER, Shared, THREADS};
 
 /// Whether those who sleep believe that the time was over: then they steal all the time.
 struct Yield(bool);
@@ -55,8 +55,8 @@ impl Surroundings for Mortals {
 
 fn take_turns(is_impatient: bool) {
     let layout = Layout::new(THREADS.end(), 1 << 14).unwrap();
-    let memory: Vec<AtomicU64> = (0..layout.end().word().0).map(|_| AtomicU64::new(0)).collect();
-    let words = Row::new(&memory, Yield(is_impatient));
+    let memory = Chunks::new(layout.end().word().0);
+    let words = Shared::new(&memory, Yield(is_impatient));
     let engine = FirstFit::new(&layout, HEADER, THREADS, 16);
     engine.format(&words, 1 << 14);
     let world = Mortals { dead: Mutex::new(vec![]) };

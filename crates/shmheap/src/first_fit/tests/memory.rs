@@ -1,4 +1,4 @@
-//! A heap in plain memory: a `Vec` of words, an engine over it, and views that record stores.
+//! A heap in plain memory: words, an engine over them, and views that record stores.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -7,14 +7,81 @@ use std::time::Duration;
 
 use crate::first_fit::layout::{Area, Layout};
 use crate::first_fit::{Fault, FirstFit, HeaderWords, Surroundings};
+use crate::os::Parking;
 use crate::peers::ThreadTable;
 use crate::segment::words::Words;
 use crate::units::{LINE_WORDS, Offset, PAGE_BYTES, PeerSlot, WordIndex};
 
+/// Words in pieces: Miri follows each access to a slice through what it knows of all of the slice,
+/// and a heap has some thousand words.
+#[derive(Debug)]
+pub(super) struct Chunks(Vec<Box<[AtomicU64; CHUNK]>>);
+
+const CHUNK: usize = 64;
+
+impl Chunks {
+    /// At least so many words, all 0.
+    pub(super) fn new(count: u64) -> Self {
+        let chunk = || Box::new([const { AtomicU64::new(0) }; CHUNK]);
+        Self((0..count.div_ceil(CHUNK as u64)).map(|_| chunk()).collect())
+    }
+
+    #[inline]
+    fn get(&self, at: WordIndex) -> Option<&AtomicU64> {
+        let chunk = self.0.get(at.0 as usize / CHUNK)?;
+        Some(&chunk[at.0 as usize % CHUNK])
+    }
+}
+
+/// Words that threads share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shared<'m, P> {
+    words: &'m Chunks,
+    parking: P,
+}
+
+impl<'m, P> Shared<'m, P> {
+    pub(super) fn new(words: &'m Chunks, parking: P) -> Self {
+        Self { words, parking }
+    }
+
+    fn get(&self, at: WordIndex) -> &'m AtomicU64 {
+        self.words.get(at).expect("a sound heap stays in its words")
+    }
+}
+
+impl<P: Parking> Words for Shared<'_, P> {
+    fn load(&self, at: WordIndex) -> u64 {
+        self.get(at).load(Ordering::SeqCst)
+    }
+
+    fn load_line(&self, at: WordIndex) -> [u64; LINE_WORDS] {
+        std::array::from_fn(|word| self.get(at + word as u64).load(Ordering::Acquire))
+    }
+
+    fn store(&self, at: WordIndex, value: u64) {
+        self.get(at).store(value, Ordering::Release);
+    }
+
+    fn compare_exchange(&self, at: WordIndex, current: u64, new: u64) -> Result<u64, u64> {
+        self.get(at).compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst)
+    }
+
+    fn wait(&self, at: WordIndex, expected: u64, timeout: Duration) -> Duration {
+        self.parking.wait(self.get(at), expected, timeout)
+    }
+
+    fn wake(&self, at: WordIndex) {
+        self.parking.wake(self.get(at));
+    }
+}
+
 /// The records of a heap in plain memory.
 #[derive(Debug)]
 pub(super) struct Memory {
-    pub(super) words: Vec<AtomicU64>,
+    words: Chunks,
+    /// Which chunks were ever stored to; the others are 0.
+    touched: RefCell<Vec<bool>>,
     /// While recording, every store in order.
     log: RefCell<Option<Vec<(WordIndex, u64)>>>,
     /// Whether a test has put nonsense into the words.
@@ -61,22 +128,32 @@ pub(super) fn heap_with_space(
 
 impl Memory {
     fn new(word_count: u64) -> Self {
-        Self {
-            words: (0..word_count).map(|_| AtomicU64::new(0)).collect(),
-            log: RefCell::new(None),
-            corrupt: Cell::new(false),
-        }
+        let words = Chunks::new(word_count);
+        let touched = RefCell::new(vec![false; words.0.len()]);
+        Self { words, touched, log: RefCell::new(None), corrupt: Cell::new(false) }
     }
 
     /// A copy of all words.
     pub(super) fn image(&self) -> Vec<u64> {
-        self.words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
+        let touched = self.touched.borrow();
+        let mut image = vec![0; touched.len() * CHUNK];
+        for (number, _) in touched.iter().enumerate().filter(|(_, touched)| **touched) {
+            let copy = &mut image[number * CHUNK..][..CHUNK];
+            for (copy, word) in copy.iter_mut().zip(self.words.0[number].iter()) {
+                *copy = word.load(Ordering::Relaxed);
+            }
+        }
+        image
     }
 
-    /// Sets all words.
+    /// Sets all words to what they were in an image of this memory.
     pub(super) fn restore(&self, image: &[u64]) {
-        for (word, &value) in self.words.iter().zip(image) {
-            word.store(value, Ordering::Relaxed);
+        for (number, _) in self.touched.borrow().iter().enumerate().filter(|(_, touched)| **touched)
+        {
+            let copy = &image[number * CHUNK..][..CHUNK];
+            for (word, &value) in self.words.0[number].iter().zip(copy) {
+                word.store(value, Ordering::Relaxed);
+            }
         }
     }
 
@@ -93,7 +170,8 @@ impl Memory {
 
     /// Sets one word past the log.
     pub(super) fn poke(&self, at: WordIndex, value: u64) {
-        self.words[at.0 as usize].store(value, Ordering::Relaxed);
+        self.touch(at);
+        self.words.get(at).unwrap().store(value, Ordering::Relaxed);
     }
 
     /// Runs `operation` and returns what it stored, in order.
@@ -101,6 +179,12 @@ impl Memory {
         *self.log.borrow_mut() = Some(vec![]);
         let result = operation();
         (result, self.log.borrow_mut().take().unwrap())
+    }
+
+    fn touch(&self, at: WordIndex) {
+        if let Some(touched) = self.touched.borrow_mut().get_mut(at.0 as usize / CHUNK) {
+            *touched = true;
+        }
     }
 
     fn note(&self, at: WordIndex, value: u64) {
@@ -114,7 +198,7 @@ impl Memory {
 /// that is a failed test.
 impl Words for Memory {
     fn load(&self, at: WordIndex) -> u64 {
-        self.words.get(at.0 as usize).map_or(0, |word| word.load(Ordering::Acquire))
+        self.words.get(at).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
     fn load_line(&self, at: WordIndex) -> [u64; LINE_WORDS] {
@@ -123,14 +207,16 @@ impl Words for Memory {
 
     fn store(&self, at: WordIndex, value: u64) {
         self.note(at, value);
-        match self.words.get(at.0 as usize) {
+        self.touch(at);
+        match self.words.get(at) {
             Some(word) => word.store(value, Ordering::Release),
             None => assert!(self.corrupt.get(), "store outside the row: {at:?}"),
         }
     }
 
     fn compare_exchange(&self, at: WordIndex, current: u64, new: u64) -> Result<u64, u64> {
-        let word = &self.words[at.0 as usize];
+        self.touch(at);
+        let word = self.words.get(at).unwrap();
         let result = word.compare_exchange(current, new, Ordering::SeqCst, Ordering::SeqCst);
         if result.is_ok() {
             self.note(at, new);

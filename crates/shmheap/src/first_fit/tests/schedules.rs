@@ -9,11 +9,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use super::memory::{HEAD, HEADER, THREADS};
+use super::memory::{Chunks, HEAD, HEADER, Shared, THREADS};
 use crate::first_fit::layout::{Area, LENGTH, Layout, Position};
 use crate::first_fit::{Fault, FirstFit, Operator, Surroundings};
 use crate::os::Parking;
-use crate::segment::words::{Row, Words};
+use crate::segment::words::Words;
 use crate::units::{LINE_WORDS, PeerSlot, WordIndex};
 
 /// Patience ends at once.
@@ -41,7 +41,7 @@ struct Killed;
 
 /// The memory as a peer sees it that stops before the accesses of a list, in that order.
 struct Stopping<'m> {
-    row: Row<'m, Impatient>,
+    row: Shared<'m, Impatient>,
     stops: Mutex<Vec<Access>>,
     has_stopped: Sender<()>,
     goes_on: Mutex<Receiver<bool>>,
@@ -93,7 +93,7 @@ impl Words for &Stopping<'_> {
 /// The heap, and who is dead. Only area 0 has storage for more than so many granules.
 struct World {
     engine: FirstFit,
-    memory: Vec<AtomicU64>,
+    memory: Chunks,
     dead: Mutex<Vec<PeerSlot>>,
     stored_elsewhere: u64,
 }
@@ -150,19 +150,18 @@ impl<T> Peer<'_, T> {
 impl World {
     fn new(granules: u64) -> Self {
         let layout = Layout::new(THREADS.end(), 400).unwrap();
-        let count = layout.end().word().0;
-        let memory: Vec<AtomicU64> = (0..count).map(|_| AtomicU64::new(0)).collect();
+        let memory = Chunks::new(layout.end().word().0);
         let engine = FirstFit::new(&layout, HEADER, THREADS, 16);
-        engine.format(&Row::new(&memory, Impatient), granules);
+        engine.format(&Shared::new(&memory, Impatient), granules);
         Self { engine, memory, dead: Mutex::new(vec![]), stored_elsewhere: u64::MAX }
     }
 
-    fn row(&self) -> Row<'_, Impatient> {
-        Row::new(&self.memory, Impatient)
+    fn row(&self) -> Shared<'_, Impatient> {
+        Shared::new(&self.memory, Impatient)
     }
 
     /// A peer that is stopped by nobody.
-    fn by(&self, peer: u16) -> Operator<'_, Row<'_, Impatient>, Self> {
+    fn by(&self, peer: u16) -> Operator<'_, Shared<'_, Impatient>, Self> {
         self.engine.operator(self.row(), PeerSlot(peer), self)
     }
 
