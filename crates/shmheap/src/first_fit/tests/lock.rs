@@ -100,6 +100,7 @@ fn threads_take_turns_and_outlive_the_dead() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a copy takes so long there that thieves without patience never end one")]
 fn threads_that_rob_each_other_do_each_operation_once() {
     take_turns(true);
 }

@@ -15,6 +15,7 @@ use crate::units::{LINE_WORDS, Offset, PAGE_BYTES, PeerSlot, WordIndex};
 /// Words in pieces: Miri follows each access to a slice through what it knows of all of the slice,
 /// and a heap has some thousand words.
 #[derive(Debug)]
+#[allow(clippy::vec_box, reason = "else they are one slice again")]
 pub(super) struct Chunks(Vec<Box<[AtomicU64; CHUNK]>>);
 
 const CHUNK: usize = 64;
