@@ -224,6 +224,58 @@ pub enum Error {
         limit: u32,
     },
 
+    /// Nothing has the name: make it, or check the spelling.
+    #[error("the heap has no root '{name}'; make it with find_or_create, or look at roots()")]
+    NoRoot {
+        /// The name that was looked for.
+        name: String,
+    },
+
+    /// The name is taken: use what has it, remove it first, or choose another.
+    #[error("the heap has a root '{name}' already; find it, or remove it first")]
+    RootExists {
+        /// The name.
+        name: String,
+    },
+
+    /// The object was made as another type than it is used as, or is too small for that: use the
+    /// type that it was made as, from the same version of the program.
+    #[error("{what} was made as another type than it is used as here; use the type it was made as")]
+    WrongType {
+        /// Which object.
+        what: String,
+    },
+
+    /// The process that held it died in the middle of a change: repair the value, or make it anew.
+    #[error("the process that held {what} died and may have left it half changed; repair it")]
+    OwnerDied {
+        /// What was held.
+        what: &'static str,
+    },
+
+    /// It did not come about in time: try again, wait longer, or look for who holds it up.
+    #[error("{what} did not come about in time; try again, or look at peers() for who holds it up")]
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+    },
+
+    /// It has been closed for good: stop using it.
+    #[error("{what} is closed; nothing more will come or go")]
+    Closed {
+        /// What is closed.
+        what: &'static str,
+    },
+
+    /// It holds as much as it was made for: take something out, or make it larger.
+    #[error("{what} holds {limit} already, which is all it can; take some out, or make it larger")]
+    AtCapacity {
+        /// What is full.
+        what: &'static str,
+        /// How much it holds.
+        limit: u64,
+    },
+
     /// The heap's own records contradict each other: stop using it and run `shmheap check`.
     #[error(
         "the heap's metadata is damaged ({what}); stop using it, \
@@ -319,6 +371,13 @@ impl Error {
             | Self::InvalidHandle { .. }
             | Self::InvalidCell { .. } => libc::EINVAL,
             Self::Occupied { .. } => libc::EBUSY,
+            Self::NoRoot { .. } => libc::ENOENT,
+            Self::RootExists { .. } => libc::EEXIST,
+            Self::WrongType { .. } => libc::EPROTOTYPE,
+            Self::OwnerDied { .. } => libc::EOWNERDEAD,
+            Self::TimedOut { .. } => libc::ETIMEDOUT,
+            Self::Closed { .. } => libc::EPIPE,
+            Self::AtCapacity { .. } => libc::ENOBUFS,
             Self::Inherited { .. } => libc::EPERM,
             Self::AlreadyExists { .. } => libc::EEXIST,
             Self::NotFound { .. } => libc::ENOENT,

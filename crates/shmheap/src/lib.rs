@@ -41,6 +41,7 @@
 //! | `peers` | who is connected, and the kernel's word on who is dead |
 //! | `first_fit`, `slab` | the engines, one for each policy: which bytes belong to which object |
 //! | `heap` | the public [`Heap`] |
+//! | `object` | typed objects |
 
 mod error;
 mod handle;
@@ -56,12 +57,15 @@ mod slab;
 
 mod heap;
 
+mod object;
+
 pub use error::{Error, NotAHeap, NotLive, Result};
-pub use handle::Handle;
+pub use handle::{Handle, Untyped};
 pub use heap::{
     Block, Blocks, ClassStats, Finding, Granule, Heap, HeapOptions, Info, Listing, NotPublished,
     OwnerStats, Peer, Policy, Report, Stats, Unpublished, list, sweep_unfinished,
 };
+pub use object::{Fingerprint, Shareable};
 
 /// The programs in the README compile and run.
 #[cfg(doctest)]

@@ -17,7 +17,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, bail};
-use shmheap::{Handle, Heap};
+use shmheap::{Handle, Heap, Untyped};
 
 use super::object::{self, Words};
 use super::plan::Plan;
@@ -208,7 +208,7 @@ impl<'h> Index<'h> {
             link = Some(entry.next);
         }
         if let Some(link) = link {
-            link.store(Handle::NONE.to_raw(), Ordering::Relaxed);
+            link.store(Handle::<Untyped>::NONE.to_raw(), Ordering::Relaxed);
         }
         Ok(entries.into_iter().map(|entry| entry.handle).collect())
     }

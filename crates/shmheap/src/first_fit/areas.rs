@@ -67,6 +67,10 @@ impl<W: Words> Words for InArea<W> {
     fn wake(&self, at: WordIndex) {
         self.words.wake(at + self.displacement);
     }
+
+    fn wake_all(&self, at: WordIndex) {
+        self.words.wake_all(at + self.displacement);
+    }
 }
 
 /// The area for readers.

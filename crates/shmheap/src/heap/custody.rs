@@ -11,13 +11,11 @@ use std::ptr::NonNull;
 use crate::first_fit::{Fault, FirstFit};
 use crate::heap::connection::{Connection, Host};
 use crate::heap::shape::Engine;
-use crate::heap::{Handle, Heap};
-use crate::os::Futex;
+use crate::heap::{Gate, Handle, Heap};
 use crate::peers::ledger::{self, Objects};
 use crate::peers::threads::ENTRIES;
 use crate::peers::{Ledger, LedgerEntry, THREADS};
 use crate::segment::format::LEN_MAX_BYTES;
-use crate::segment::words::Row;
 use crate::units::{Offset, PeerSlot, WordIndex};
 use crate::{Error, Result};
 
@@ -75,8 +73,8 @@ impl Heap {
     }
 
     /// The ledger and the cells.
-    pub(super) fn ledger(&self) -> Ledger<Row<'_, Futex>> {
-        Ledger::new(Row::new(self.mapping.words(u64::MAX), Futex), self.shape.threads)
+    pub(super) fn ledger(&self) -> Ledger<Gate<'_>> {
+        Ledger::new(self.gate(), self.shape.threads)
     }
 
     /// The word of a cell, if it lies in object space that this process has verified.

@@ -26,7 +26,7 @@ use crate::heap::shape::Engine;
 use crate::heap::{Handle, Heap};
 use crate::peers::LedgerEntry;
 use crate::peers::ledger::{Content, Taking};
-use crate::units::PeerSlot;
+use crate::units::{PeerSlot, WordIndex};
 use crate::{Error, Result};
 
 /// An object that nobody else knows of: it is freed when this is dropped, and when its process
@@ -124,7 +124,15 @@ impl<'h> Unpublished<'h> {
     /// # Ok::<(), Error>(())
     /// ```
     #[allow(unsafe_code)]
-    pub unsafe fn publish(mut self, cell: NonNull<u64>) -> Result<Handle, NotPublished<'h>> {
+    pub unsafe fn publish(self, cell: NonNull<u64>) -> Result<Handle, NotPublished<'h>> {
+        match self.held.heap.cell(cell) {
+            Ok(at) => self.publish_at(at),
+            Err(error) => Err(NotPublished { error, object: self }),
+        }
+    }
+
+    /// As [`publish`](Self::publish), into a cell that the caller knows to be one.
+    pub(crate) fn publish_at(mut self, cell: WordIndex) -> Result<Handle, NotPublished<'h>> {
         match self.try_publish(cell) {
             Ok(()) => {
                 self.is_owned = false;
@@ -134,19 +142,18 @@ impl<'h> Unpublished<'h> {
         }
     }
 
-    fn try_publish(&self, cell: NonNull<u64>) -> Result<()> {
+    fn try_publish(&self, at: WordIndex) -> Result<()> {
         let Held { heap, entry, .. } = self.held;
         if !self.held.is_ours() {
             return Err(Error::Inherited { address: self.as_ptr().addr().get() });
         }
-        let at = heap.cell(cell)?;
         let publish = || heap.ledger().publish(entry, self.handle.to_raw(), at);
         match publish() {
             Ok(()) => Ok(()),
             Err(Content::Midway(other)) if heap.adopt_owner(other)? => publish(),
             Err(content) => Err(content),
         }
-        .map_err(|_| Error::Occupied { address: cell.addr().get() })
+        .map_err(|_| Error::Occupied { address: heap.address_of(at).addr().get() })
     }
 
     /// Makes the object an ordinary one, as [`Heap::alloc`] would have made it: it stays when its
@@ -311,8 +318,12 @@ impl Heap {
     /// ```
     #[allow(unsafe_code)]
     pub unsafe fn take(&self, cell: NonNull<u64>) -> Result<Option<Unpublished<'_>>> {
+        self.take_at(self.cell(cell)?)
+    }
+
+    /// As [`take`](Self::take), from a cell that the caller knows to be one.
+    pub(crate) fn take_at(&self, at: WordIndex) -> Result<Option<Unpublished<'_>>> {
         let me = self.me("take objects")?;
-        let at = self.cell(cell)?;
         let mut has_adopted = false;
         let mut held = None;
         loop {
@@ -359,7 +370,11 @@ impl Heap {
     #[must_use]
     #[allow(unsafe_code)]
     pub unsafe fn peek(&self, cell: NonNull<u64>) -> Option<Handle> {
-        let at = self.cell(cell).ok()?;
+        self.peek_at(self.cell(cell).ok()?)
+    }
+
+    /// As [`peek`](Self::peek), of a cell that the caller knows to be one.
+    pub(crate) fn peek_at(&self, at: WordIndex) -> Option<Handle> {
         let content = match self.ledger().content(at) {
             Content::Midway(other) if self.adopt_owner(other).unwrap_or(false) => {
                 self.ledger().content(at)

@@ -13,6 +13,7 @@
 //! | `handover` | objects that die with their process, until they are in a cell |
 //! | `custody` | who owns those meanwhile, and after |
 //! | `entries` | what this process has of the ledger |
+//! | `objects` | what the layers above ask of a heap |
 //! | `grow` | more room, from any process, unnoticed by the others |
 //! | `space` | the one unsafe file: the bytes of objects |
 //! | `inspect` | stats, audit, blocks, peers |
@@ -27,6 +28,7 @@ mod entries;
 mod grow;
 mod handover;
 mod inspect;
+mod objects;
 mod open;
 mod options;
 mod report;
@@ -43,6 +45,7 @@ use connection::Connection;
 use entries::Entries;
 pub use handover::{NotPublished, Unpublished};
 pub use inspect::Blocks;
+pub(crate) use objects::{Gate, Span};
 pub use options::{Granule, HeapOptions, Policy};
 pub use report::{Block, ClassStats, Finding, Info, OwnerStats, Peer, Report, Stats};
 use shape::Shape;

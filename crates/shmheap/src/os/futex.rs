@@ -21,6 +21,8 @@ pub(crate) trait Parking {
     fn wait(&self, word: &AtomicU64, expected: u64, timeout: Duration) -> Duration;
     /// Wakes one sleeper of the word.
     fn wake(&self, word: &AtomicU64);
+    /// Wakes every sleeper of the word.
+    fn wake_all(&self, word: &AtomicU64);
 }
 
 /// Parking by the kernel, across processes that map the same object anywhere.
@@ -43,6 +45,10 @@ impl Parking for Futex {
 
     fn wake(&self, word: &AtomicU64) {
         let _ = futex::wake(low_half_of(word), Flags::empty(), 1);
+    }
+
+    fn wake_all(&self, word: &AtomicU64) {
+        let _ = futex::wake(low_half_of(word), Flags::empty(), i32::MAX.unsigned_abs());
     }
 }
 

@@ -18,11 +18,13 @@
 //! holder left undone; the lock sees to it that only one does. If that one dies as well, the lock
 //! is free again and the next starts over.
 
+pub(crate) mod identity;
 pub(crate) mod ledger;
 pub(crate) mod membership;
 pub(crate) mod record;
 pub(crate) mod threads;
 
+pub(crate) use identity::{PeerId, Roll};
 pub(crate) use ledger::Ledger;
 pub(crate) use membership::{Membership, PLACE_WORDS, Stay, Surroundings, stay_of};
 pub(crate) use record::{RECORD_WORDS, RECORDS, RecordTable};

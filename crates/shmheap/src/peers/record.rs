@@ -123,6 +123,11 @@ impl RecordTable {
         words.load(self.word(slot, 0)) & STATE_MASK == JOINED
     }
 
+    /// How often the record was taken, counting the present holder.
+    pub(crate) fn joins(&self, words: &impl Words, slot: PeerSlot) -> u64 {
+        words.load(self.word(slot, 0)) >> STATE_BITS
+    }
+
     /// Takes the record out of the list. The caller holds the slot's lock.
     pub(crate) fn set_free(&self, words: &impl Words, slot: PeerSlot) {
         let joins = words.load(self.word(slot, 0)) & !STATE_MASK;

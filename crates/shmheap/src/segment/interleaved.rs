@@ -144,6 +144,8 @@ impl Words for View {
     }
 
     fn wake(&self, _at: WordIndex) {}
+
+    fn wake_all(&self, _at: WordIndex) {}
 }
 
 impl States for View {

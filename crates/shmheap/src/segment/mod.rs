@@ -11,6 +11,8 @@
 pub(crate) mod fault;
 pub(crate) mod format;
 #[cfg(test)]
+pub(crate) mod fuse;
+#[cfg(test)]
 pub(crate) mod interleaved;
 pub(crate) mod states;
 pub(crate) mod words;

@@ -178,6 +178,10 @@ impl<W: Words, S> Words for WithStates<W, S> {
     fn wake(&self, at: WordIndex) {
         self.words.wake(at);
     }
+
+    fn wake_all(&self, at: WordIndex) {
+        self.words.wake_all(at);
+    }
 }
 
 impl<W, S: States> States for WithStates<W, S> {

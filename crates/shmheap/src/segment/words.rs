@@ -50,6 +50,9 @@ pub(crate) trait Words {
 
     /// Wakes one sleeper of the word.
     fn wake(&self, at: WordIndex);
+
+    /// Wakes every sleeper of the word.
+    fn wake_all(&self, at: WordIndex);
 }
 
 impl<W: Words> Words for &W {
@@ -83,6 +86,10 @@ impl<W: Words> Words for &W {
 
     fn wake(&self, at: WordIndex) {
         (**self).wake(at);
+    }
+
+    fn wake_all(&self, at: WordIndex) {
+        (**self).wake_all(at);
     }
 }
 
@@ -150,6 +157,12 @@ impl<P: Parking> Words for Row<'_, P> {
     fn wake(&self, at: WordIndex) {
         if let Some(word) = self.get(at) {
             self.parking.wake(word);
+        }
+    }
+
+    fn wake_all(&self, at: WordIndex) {
+        if let Some(word) = self.get(at) {
+            self.parking.wake_all(word);
         }
     }
 }

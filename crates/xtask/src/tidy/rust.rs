@@ -11,13 +11,16 @@ use super::markdown::Inventory;
 pub(super) const CORE: &str = "crates/shmheap/src";
 
 /// Lowest first; a module uses only its own row and those above it in this list.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 9] = [
     &["error", "handle", "units"],
     &["os"],
     &["segment"],
     &["peers"],
     &["first_fit", "slab"],
     &["heap"],
+    &["object"],
+    &["sync"],
+    &["collections", "channel"],
 ];
 
 /// `Relaxed` orders nothing, so it has no partner to name.

@@ -25,6 +25,8 @@ impl Parking for Yield {
     }
 
     fn wake(&self, _word: &AtomicU64) {}
+
+    fn wake_all(&self, _word: &AtomicU64) {}
 }
 
 struct Mortals {
@@ -213,6 +215,10 @@ impl Words for Bed {
 
     fn wake(&self, _at: WordIndex) {
         self.wakes.set(self.wakes.get() + 1);
+    }
+
+    fn wake_all(&self, at: WordIndex) {
+        self.wake(at);
     }
 }
 

@@ -75,6 +75,10 @@ impl<P: Parking> Words for Shared<'_, P> {
     fn wake(&self, at: WordIndex) {
         self.parking.wake(self.get(at));
     }
+
+    fn wake_all(&self, at: WordIndex) {
+        self.parking.wake_all(self.get(at));
+    }
 }
 
 /// The records of a heap in plain memory.
@@ -231,6 +235,8 @@ impl Words for Memory {
     }
 
     fn wake(&self, _at: WordIndex) {}
+
+    fn wake_all(&self, _at: WordIndex) {}
 }
 
 /// The peer that operates in the tests.

@@ -27,6 +27,8 @@ impl Parking for Impatient {
     }
 
     fn wake(&self, _word: &AtomicU64) {}
+
+    fn wake_all(&self, _word: &AtomicU64) {}
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,10 @@ impl Words for &Stopping<'_> {
 
     fn wake(&self, at: WordIndex) {
         self.row.wake(at);
+    }
+
+    fn wake_all(&self, at: WordIndex) {
+        self.row.wake_all(at);
     }
 }
 

@@ -46,6 +46,8 @@ impl Words for &Pages {
     }
 
     fn wake(&self, _at: WordIndex) {}
+
+    fn wake_all(&self, _at: WordIndex) {}
 }
 
 /// Gives storage to what the engine asks for.

@@ -98,6 +98,8 @@ impl Words for Stopped<'_> {
     }
 
     fn wake(&self, _at: WordIndex) {}
+
+    fn wake_all(&self, _at: WordIndex) {}
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -57,6 +57,8 @@ impl Words for Meddled<'_> {
     }
 
     fn wake(&self, _at: WordIndex) {}
+
+    fn wake_all(&self, _at: WordIndex) {}
 }
 
 #[test]

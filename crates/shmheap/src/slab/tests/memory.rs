@@ -226,6 +226,8 @@ impl Words for Memory {
     }
 
     fn wake(&self, _at: WordIndex) {}
+
+    fn wake_all(&self, _at: WordIndex) {}
 }
 
 impl States for Memory {

@@ -1,0 +1,113 @@
+//! What the layers above ask of a heap: its words, where objects lie in them, and who is alive.
+//!
+//! Objects with a protocol of their own (locks, channels, maps) are rows of words inside object
+//! space. They see them through [`Gate`], which reaches over the whole segment; [`Span`] is the
+//! part of it that is one object. Words outside the mapping read as 0, and a span is only given out
+//! for an object that lives, so whatever stands in an object, following it never faults.
+
+use std::ptr::NonNull;
+
+use crate::error::NotLive;
+use crate::heap::connection::Connection;
+use crate::heap::{Handle, Heap};
+use crate::os::Futex;
+use crate::peers::{PeerId, Roll};
+use crate::segment::words::Row;
+use crate::units::{WORD_BYTES, WordIndex};
+use crate::{Error, Result};
+
+/// The words of a segment, object space included.
+#[cfg(not(test))]
+pub(crate) type Gate<'h> = Row<'h, Futex>;
+/// As for users, but that a test can have its process killed at a store.
+#[cfg(test)]
+pub(crate) type Gate<'h> = crate::segment::fuse::Fused<Row<'h, Futex>>;
+
+/// The words of one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// The first.
+    pub(crate) first: WordIndex,
+    /// How many there are.
+    pub(crate) words: u64,
+}
+
+impl Span {
+    /// The word of that number; one outside the segment if the object has none.
+    #[inline]
+    pub(crate) fn word(&self, number: u64) -> WordIndex {
+        if number < self.words { self.first + number } else { WordIndex(u64::MAX) }
+    }
+
+    /// Whether the object has the words from `number` on, `count` of them.
+    #[inline]
+    pub(crate) fn has(&self, number: u64, count: u64) -> bool {
+        number.checked_add(count).is_some_and(|end| end <= self.words)
+    }
+}
+
+impl Heap {
+    /// All words of the segment.
+    #[inline]
+    pub(crate) fn gate(&self) -> Gate<'_> {
+        let row = Row::new(self.mapping.words(u64::MAX), Futex);
+        #[cfg(test)]
+        let row = crate::segment::fuse::Fused(row);
+        row
+    }
+
+    /// The words of a live object.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve).
+    pub(crate) fn span<T>(&self, handle: Handle<T>) -> Result<Span> {
+        let object = self.resolve(handle.cast())?;
+        let bytes = self.usable_size(object)? as u64;
+        Ok(Span { first: self.word_at(object)?, words: bytes / WORD_BYTES })
+    }
+
+    /// The word at an address, which is that of something in an object of this heap.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidPointer`] if it lies outside this heap, or at no multiple of 8.
+    #[inline]
+    pub(crate) fn word_at(&self, address: NonNull<u8>) -> Result<WordIndex> {
+        let refuse = |why| Error::InvalidPointer { address: address.addr().get(), why };
+        let bytes = self.space().offset_of(address);
+        let bytes = bytes.filter(|&bytes| bytes < self.shape.identity.len_max_bytes);
+        let bytes = bytes.ok_or_else(|| refuse(NotLive::Foreign))?;
+        if !bytes.is_multiple_of(WORD_BYTES) {
+            return Err(refuse(NotLive::Misaligned));
+        }
+        Ok(WordIndex((self.shape.data_offset.0 + bytes) / WORD_BYTES))
+    }
+
+    /// The address of a word.
+    #[inline]
+    pub(crate) fn address_of(&self, at: WordIndex) -> NonNull<u8> {
+        self.space().at(at.offset().0.saturating_sub(self.shape.data_offset.0))
+    }
+}
+
+impl Roll for Heap {
+    #[inline]
+    fn me(&self) -> Result<PeerId> {
+        let slot = Heap::me(self, "take part in it")?;
+        Ok(PeerId::new(slot, self.shape.records.joins(&self.words(), slot)))
+    }
+
+    fn is_alive(&self, peer: PeerId) -> bool {
+        let (words, table) = (self.words(), self.shape.records);
+        let used = table.used(&words);
+        if self.reserve_processes(used).is_err() {
+            // Without the records' storage nobody can be told dead.
+            return true;
+        }
+        peer.is_alive(&words, table, used, |slot| match &self.connection {
+            Connection::Peer(membership) => membership.is_dead(slot),
+            Connection::Observer(witness) => witness.is_dead(slot),
+        })
+    }
+}
