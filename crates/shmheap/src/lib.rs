@@ -65,7 +65,9 @@ pub use heap::{
     Block, Blocks, ClassStats, Finding, Granule, Heap, HeapOptions, Info, Listing, NotPublished,
     OwnerStats, Peer, Policy, Report, Stats, Unpublished, list, sweep_unfinished,
 };
-pub use object::{Fingerprint, Shareable};
+pub use object::{
+    Fingerprint, NotHandedOver, Root, Shareable, ShmArc, ShmBox, ShmCell, ShmPtr, ShmWeak,
+};
 
 /// The programs in the README compile and run.
 #[cfg(doctest)]

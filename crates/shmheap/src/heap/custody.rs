@@ -106,7 +106,7 @@ impl Heap {
     }
 
     /// This process's stay among the peers, which no forked child shares; 0 if it has no place.
-    fn stay(&self) -> u64 {
+    pub(crate) fn stay(&self) -> u64 {
         match &self.connection {
             Connection::Peer(membership) => membership.stay(),
             Connection::Observer(_) => 0,

@@ -4,10 +4,29 @@
 //! |---|---|
 //! | `shareable` | which types may lie in a heap |
 //! | `value` | plain values in rows of words |
+//! | `place` | from handles to references |
+//! | `boxed` | values that one process has for itself, and cells to hand them on |
+//! | `registry` | who holds what, and which names there are |
+//! | `arc` | values that live as long as some process holds them |
+//! | `pointer` | pointers inside objects |
+//! | `roots` | values with names |
 
+mod arc;
+mod boxed;
 #[cfg(test)]
 pub(crate) mod killed;
-pub(crate) mod shareable;
+mod place;
+mod pointer;
+mod registry;
+mod roots;
+mod shareable;
 pub(crate) mod value;
 
+pub use arc::{ShmArc, ShmWeak};
+pub use boxed::{NotHandedOver, ShmBox, ShmCell};
+pub use pointer::ShmPtr;
+pub use roots::Root;
 pub use shareable::{Fingerprint, Shareable};
+
+#[cfg(test)]
+mod tests;

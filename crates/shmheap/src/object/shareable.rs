@@ -17,6 +17,7 @@ use std::sync::atomic::{
 };
 
 use crate::Handle;
+use crate::object::ShmPtr;
 
 /// A type whose values may lie in a heap and be shared between processes: see the derive macro of
 /// the same name.
@@ -138,6 +139,11 @@ unsafe impl<T: 'static> Shareable for PhantomData<fn() -> T> {
 // SAFETY: a transparent u64 that means the same in every process.
 unsafe impl<T: 'static> Shareable for Handle<T> {
     const FINGERPRINT: Fingerprint = Fingerprint::new("Handle", 8, 8);
+}
+
+// SAFETY: a distance, any of which is one.
+unsafe impl<T: Shareable> Shareable for ShmPtr<T> {
+    const FINGERPRINT: Fingerprint = Fingerprint::new("ShmPtr", 8, 8).parameter(T::FINGERPRINT);
 }
 
 #[cfg(test)]

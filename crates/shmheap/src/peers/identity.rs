@@ -44,6 +44,11 @@ impl PeerId {
         self.0
     }
 
+    /// A small number, in which peers differ.
+    pub(crate) fn jitter(self) -> u32 {
+        (self.0 & SLOT_MASK) as u32 % 61 + 1
+    }
+
     fn slot(self) -> PeerSlot {
         PeerSlot(((self.0 & SLOT_MASK) - 1) as u16)
     }

@@ -63,6 +63,7 @@ use std::ops::Range;
 
 use super::threads::{LedgerEntry, Reserve, ThreadTable};
 use crate::Result;
+use crate::segment::format;
 use crate::segment::words::Words;
 use crate::units::{Offset, PeerSlot, WORD_BYTES, WordIndex};
 
@@ -315,12 +316,14 @@ fn tag(entry: LedgerEntry) -> u64 {
     TAG_MARK | record | u64::from(entry.number()) << TAG_ENTRY_SHIFT | TAG
 }
 
-/// The cell at that offset, if object space has it.
+/// The cell at that offset, if object space has it, or if it is one of the header's.
 pub(crate) fn cell_in(space: &Range<Offset>, offset: u64) -> Option<WordIndex> {
     let lies_inside = offset.is_multiple_of(WORD_BYTES)
         && offset >= space.start.0
         && offset.checked_add(WORD_BYTES).is_some_and(|end| end <= space.end.0);
-    lies_inside.then(|| Offset(offset).word())
+    let is_of_header =
+        [format::ROOTS_AT, format::SHARED_AT].map(WordIndex::offset).contains(&Offset(offset));
+    (lies_inside || is_of_header).then(|| Offset(offset).word())
 }
 
 #[cfg(test)]

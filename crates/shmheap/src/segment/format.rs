@@ -20,7 +20,7 @@ use crate::units::{Offset, PAGE_BYTES, WORD_BYTES, WordIndex};
 /// "SHMHEAP" and a zero, as the first eight bytes in memory.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"SHMHEAP\0");
 /// The format that this library reads and writes.
-pub(crate) const VERSION: u32 = 6;
+pub(crate) const VERSION: u32 = 7;
 /// Bytes of the header.
 pub(crate) const HEADER_BYTES: u64 = PAGE_BYTES;
 /// Where the table of process records begins.
@@ -47,6 +47,8 @@ pub(crate) const LENGTH_AT: WordIndex = WordIndex(16);
 pub(crate) const LOCK_AT: WordIndex = WordIndex(24);
 pub(crate) const CURRENT_AT: WordIndex = WordIndex(32);
 pub(crate) const PINS_AT: WordIndex = WordIndex(33);
+pub(crate) const ROOTS_AT: WordIndex = WordIndex(40);
+pub(crate) const SHARED_AT: WordIndex = WordIndex(41);
 pub(crate) const THREADS_USED_AT: WordIndex = WordIndex(48);
 pub(crate) const PROCESSES_USED_AT: WordIndex = WordIndex(56);
 /// Words that tell everything about a segment: up to the length.
@@ -55,7 +57,8 @@ pub(crate) const PROLOGUE_BYTES: usize = 17 * WORD_BYTES as usize;
 const _: () = {
     assert!(ID_AT.0 + 2 == CHECKSUM_AT.0, "the id has two words");
     assert!(CHECKSUM_AT.0 as usize == IDENTITY_WORDS, "the checksum follows what it covers");
-    assert!(PINS_AT.0 + 4 <= THREADS_USED_AT.0, "a pin for each area");
+    assert!(PINS_AT.0 + 4 <= ROOTS_AT.0, "a pin for each area");
+    assert!(ROOTS_AT.0.is_multiple_of(8) && SHARED_AT.0 < THREADS_USED_AT.0, "a line of their own");
     assert!(PROCESSES_USED_AT.offset().0 + 8 <= HEADER_BYTES, "the header is one page");
     assert!(LOCK_AT.0.is_multiple_of(8), "a line of its own");
     assert!(CURRENT_AT.0.is_multiple_of(8), "likewise");

@@ -1,0 +1,236 @@
+//! `ShmBox`: a value that one process has for itself; and `ShmCell`, through which it is handed on.
+//!
+//! ```text
+//!   ShmBox::new -> fill -> publish(cell)     dies with its process until it is in the cell
+//!                          cell.take() -> ShmBox
+//! ```
+//!
+//! Both are the heap's hand-over (`heap::handover`) with a type to it.
+//!
+//! # Unsafe code
+//!
+//! A box looks into its object, and gives a kept one back.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
+
+use crate::heap::{NotPublished, Unpublished};
+use crate::object::place;
+use crate::object::{Fingerprint, Shareable};
+use crate::{Error, Handle, Heap, Result};
+
+/// A value in a heap that this process has for itself, like a `Box`: freed when it is dropped, and
+/// when its process dies, unless it is given away or kept before.
+///
+/// ```
+/// use shmheap::{HeapOptions, ShmBox, ShmCell};
+/// let heap = HeapOptions::new(1 << 16).create_memfd()?;
+/// let mailbox = ShmBox::<ShmCell<[u64; 2]>>::new_zeroed(&heap)?;
+///
+/// let mut letter = ShmBox::new(&heap, [0_u64; 2])?;
+/// letter[1] = 7;
+/// letter.publish(&mailbox)?; // from here on it is whoever takes it
+///
+/// let letter = mailbox.take(&heap)?.expect("it is there");
+/// assert_eq!(*letter, [0, 7]);
+/// # Ok::<(), shmheap::Error>(())
+/// ```
+pub struct ShmBox<'h, T: Shareable> {
+    object: Unpublished<'h>,
+    value: PhantomData<T>,
+}
+
+impl<'h, T: Shareable> ShmBox<'h, T> {
+    /// Puts a value into the heap.
+    ///
+    /// # Errors
+    ///
+    /// As [`Heap::alloc_unpublished`].
+    pub fn new(heap: &'h Heap, value: T) -> Result<Self> {
+        let mut new = Self::new_zeroed(heap)?;
+        *new = value;
+        Ok(new)
+    }
+
+    /// A value all of whose bytes are 0, to be filled in its place. So are made what would be too
+    /// large for the stack, and what must not be moved.
+    ///
+    /// # Errors
+    ///
+    /// As [`Heap::alloc_unpublished`].
+    pub fn new_zeroed(heap: &'h Heap) -> Result<Self> {
+        let object = heap.alloc_unpublished_zeroed(Layout::new::<T>())?;
+        Ok(Self { object, value: PhantomData })
+    }
+
+    /// The handle of the object.
+    #[must_use]
+    pub fn handle(this: &Self) -> Handle<T> {
+        this.object.handle().cast()
+    }
+
+    /// Puts it into an empty cell, for whoever takes it from there.
+    ///
+    /// Cost and crash behaviour: as [`Unpublished::publish`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Unpublished::publish`]; the box comes back with the error.
+    pub fn publish(self, cell: &ShmCell<T>) -> Result<Handle<T>, NotHandedOver<'h, T>> {
+        // SAFETY: the word is a cell and nothing else: it is private to the type, which is zero
+        // when it is made; the borrow keeps its object.
+        match unsafe { self.object.publish(cell.word()) } {
+            Ok(handle) => Ok(handle.cast()),
+            Err(NotPublished { error, object }) => {
+                Err(NotHandedOver { error, value: Self { object, value: PhantomData } })
+            }
+        }
+    }
+
+    /// Makes it an ordinary object, which stays when its process dies, until it is freed: see
+    /// [`Heap::get`] and [`Heap::free_typed`].
+    #[must_use = "without its handle the object is lost"]
+    pub fn keep(self) -> Handle<T> {
+        let handle = self.object.handle().cast();
+        let _ = self.object.keep();
+        handle
+    }
+
+    /// The object without its type.
+    pub fn into_unpublished(this: Self) -> Unpublished<'h> {
+        this.object
+    }
+
+    /// An object whose bytes are a value of that type, as all are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongType`] if it is too small for the type, or lies badly. It is freed then.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else uses the object.
+    pub unsafe fn from_unpublished(heap: &'h Heap, object: Unpublished<'h>) -> Result<Self> {
+        heap.located::<T>(object.handle().cast())?;
+        Ok(Self { object, value: PhantomData })
+    }
+}
+
+impl<T: Shareable> Deref for ShmBox<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: whoever made the box has seen to size and alignment; nobody else reaches the
+        // object, and this shares `self`.
+        unsafe { place::exclusive(&self.object) }
+    }
+}
+
+impl<T: Shareable> DerefMut for ShmBox<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above, and `self` is borrowed for this alone.
+        unsafe { place::exclusive(&self.object) }
+    }
+}
+
+impl<T: Shareable + fmt::Debug> fmt::Debug for ShmBox<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// Why a box was not handed over, and the box. With `?` the value is freed and the error goes on.
+pub struct NotHandedOver<'h, T: Shareable> {
+    /// What kept it from that.
+    pub error: Error,
+    /// The value, as before.
+    pub value: ShmBox<'h, T>,
+}
+
+impl<T: Shareable> fmt::Debug for NotHandedOver<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotHandedOver").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<T: Shareable> fmt::Display for NotHandedOver<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T: Shareable> std::error::Error for NotHandedOver<'_, T> {}
+
+impl<T: Shareable> From<NotHandedOver<'_, T>> for Error {
+    fn from(refused: NotHandedOver<'_, T>) -> Self {
+        refused.error
+    }
+}
+
+/// A place in an object through which values are handed from process to process, one at a time:
+/// each is in one place at any moment, whoever is killed. Empty when its bytes are 0.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct ShmCell<T> {
+    word: AtomicU64,
+    value: PhantomData<fn() -> T>,
+}
+
+// SAFETY: a word that means the same in every process, and any of which is one.
+unsafe impl<T: Shareable> Shareable for ShmCell<T> {
+    const FINGERPRINT: Fingerprint =
+        Fingerprint::new("ShmCell", size_of::<Self>(), align_of::<Self>())
+            .parameter(T::FINGERPRINT);
+}
+
+impl<T: Shareable> ShmCell<T> {
+    fn word(&self) -> NonNull<u64> {
+        NonNull::from(&self.word).cast()
+    }
+
+    /// Takes out what is there; `None` if it is empty, or if another process is just putting
+    /// something there or taking it.
+    ///
+    /// Cost and crash behaviour: as [`Heap::take`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Heap::take`], and [`Error::WrongType`] if what was there is too small; it is freed.
+    pub fn take<'h>(&self, heap: &'h Heap) -> Result<Option<ShmBox<'h, T>>> {
+        // SAFETY: the word is a cell and nothing else, and the borrow keeps its object.
+        match unsafe { heap.take(self.word()) }? {
+            // SAFETY: what was in the cell is the taker's alone.
+            Some(object) => unsafe { ShmBox::from_unpublished(heap, object) }.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The handle of what is there, which stays; it may be taken and freed at any time.
+    #[must_use]
+    pub fn peek(&self, heap: &Heap) -> Option<Handle<T>> {
+        // SAFETY: as in `take`.
+        unsafe { heap.peek(self.word()) }.map(Handle::cast)
+    }
+}
+
+impl Heap {
+    /// Frees an object that [`ShmBox::keep`] has made an ordinary one.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve) and [`free`](Self::free).
+    ///
+    /// # Safety
+    ///
+    /// As [`free`](Self::free).
+    pub unsafe fn free_typed<T: Shareable>(&self, handle: Handle<T>) -> Result<()> {
+        let object = self.resolve(handle.cast())?;
+        // SAFETY: the caller's.
+        unsafe { self.free(object) }
+    }
+}

@@ -1,0 +1,272 @@
+//! An entry on its way to an object, and back: what one process does with it for itself alone.
+//!
+//! ```text
+//!   free --> busy --> nameless                                add
+//!            busy --> candidate --> constructing --> named    create
+//!              |          |              |
+//!              +----------+--------------+--> busy --> free   given up, or salvaged
+//! ```
+//!
+//! # One of a name
+//!
+//! Two processes may want to make a root of the same name at once, in different entries. Each says
+//! that it is a candidate, then looks at all others, rejects what other candidates it finds, and
+//! gives up if there is a root already; only who has seen no other, and was not rejected, goes on to
+//! construct. Of two, the one that says so later sees the other: either as a candidate, whom it
+//! rejects unless that one is through, or as a root. So no two get through, and a candidate that is
+//! stopped keeps nobody waiting.
+
+use std::time::{Duration, Instant};
+
+use super::entry::{Description, Entry, OBJECT, Phase, State};
+use super::{Holding, Registry, SLICE};
+use crate::heap::{Gate, Unpublished};
+use crate::object::Fingerprint;
+use crate::peers::{PeerId, Roll};
+use crate::segment::words::Words;
+use crate::units::WordIndex;
+use crate::{Error, Handle, Result};
+
+/// An entry that this process has for itself. Emptied when dropped, unless it was given on.
+#[derive(Debug)]
+pub(super) struct Busy<'r, 'h> {
+    pub(super) registry: &'r Registry<'h>,
+    pub(super) entry: Entry<Gate<'h>>,
+    /// The state that says so.
+    pub(super) state: State,
+}
+
+impl<'h> Busy<'_, 'h> {
+    /// Puts an object into the entry; the word that says that this process holds it, and its handle.
+    pub(super) fn fill(
+        &self,
+        object: Unpublished<'h>,
+        fingerprint: Fingerprint,
+        name: &str,
+        me: PeerId,
+    ) -> Result<(WordIndex, Handle)> {
+        let description = Description { fingerprint: fingerprint.to_raw(), is_borrowed: false };
+        self.entry.describe(description, name);
+        let handle = object.publish_at(self.entry.word(OBJECT))?;
+        Ok((self.registry.hold(self.entry, me)?, handle))
+    }
+
+    /// Puts an object into the entry that is its users' to free.
+    fn borrow(&self, object: Handle, name: &str) {
+        let description =
+            Description { fingerprint: Fingerprint::UNTYPED.to_raw(), is_borrowed: true };
+        self.entry.describe(description, name);
+        self.registry.heap.gate().store(self.entry.word(OBJECT), object.to_raw());
+    }
+
+    /// Goes on to another state; whether nobody has rejected the entry meanwhile.
+    fn advance(&mut self, next: State) -> bool {
+        if !self.entry.advance(self.state, next) {
+            return false;
+        }
+        self.state = next;
+        true
+    }
+
+    /// The entry has an object that others can attach to.
+    pub(super) fn make(mut self, is_named: bool) {
+        let made = self.entry.made(is_named);
+        // Nobody else changes an entry that is busy, or under construction by one who lives.
+        self.advance(made);
+        self.entry.wake();
+        std::mem::forget(self);
+    }
+}
+
+/// Frees the object, unless that is borrowed, and the entry.
+impl Drop for Busy<'_, '_> {
+    fn drop(&mut self) {
+        let (entry, heap) = (self.entry, self.registry.heap);
+        if !matches!(self.state.phase(), Phase::Busy(_)) {
+            let Some(me) = self.state.owner() else { return };
+            // Rejected or not, it is this process's.
+            while !entry.advance(entry.state(), State::busy(me)) {}
+        }
+        if entry.description().is_borrowed {
+            heap.gate().store(entry.word(OBJECT), 0);
+        } else if !self.registry.free_object(entry) {
+            // Whoever finds this process dead goes on.
+            return;
+        }
+        entry.free();
+    }
+}
+
+/// A root that this process is making. Given up when dropped.
+#[derive(Debug)]
+pub(crate) struct Making<'r, 'h> {
+    busy: Busy<'r, 'h>,
+    holder: WordIndex,
+    me: PeerId,
+    object: Handle,
+}
+
+impl<'h> Making<'_, 'h> {
+    pub(crate) fn object(&self) -> Handle {
+        self.object
+    }
+
+    /// The object is made: from here on others find it.
+    pub(crate) fn finish(self) -> Holding<'h> {
+        let Self { busy, holder, me, object } = self;
+        let holding = busy.registry.holding(busy.entry, holder, me, object);
+        busy.make(true);
+        holding
+    }
+}
+
+/// What became of a search for a root.
+#[derive(Debug)]
+pub(crate) enum Found<'r, 'h> {
+    There(Holding<'h>),
+    /// There was none, and this process makes it.
+    Ours(Making<'r, 'h>),
+}
+
+impl<'h> Registry<'h> {
+    /// The root of that name, held by this process; `None` if there is none. Waits while another
+    /// process makes it, until the deadline.
+    pub(crate) fn find(
+        &self,
+        name: &str,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Holding<'h>>> {
+        let me = Roll::me(self.heap)?;
+        let mut slice = Duration::from_micros(50);
+        loop {
+            let Some((entry, seen)) = self.established(name) else { return Ok(None) };
+            if seen.phase() == Phase::Named {
+                match self.attach_to(entry, entry.incarnation(), me)? {
+                    // Another root may have got the entry since it was looked at.
+                    Some(holding) if entry.has_name(name) => return Ok(Some(holding)),
+                    Some(holding) => Self::release(&holding),
+                    None => {}
+                }
+                continue;
+            }
+            if self.salvage(entry, seen, me) {
+                return Err(Error::OwnerDied { what: "the root while it was being made" });
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(Error::TimedOut { what: "the root, which another process makes," });
+            }
+            entry.wait(seen, slice);
+            slice = (slice * 2).min(SLICE);
+        }
+    }
+
+    /// The object that has the name, which this process does not hold.
+    pub(crate) fn peek(&self, name: &str) -> Option<Handle> {
+        let (entry, seen) = self.established(name)?;
+        (seen.phase() == Phase::Named).then(|| self.heap.peek_at(entry.word(OBJECT))).flatten()
+    }
+
+    /// The entry that has the name, with an object or one in the making.
+    fn established(&self, name: &str) -> Option<(Entry<Gate<'h>>, State)> {
+        self.chain.entries().find_map(|entry| {
+            let seen = entry.state();
+            let is_one = matches!(seen.phase(), Phase::Named | Phase::Constructing(_));
+            (is_one && entry.has_name(name)).then_some((entry, seen))
+        })
+    }
+
+    /// The root of that name, or `object` as a new one, which others wait for until it is finished.
+    pub(crate) fn find_or_make(
+        &self,
+        name: &str,
+        fingerprint: Fingerprint,
+        deadline: Option<Instant>,
+        object: impl Fn() -> Result<Unpublished<'h>>,
+    ) -> Result<Found<'_, 'h>> {
+        let me = Roll::me(self.heap)?;
+        for attempt in 0_u32.. {
+            if let Some(holding) = self.find(name, deadline)? {
+                return Ok(Found::There(holding));
+            }
+            let mut busy = self.busy(me)?;
+            let (holder, object) = busy.fill(object()?, fingerprint, name, me)?;
+            if self.is_elected(&mut busy, name, me) {
+                return Ok(Found::Ours(Making { busy, holder, me, object }));
+            }
+            drop(busy);
+            // Rejected by one who was rejected by this one, perhaps: not both at once again.
+            std::thread::sleep(Duration::from_micros(u64::from(attempt % 8 * me.jitter())));
+        }
+        Err(Error::TimedOut { what: "the root's name" })
+    }
+
+    /// An object that is its users' to free gets a name; `false` if another has it.
+    pub(crate) fn set(&self, name: &str, object: Handle) -> Result<bool> {
+        let me = Roll::me(self.heap)?;
+        for attempt in 0_u32.. {
+            if self.established(name).is_some() {
+                return Ok(false);
+            }
+            let mut busy = self.busy(me)?;
+            busy.borrow(object, name);
+            if self.is_elected(&mut busy, name, me) {
+                busy.make(true);
+                return Ok(true);
+            }
+            drop(busy);
+            std::thread::sleep(Duration::from_micros(u64::from(attempt % 8 * me.jitter())));
+        }
+        Ok(false)
+    }
+
+    pub(super) fn busy(&self, me: PeerId) -> Result<Busy<'_, 'h>> {
+        let entry = self.claim(me)?;
+        Ok(Busy { registry: self, entry, state: State::busy(me) })
+    }
+
+    /// Whether the entry is the one to have the name; see the module's text.
+    fn is_elected(&self, busy: &mut Busy<'_, 'h>, name: &str, me: PeerId) -> bool {
+        if !busy.advance(State::candidate(me)) {
+            return false;
+        }
+        loop {
+            let mut has_seen_rivals = false;
+            for entry in self.chain.entries().filter(|entry| entry.at != busy.entry.at) {
+                let seen = entry.state();
+                match seen.phase() {
+                    Phase::Named | Phase::Constructing(_) if entry.has_name(name) => return false,
+                    Phase::Candidate(_) if entry.has_name(name) => {
+                        has_seen_rivals |= !entry.reject(seen);
+                    }
+                    _ => {}
+                }
+            }
+            // A rival that could not be rejected has gone on: look what it is now.
+            if !has_seen_rivals {
+                return busy.advance(State::constructing(me));
+            }
+        }
+    }
+
+    /// Takes the name from a root, whose object stays as long as somebody holds it; what it was the
+    /// name of, and `None` if there is no such root.
+    pub(crate) fn remove(&self, name: &str) -> Result<Option<Handle>> {
+        let me = Roll::me(self.heap)?;
+        while let Some((entry, seen)) = self.established(name) {
+            if seen.phase() != Phase::Named {
+                if self.salvage(entry, seen, me) {
+                    continue;
+                }
+                return Err(Error::Occupied {
+                    address: self.heap.address_of(entry.at).addr().get(),
+                });
+            }
+            let object = self.heap.peek_at(entry.word(OBJECT)).unwrap_or(Handle::NONE);
+            if entry.has_name(name) && entry.unname(seen) {
+                self.retire(entry, me);
+                return Ok(Some(object));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,358 @@
+//! The registry: objects that live as long as somebody holds them, or as they have a name.
+//!
+//! ```text
+//!   process A          registry                       object space
+//!   holding ---------> entry: held by A, B  ---cell-> object
+//!   process B             |
+//!   holding --------------+     A dies: its word in the entry counts no more
+//! ```
+//!
+//! An object is owned by a *cell* in its entry, from which it can be taken exactly once, whoever is
+//! killed; who holds it is said by words that name processes, so that the dead hold nothing. Nobody
+//! takes a lock and nobody waits, but for an object that another is still making.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `entry` | one entry: its states, attach and retire |
+//! | `chain` | where entries are |
+//! | `making` | from a free entry to an object, and back |
+//!
+//! Two chains: *roots*, which have or had names, and *shared* objects, which never had, so that a
+//! name is looked for among names only.
+
+mod chain;
+mod entry;
+mod making;
+
+use std::time::Duration;
+
+use chain::Chain;
+pub(crate) use entry::checked_name;
+use entry::{Attaching, Entry, HOLDERS, HOLDERS_INLINE, MORE, OBJECT, Phase, State};
+use making::Busy;
+pub(crate) use making::{Found, Making};
+
+use crate::heap::{Gate, Unpublished};
+use crate::object::Fingerprint;
+use crate::peers::{PeerId, Roll};
+use crate::segment::format;
+use crate::segment::words::Words;
+use crate::units::WordIndex;
+use crate::{Error, Handle, Heap, Result};
+
+/// The first word of an object of further holders is the cell of the next.
+const EXTENSION_NEXT: u64 = 0;
+const EXTENSION_WORDS: u64 = 64;
+/// More objects of further holders than this are damage.
+const EXTENSIONS_MAX: usize = 1024;
+/// How long a process sleeps at a time while another makes an object.
+const SLICE: Duration = Duration::from_millis(20);
+/// How often an object is tried to be freed that another process has to let go of first.
+const FREE_TRIES: u32 = 1000;
+/// How many entries are looked at in passing for what the dead have left.
+const PASSING: usize = 2;
+/// A chain grows when no more than one of so many entries is free: to look for the last ones would
+/// cost more than a new chunk.
+const GROW_BELOW: usize = 8;
+
+/// The registry of a heap, or rather one chain of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Registry<'h> {
+    heap: &'h Heap,
+    chain: Chain<'h>,
+}
+
+/// A reference that this process holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Holding<'h> {
+    registry: Registry<'h>,
+    entry: Entry<Gate<'h>>,
+    incarnation: u64,
+    /// The word that says so.
+    holder: WordIndex,
+    me: PeerId,
+    object: Handle,
+    fingerprint: Fingerprint,
+}
+
+impl Holding<'_> {
+    pub(crate) fn object(&self) -> Handle {
+        self.object
+    }
+
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Where the entry is, and which use of it.
+    pub(crate) fn name(&self) -> (WordIndex, u64) {
+        (self.entry.at, self.incarnation)
+    }
+}
+
+/// What a heap says of a root: see [`Heap::roots`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Root {
+    /// Its name.
+    pub name: String,
+    /// Its object.
+    pub handle: Handle,
+    /// What type its value has, as a number; 0 for an ordinary object.
+    pub fingerprint: u64,
+    /// Whether it is made: else a process is still at it.
+    pub is_made: bool,
+}
+
+impl<'h> Registry<'h> {
+    pub(crate) fn roots(heap: &'h Heap) -> Self {
+        Self { heap, chain: Chain::new(heap, format::ROOTS_AT) }
+    }
+
+    pub(crate) fn shared(heap: &'h Heap) -> Self {
+        Self { heap, chain: Chain::new(heap, format::SHARED_AT) }
+    }
+
+    /// Takes over an object, held by this process alone.
+    pub(crate) fn add(
+        &self,
+        object: Unpublished<'h>,
+        fingerprint: Fingerprint,
+    ) -> Result<Holding<'h>> {
+        let me = Roll::me(self.heap)?;
+        let busy = self.busy(me)?;
+        let (holder, handle) = busy.fill(object, fingerprint, "", me)?;
+        let holding = self.holding(busy.entry, holder, me, handle);
+        busy.make(false);
+        Ok(holding)
+    }
+
+    /// Holds the object of that use of an entry, if it is still there.
+    pub(crate) fn attach(&self, at: WordIndex, incarnation: u64) -> Result<Option<Holding<'h>>> {
+        let Some(entry) = self.chain.entry_at(at) else { return Ok(None) };
+        self.attach_to(entry, incarnation, Roll::me(self.heap)?)
+    }
+
+    fn attach_to(
+        &self,
+        entry: Entry<Gate<'h>>,
+        incarnation: u64,
+        me: PeerId,
+    ) -> Result<Option<Holding<'h>>> {
+        let holder = self.hold(entry, me)?;
+        match entry.attach(incarnation) {
+            Attaching::Attached => match self.heap.peek_at(entry.word(OBJECT)) {
+                Some(object) => Ok(Some(self.holding(entry, holder, me, object))),
+                None => {
+                    self.let_go(entry, holder, me);
+                    Err(Error::Damaged { what: "the cell of a shared object" })
+                }
+            },
+            Attaching::Gone => {
+                self.let_go(entry, holder, me);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Gives a reference up, and frees the object if that was the last.
+    pub(crate) fn release(holding: &Holding<'_>) {
+        holding.registry.let_go(holding.entry, holding.holder, holding.me);
+    }
+
+    fn let_go(&self, entry: Entry<Gate<'h>>, holder: WordIndex, me: PeerId) {
+        let _ = self.heap.gate().compare_exchange(holder, me.word(), 0);
+        self.retire(entry, me);
+    }
+
+    /// Frees the object if it has no name and nobody holds it.
+    fn retire(&self, entry: Entry<Gate<'h>>, me: PeerId) {
+        loop {
+            let seen = entry.state();
+            if seen.phase() != Phase::Nameless || self.is_held(entry, me) {
+                return;
+            }
+            if entry.claim(seen, me) {
+                return drop(Busy { registry: self, entry, state: State::busy(me) });
+            }
+        }
+    }
+
+    /// Frees what an entry owns that this process has for itself; whether the cell is empty then.
+    fn free_object(&self, entry: Entry<Gate<'h>>) -> bool {
+        let (words, cell) = (self.heap.gate(), entry.word(OBJECT));
+        for _ in 0..FREE_TRIES {
+            match self.heap.take_at(cell) {
+                // It goes with its guard.
+                Ok(Some(object)) => drop(object),
+                Ok(None) if words.load(cell) == 0 => return true,
+                // What a dead one was in the middle of is being ended by another.
+                Ok(None) => std::thread::yield_now(),
+                // No object is there: somebody has overwritten the cell, or the object.
+                Err(Error::InvalidHandle { .. }) => words.store(cell, 0),
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    /// The holders' words of an entry.
+    fn holders(&self, entry: Entry<Gate<'h>>) -> impl Iterator<Item = WordIndex> + use<'h> {
+        let heap = self.heap;
+        let extension = move |cell| heap.span(heap.peek_at(cell)?).ok();
+        let first = extension(entry.word(MORE));
+        let extensions =
+            std::iter::successors(first, move |span| extension(span.word(EXTENSION_NEXT)));
+        let further = extensions
+            .take(EXTENSIONS_MAX)
+            .flat_map(|span| (1..span.words).map(move |number| span.word(number)));
+        (HOLDERS..HOLDERS + HOLDERS_INLINE).map(move |number| entry.word(number)).chain(further)
+    }
+
+    fn is_held(&self, entry: Entry<Gate<'h>>, me: PeerId) -> bool {
+        let words = self.heap.gate();
+        self.holders(entry).any(|at| entry::is_held(&words, at, me, self.heap))
+    }
+
+    /// Puts this process among the holders.
+    fn hold(&self, entry: Entry<Gate<'h>>, me: PeerId) -> Result<WordIndex> {
+        let words = self.heap.gate();
+        for _ in 0..EXTENSIONS_MAX {
+            if let Some(at) = self.holders(entry).find(|&at| entry::hold(&words, at, me, None)) {
+                return Ok(at);
+            }
+            // Only now, for it costs a system call each: the words of the dead.
+            let roll: &dyn Roll = self.heap;
+            let freed = self.holders(entry).find(|&at| entry::hold(&words, at, me, Some(roll)));
+            if let Some(at) = freed {
+                return Ok(at);
+            }
+            self.extend(entry)?;
+        }
+        Err(Error::Damaged { what: "the holders of a shared object" })
+    }
+
+    fn extend(&self, entry: Entry<Gate<'h>>) -> Result<()> {
+        let mut cell = entry.word(MORE);
+        while let Some(span) = self.heap.peek_at(cell).and_then(|next| self.heap.span(next).ok()) {
+            cell = span.word(EXTENSION_NEXT);
+        }
+        let layout = std::alloc::Layout::new::<[u64; EXTENSION_WORDS as usize]>();
+        match self.heap.alloc_unpublished_zeroed(layout)?.publish_at(cell) {
+            Ok(_) => Ok(()),
+            Err(refused) => match refused.error {
+                Error::Occupied { .. } => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+
+    fn holding(
+        &self,
+        entry: Entry<Gate<'h>>,
+        holder: WordIndex,
+        me: PeerId,
+        object: Handle,
+    ) -> Holding<'h> {
+        let incarnation = entry.incarnation();
+        let fingerprint = Fingerprint::from_raw(entry.description().fingerprint);
+        Holding { registry: *self, entry, incarnation, holder, me, object, fingerprint }
+    }
+
+    /// An entry for this process alone, busy. In passing, what the dead have left is freed.
+    fn claim(&self, me: PeerId) -> Result<Entry<Gate<'h>>> {
+        loop {
+            let hint = self.chain.hint();
+            let mut passing = 0;
+            for (number, entry) in self.chain.entries().enumerate().skip(hint) {
+                let seen = entry.state();
+                if seen.phase() == Phase::Free && entry.claim(seen, me) {
+                    self.chain.set_hint(number + 1);
+                    return Ok(entry);
+                }
+                if passing < PASSING {
+                    passing += 1;
+                    self.tidy(entry, me);
+                }
+            }
+            // Nothing behind the hint: once more from the start, with all that the dead have left.
+            let (free, total) = self.sweep_chain(me);
+            if free * GROW_BELOW <= total {
+                self.chain.grow()?;
+            }
+        }
+    }
+
+    /// Frees what the dead have left in the chain; how many entries are free then, and how many
+    /// there are. The hint is at the first free one.
+    fn sweep_chain(&self, me: PeerId) -> (usize, usize) {
+        let (mut free, mut first, mut total) = (0, None, 0);
+        for (number, entry) in self.chain.entries().enumerate() {
+            self.tidy(entry, me);
+            total += 1;
+            if entry.state().phase() == Phase::Free {
+                free += 1;
+                first.get_or_insert(number);
+            }
+        }
+        if let Some(first) = first {
+            self.chain.set_hint(first);
+        }
+        (free, total)
+    }
+
+    /// Frees what the dead have left: see the table of phases.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        self.sweep_chain(Roll::me(self.heap)?);
+        Ok(())
+    }
+
+    fn tidy(&self, entry: Entry<Gate<'h>>, me: PeerId) {
+        match entry.state().phase() {
+            Phase::Nameless => self.retire(entry, me),
+            _ => {
+                self.salvage(entry, entry.state(), me);
+            }
+        }
+    }
+
+    /// Empties an entry whose process died in the middle of something; whether it had.
+    fn salvage(&self, entry: Entry<Gate<'h>>, seen: State, me: PeerId) -> bool {
+        let owner = match seen.phase() {
+            Phase::Busy(owner)
+            | Phase::Candidate(owner)
+            | Phase::Rejected(owner)
+            | Phase::Constructing(owner) => owner,
+            Phase::Free | Phase::Named | Phase::Nameless => return false,
+        };
+        if owner.is_some_and(|owner| owner == me || self.heap.is_alive(owner)) {
+            return false;
+        }
+        if entry.advance(seen, State::busy(me)) {
+            drop(Busy { registry: self, entry, state: State::busy(me) });
+        }
+        true
+    }
+
+    /// All roots there are.
+    pub(crate) fn list(&self) -> Vec<Root> {
+        let listed = self.chain.entries().filter_map(|entry| {
+            let seen = entry.state();
+            let is_made = match seen.phase() {
+                Phase::Named => true,
+                Phase::Constructing(_) => false,
+                _ => return None,
+            };
+            let listed = Root {
+                name: entry.name(),
+                handle: self.heap.peek_at(entry.word(OBJECT)).unwrap_or(Handle::NONE),
+                fingerprint: entry.description().fingerprint,
+                is_made,
+            };
+            // Whoever attaches meanwhile changes only the count.
+            (entry.state().phase() == seen.phase()).then_some(listed)
+        });
+        listed.collect()
+    }
+}

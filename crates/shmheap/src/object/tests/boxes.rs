@@ -1,0 +1,101 @@
+//! Boxes and cells.
+
+use super::{heaps, live};
+use crate::object::killed::at_every_store;
+use crate::os::testing::in_own_process;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::{Error, Handle, Heap, ShmBox, ShmCell, ShmPtr};
+
+#[test]
+fn a_box_is_filled_handed_over_and_freed() {
+    for heap in heaps() {
+        let mailbox = ShmBox::<ShmCell<[u32; 3]>>::new_zeroed(&heap).unwrap();
+        assert!(mailbox.take(&heap).unwrap().is_none());
+        let mut letter = ShmBox::new(&heap, [1_u32, 2, 3]).unwrap();
+        letter[2] = 5;
+        let handle = letter.publish(&mailbox).unwrap();
+        assert_eq!(mailbox.peek(&heap), Some(handle));
+        let second = ShmBox::new(&heap, [7_u32; 3]).unwrap();
+        let refused = second.publish(&mailbox).unwrap_err();
+        assert!(matches!(refused.error, Error::Occupied { .. }));
+        assert_eq!(*refused.value, [7; 3]);
+        drop(refused);
+        let letter = mailbox.take(&heap).unwrap().unwrap();
+        assert_eq!(*letter, [1, 2, 5]);
+        assert_eq!(live(&heap), 2);
+        drop((letter, mailbox));
+        assert_eq!(live(&heap), 0);
+    }
+}
+
+#[test]
+fn what_is_too_small_for_its_type_is_refused() {
+    for heap in heaps() {
+        let small = ShmBox::new(&heap, 1_u8).unwrap();
+        let handle = ShmBox::handle(&small);
+        let refused = heap.located::<[u64; 100]>(handle.cast()).unwrap_err();
+        assert!(matches!(refused, Error::WrongType { .. }));
+        drop(small);
+        assert!(heap.located(handle).is_err());
+    }
+}
+
+#[test]
+fn a_letter_is_in_one_place_whoever_is_killed() {
+    in_own_process(module_path!(), "a_letter_is_in_one_place_whoever_is_killed", || {
+        let prepare = |heap: &Heap| {
+            let cells = ShmBox::<[ShmCell<u64>; 2]>::new_zeroed(heap).unwrap().keep();
+            // SAFETY: nobody frees it.
+            let [first, _] = unsafe { heap.get(cells) }.unwrap();
+            ShmBox::new(heap, 1_u64).unwrap().publish(first).unwrap();
+            cells
+        };
+        // Passed on, and another put into its place.
+        let operate = |heap: &Heap, cells: &crate::Handle<[ShmCell<u64>; 2]>| {
+            // SAFETY: as above.
+            let [first, second] = unsafe { heap.get(*cells) }.unwrap();
+            first.take(heap).unwrap().unwrap().publish(second).unwrap();
+            ShmBox::new(heap, 2_u64).unwrap().publish(first).unwrap();
+        };
+        let judge = |heap: &Heap, cells: &crate::Handle<[ShmCell<u64>; 2]>| {
+            // SAFETY: as above.
+            let cells = unsafe { heap.get(*cells) }.unwrap();
+            let letters = cells.each_ref().map(|cell| cell.take(heap).unwrap());
+            match letters.each_ref().map(|letter| letter.as_deref().copied()) {
+                [Some(1), None] | [None, None] | [None, Some(1)] | [Some(2), Some(1)] => {}
+                other => panic!("{other:?}"),
+            }
+            drop(letters);
+            assert_eq!(live(heap), 1);
+        };
+        let stores = at_every_store(prepare, operate, judge);
+        assert!(stores > 20, "{stores}");
+    });
+}
+
+#[test]
+fn a_pointer_leads_to_live_objects_only() {
+    for heap in heaps() {
+        let node = ShmBox::<[ShmPtr<u64>; 2]>::new_zeroed(&heap).unwrap();
+        let target = ShmBox::new(&heap, 7_u64).unwrap();
+        assert_eq!(node[0].get(&heap).unwrap(), None);
+        node[0].set(&heap, ShmBox::handle(&target)).unwrap();
+        assert_eq!(node[0].get(&heap).unwrap(), Some(ShmBox::handle(&target)));
+        // The same distance from elsewhere leads elsewhere.
+        let words: Handle<[AtomicI64; 2]> = ShmBox::handle(&node).cast();
+        // SAFETY: the box lives as long, and is changed by atomics only.
+        let words = unsafe { heap.get(words) }.unwrap();
+        let distance = words[0].load(Ordering::Relaxed);
+        for nonsense in [distance, i64::MIN, i64::MAX, 1, -1, 1 << 40] {
+            words[1].store(nonsense, Ordering::Relaxed);
+            assert!(node[1].get(&heap).is_err(), "{nonsense:#x}");
+        }
+        drop(target);
+        assert!(node[0].get(&heap).is_err());
+        node[0].set(&heap, Handle::NONE).unwrap();
+        assert_eq!(node[0].get(&heap).unwrap(), None);
+        let outside: ShmPtr<u64> = unsafe { std::mem::zeroed() };
+        assert!(outside.set(&heap, ShmBox::handle(&ShmBox::new(&heap, 1).unwrap())).is_err());
+    }
+}
