@@ -1,4 +1,5 @@
-//! `ShmArc`: a value that lives as long as some process holds it; `ShmWeak`, by which others find it.
+//! `ShmArc`: a value that lives as long as some process holds it; `ShmWeak`, by which others find
+//! it.
 //!
 //! ```text
 //!   this process                           registry             object space
@@ -124,8 +125,8 @@ impl<T: Shareable> Deref for ShmArc<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: `place` came from `Heap::located`; the reference of this process keeps the object,
-        // and other references to it are shared ones.
+        // SAFETY: `place` came from `Heap::located`; the reference of this process keeps the
+        // object, and other references to it are shared ones.
         unsafe { place::shared(self.place) }
     }
 }
@@ -142,8 +143,8 @@ impl<T: Shareable + fmt::Debug> fmt::Debug for ShmArc<'_, T> {
     }
 }
 
-/// By which any process finds the value of a [`ShmArc`], without keeping it. Plain data: it may lie
-/// in objects and be sent anywhere. All bytes 0 find nothing.
+/// By which any process finds the value of a [`ShmArc`], without keeping it. Plain data: it may
+/// lie in objects and be sent anywhere. All bytes 0 find nothing.
 #[derive(Debug)]
 #[repr(C)]
 pub struct ShmWeak<T> {

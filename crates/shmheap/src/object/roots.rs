@@ -21,8 +21,9 @@ impl Heap {
     /// The value stays until [`remove_root`](Self::remove_root) takes the name away and no process
     /// holds it any more; so also when all processes are gone.
     ///
-    /// Cost: a walk through the names. Killed while it is being made: it is freed, and whoever waits
-    /// gets [`Error::OwnerDied`]. If `init` panics, the root is given up, and the panic goes on.
+    /// Cost: a walk through the names. Killed while it is being made: it is freed, and whoever
+    /// waits gets [`Error::OwnerDied`]. If `init` panics, the root is given up, and the panic goes
+    /// on. An `init` that asks for the same root waits for itself, for ever.
     ///
     /// # Errors
     ///
@@ -52,8 +53,8 @@ impl Heap {
         })
     }
 
-    /// As [`find_or_create`](Self::find_or_create), by an `init` that can fail: the root is given up
-    /// then. Others are waited for no longer than `timeout`.
+    /// As [`find_or_create`](Self::find_or_create), by an `init` that can fail: the root is given
+    /// up then. Others are waited for no longer than `timeout`.
     ///
     /// # Errors
     ///

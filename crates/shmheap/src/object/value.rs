@@ -1,8 +1,9 @@
 //! Values in words: how a plain value is stored into a row of words and loaded from it.
 //!
-//! Objects that many processes write at once hold their values so: each word of a value is read and
-//! written as an atomic, so a reader that meets a writer gets words of two values and no undefined
-//! behaviour; its protocol tells it to look again. The last word of a value is filled up with zeros.
+//! Objects that many processes write at once hold their values so: each word of a value is read
+//! and written as an atomic, so a reader that meets a writer gets words of two values and no
+//! undefined behaviour; its protocol tells it to look again. The last word of a value is filled up
+//! with zeros.
 //!
 //! # Unsafe code
 //!
@@ -36,11 +37,9 @@ pub(crate) fn load<T: Shareable + Copy>(words: &impl Words, at: WordIndex) -> T 
     for number in 0..words_of::<T>() {
         let bytes = words.load(at + number).to_ne_bytes();
         let (from, count) = extent::<T>(number);
+        let to = value.as_mut_ptr().wrapping_byte_add(from).cast();
         // SAFETY: `count` bytes from `from` on lie in the value, and in the word.
-        unsafe {
-            let to = value.as_mut_ptr().cast::<u8>().add(from);
-            ptr::copy_nonoverlapping(bytes.as_ptr(), to, count);
-        }
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, count) };
     }
     // SAFETY: all bytes are set, and any bytes are a value of a shareable type.
     unsafe { value.assume_init() }
@@ -57,12 +56,10 @@ pub(crate) fn equals<T: Shareable + Copy>(words: &impl Words, at: WordIndex, val
 pub(crate) fn word<T: Shareable + Copy>(value: &T, number: u64) -> u64 {
     let mut bytes = [0; WORD_BYTES as usize];
     let (from, count) = extent::<T>(number);
+    let from = ptr::from_ref(value).wrapping_byte_add(from).cast();
     // SAFETY: `count` bytes from `from` on lie in the value, and in the word; a shareable type has
     // no padding, so all of them are set.
-    unsafe {
-        let from = ptr::from_ref(value).cast::<u8>().add(from);
-        ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), count);
-    }
+    unsafe { ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), count) };
     u64::from_ne_bytes(bytes)
 }
 

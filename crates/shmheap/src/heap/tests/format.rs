@@ -15,8 +15,8 @@ use crate::peers::{ENTRY_WORDS, RECORD_WORDS, RECORDS, THREAD_WORDS, THREADS};
 use crate::segment::format::{
     CHECKSUM_AT, CREATED_AT, CURRENT_AT, DATA_OFFSET_AT, GRANULE_AT, HEADER_BYTES, ID_AT,
     LAYOUT_AT, LEN_MAX_AT, LEN_MAX_BYTES, LENGTH_AT, LOCK_AT, MAGIC_AT, PEERS_AT, PINS_AT,
-    POLICY_AT, PROCESSES_USED_AT, PROLOGUE_BYTES, RECORDS as RECORDS_AT, THREADS_USED_AT, VERSION,
-    VERSION_AT,
+    POLICY_AT, PROCESSES_USED_AT, PROLOGUE_BYTES, RECORDS as RECORDS_AT, ROOTS_AT, SHARED_AT,
+    THREADS_USED_AT, VERSION, VERSION_AT,
 };
 use crate::segment::states::GENERATION_BITS;
 use crate::slab::layout::{BLOCK_UNITS, GROUP_UNITS, GROUP_WORDS};
@@ -49,6 +49,8 @@ fn format_document_names_every_word_of_the_header() {
         (LOCK_AT, "lock"),
         (CURRENT_AT, "current"),
         (PINS_AT, "pins"),
+        (ROOTS_AT, "roots"),
+        (SHARED_AT, "shared"),
         (THREADS_USED_AT, "threads used"),
         (PROCESSES_USED_AT, "processes used"),
     ];

@@ -8,8 +8,9 @@
 //!           word 1   in the first: the entry from which on a free one is looked for
 //! ```
 //!
-//! A chunk comes into its cell by a hand-over: a kill leaves it there, or freed. How many entries it
-//! has is told by its size, which the engine knows; each has about twice as many as the one before.
+//! A chunk comes into its cell by a hand-over: a kill leaves it there, or freed. How many entries
+//! it has is told by its size, which the engine knows; each has about twice as many as the one
+//! before.
 
 use std::alloc::Layout;
 

@@ -14,8 +14,8 @@
 //!        17 .. 31                the name, filled up with zeros
 //! ```
 //!
-//! Entries are never freed, only used again. So whoever comes late changes nothing but an entry, and
-//! finds by its state that it is not his.
+//! Entries are never freed, only used again. So whoever comes late changes nothing but an entry,
+//! and finds by its state that it is not his.
 //!
 //! | phase | rest of the state | the entry | if its process dies |
 //! |---|---|---|---|
@@ -27,8 +27,8 @@
 //! | 5 named | count | has a name and an object | |
 //! | 6 nameless | count | has an object, as long as somebody holds it | |
 //!
-//! *Who* is a [`PeerId`]. The *count* goes up with each attachment, and from use to use of the entry,
-//! so that no two states of it are the same.
+//! *Who* is a [`PeerId`]. The *count* goes up with each attachment, and from use to use of the
+//! entry, so that no two states of it are the same.
 //!
 //! # Attach and retire
 //!
@@ -274,6 +274,20 @@ impl<W: Words> Entry<W> {
         }
     }
 
+    /// Takes a nameless entry whose object nobody holds, for the caller to empty; whether it was
+    /// one.
+    pub(super) fn retire(&self, me: PeerId, is_held: impl Fn() -> bool) -> bool {
+        loop {
+            let seen = self.state();
+            if seen.phase() != Phase::Nameless || is_held() {
+                return false;
+            }
+            if self.claim(seen, me) {
+                return true;
+            }
+        }
+    }
+
     /// The name goes, the object stays as long as somebody holds it.
     pub(super) fn unname(&self, seen: State) -> bool {
         self.advance(seen, State::counted(6, seen.count() + 1))
@@ -291,6 +305,32 @@ impl<W: Words> Entry<W> {
 
     pub(super) fn wake(&self) {
         self.words.wake_all(self.word(STATE));
+    }
+}
+
+/// Whether a candidate is the only one that may have the name: rejects all others, unless one of
+/// them has it.
+pub(super) fn is_sole<W: Words, E: Iterator<Item = Entry<W>>>(
+    candidate: Entry<W>,
+    name: &str,
+    all: impl Fn() -> E,
+) -> bool {
+    loop {
+        let mut has_missed_one = false;
+        for rival in all().filter(|entry| entry.at != candidate.at) {
+            let seen = rival.state();
+            match seen.phase() {
+                Phase::Named | Phase::Constructing(_) if rival.has_name(name) => return false,
+                Phase::Candidate(_) if rival.has_name(name) => {
+                    has_missed_one |= !rival.reject(seen);
+                }
+                _ => {}
+            }
+        }
+        // One that could not be rejected has gone on: look what it is now.
+        if !has_missed_one {
+            return true;
+        }
     }
 }
 
@@ -317,7 +357,11 @@ pub(crate) fn checked_name(name: &str) -> Result<()> {
     let why = match name.len() {
         0 => "a root's name is not empty",
         len if len > NAME_BYTES_MAX => "a root's name has 120 bytes at the most",
+        _ if name.contains('\0') => "a root's name has no NUL in it, for C programs to read it",
         _ => return Ok(()),
     };
     Err(Error::InvalidName { name: name.to_owned(), why })
 }
+
+#[cfg(test)]
+mod loom;

@@ -9,16 +9,16 @@
 //!
 //! # One of a name
 //!
-//! Two processes may want to make a root of the same name at once, in different entries. Each says
-//! that it is a candidate, then looks at all others, rejects what other candidates it finds, and
-//! gives up if there is a root already; only who has seen no other, and was not rejected, goes on to
-//! construct. Of two, the one that says so later sees the other: either as a candidate, whom it
-//! rejects unless that one is through, or as a root. So no two get through, and a candidate that is
-//! stopped keeps nobody waiting.
+//! Two processes may want to make a root of the same name at once, in different entries. Each
+//! says that it is a candidate, then looks at all others, rejects what other candidates it finds,
+//! and gives up if there is a root already; only who has seen no other, and was not rejected, goes
+//! on to construct. Of two, the one that says so later sees the other: either as a candidate, whom
+//! it rejects unless that one is through, or as a root. So no two get through, and a candidate
+//! that is stopped keeps nobody waiting.
 
 use std::time::{Duration, Instant};
 
-use super::entry::{Description, Entry, OBJECT, Phase, State};
+use super::entry::{self, Description, Entry, OBJECT, Phase, State};
 use super::{Holding, Registry, SLICE};
 use crate::heap::{Gate, Unpublished};
 use crate::object::Fingerprint;
@@ -37,7 +37,8 @@ pub(super) struct Busy<'r, 'h> {
 }
 
 impl<'h> Busy<'_, 'h> {
-    /// Puts an object into the entry; the word that says that this process holds it, and its handle.
+    /// Puts an object into the entry; the word that says that this process holds it, and its
+    /// handle.
     pub(super) fn fill(
         &self,
         object: Unpublished<'h>,
@@ -226,26 +227,9 @@ impl<'h> Registry<'h> {
 
     /// Whether the entry is the one to have the name; see the module's text.
     fn is_elected(&self, busy: &mut Busy<'_, 'h>, name: &str, me: PeerId) -> bool {
-        if !busy.advance(State::candidate(me)) {
-            return false;
-        }
-        loop {
-            let mut has_seen_rivals = false;
-            for entry in self.chain.entries().filter(|entry| entry.at != busy.entry.at) {
-                let seen = entry.state();
-                match seen.phase() {
-                    Phase::Named | Phase::Constructing(_) if entry.has_name(name) => return false,
-                    Phase::Candidate(_) if entry.has_name(name) => {
-                        has_seen_rivals |= !entry.reject(seen);
-                    }
-                    _ => {}
-                }
-            }
-            // A rival that could not be rejected has gone on: look what it is now.
-            if !has_seen_rivals {
-                return busy.advance(State::constructing(me));
-            }
-        }
+        busy.advance(State::candidate(me))
+            && entry::is_sole(busy.entry, name, || self.chain.entries())
+            && busy.advance(State::constructing(me))
     }
 
     /// Takes the name from a root, whose object stays as long as somebody holds it; what it was the

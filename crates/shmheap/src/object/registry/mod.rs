@@ -168,14 +168,8 @@ impl<'h> Registry<'h> {
 
     /// Frees the object if it has no name and nobody holds it.
     fn retire(&self, entry: Entry<Gate<'h>>, me: PeerId) {
-        loop {
-            let seen = entry.state();
-            if seen.phase() != Phase::Nameless || self.is_held(entry, me) {
-                return;
-            }
-            if entry.claim(seen, me) {
-                return drop(Busy { registry: self, entry, state: State::busy(me) });
-            }
+        if entry.retire(me, || self.is_held(entry, me)) {
+            drop(Busy { registry: self, entry, state: State::busy(me) });
         }
     }
 

@@ -95,6 +95,7 @@ fn a_pointer_leads_to_live_objects_only() {
         assert!(node[0].get(&heap).is_err());
         node[0].set(&heap, Handle::NONE).unwrap();
         assert_eq!(node[0].get(&heap).unwrap(), None);
+        // SAFETY: all bytes 0 are a null pointer.
         let outside: ShmPtr<u64> = unsafe { std::mem::zeroed() };
         assert!(outside.set(&heap, ShmBox::handle(&ShmBox::new(&heap, 1).unwrap())).is_err());
     }
