@@ -2,12 +2,15 @@
 //! way it finds out.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use super::memory::{DEAD, HEADER, ME, Memory, World, heap};
+use super::memory::{Chunks, DEAD, HEADER, ME, Memory, Shared, World, heap};
 use crate::first_fit::areas::InArea;
 use crate::first_fit::layout::{Area, HEAD_WORDS, Position};
 use crate::first_fit::lock::{Contender, LockWord};
 use crate::first_fit::{Fault, FirstFit, Surroundings};
+use crate::os::Parking;
 use crate::segment::words::Words;
 use crate::units::{PeerSlot, WordIndex};
 
@@ -37,6 +40,33 @@ fn the_view_of_an_area_is_of_that_area_in_every_access() {
     assert_eq!(memory.load(at), 6);
 }
 
+/// Sleepers and who wakes them leave a mark in the word.
+struct Marks;
+
+impl Parking for Marks {
+    fn wait(&self, word: &AtomicU64, expected: u64, timeout: Duration) -> Duration {
+        word.store(expected, Ordering::SeqCst);
+        timeout
+    }
+
+    fn wake(&self, word: &AtomicU64) {
+        word.fetch_add(100, Ordering::SeqCst);
+    }
+}
+
+/// Nobody waits for a word of an area yet; whoever will is not to be woken at another.
+#[test]
+fn the_view_of_an_area_waits_and_wakes_in_that_area() {
+    let chunks = Chunks::new(128);
+    let memory = Shared::new(&chunks, Marks);
+    let view = InArea::new(&memory, 64);
+    let timeout = Duration::from_secs(3);
+    assert_eq!(view.wait(WordIndex(8), 5, timeout), timeout);
+    assert_eq!(memory.load(WordIndex(72)), 5);
+    view.wake(WordIndex(8));
+    assert_eq!(memory.load(WordIndex(72)), 105);
+}
+
 /// But for those of the head, which are few.
 #[test]
 fn a_copy_is_allowed_time_for_every_word_of_it() {
@@ -58,6 +88,21 @@ fn a_session_that_is_dropped_leaves_the_area_it_was_robbed_of() {
     assert_eq!(who_is_in(&memory, Area::FIRST), Some(ME));
     drop(stopped);
     assert_eq!(who_is_in(&memory, Area::FIRST), None);
+}
+
+#[test]
+fn who_is_adopted_leaves_the_areas_it_was_robbed_of_and_nobody_else_does() {
+    let (engine, memory) = heap(128, 128, 16);
+    let [first, second] = [ME, PeerSlot(2)].map(|peer| {
+        let stopped = engine.operator(&memory, peer, &World).session().unwrap();
+        steal(&engine, &memory);
+        stopped
+    });
+    let areas = [first.area_number(), second.area_number()];
+    engine.adopt(&memory, ME, &World).unwrap();
+    assert_eq!(areas.map(|area| who_is_in(&memory, area)), [None, Some(PeerSlot(2))]);
+    std::mem::forget(first);
+    drop(second);
 }
 
 /// What is not of the area is not held against the heap once the lock is stolen, and is before.

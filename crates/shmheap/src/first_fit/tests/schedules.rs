@@ -283,6 +283,25 @@ fn those_who_were_robbed_do_not_use_the_areas_up() {
     world.expect_sound();
 }
 
+/// Who comes late, after a free was completed for it, leaves what is there by now alone.
+#[test]
+fn what_a_thief_has_completed_is_not_done_again() {
+    let world = World::new(256);
+    let object = world.by(9).alloc(8, 1).unwrap().unwrap();
+    std::thread::scope(|scope| {
+        let stops = [Access::Store(world.in_head(0, 1)), LOCK];
+        let freer = world.start(scope, 1, &stops, |operator| operator.free(object));
+        freer.stops();
+        freer.go_on();
+        freer.stops();
+        assert_eq!(world.by(2).alloc(8, 1), Ok(Some(object)));
+        freer.go_on();
+        assert_eq!(freer.ends(), Ok(()));
+    });
+    assert_eq!(world.by(2).alloc(8, 1), Ok(Some(Position(8))));
+    world.expect_sound();
+}
+
 /// Two thieves are stopped in the middle of their copies; everybody else goes on.
 #[test]
 fn two_stopped_thieves_keep_nobody_waiting() {
