@@ -66,7 +66,8 @@ pub use heap::{
     OwnerStats, Peer, Policy, Report, Stats, Unpublished, list, sweep_unfinished,
 };
 pub use object::{
-    Fingerprint, NotHandedOver, Root, Shareable, ShmArc, ShmBox, ShmCell, ShmPtr, ShmWeak,
+    Fingerprint, NotHandedOver, OwnedCell, Root, Shareable, ShmArc, ShmBox, ShmCell, ShmPtr,
+    ShmWeak,
 };
 
 /// The programs in the README compile and run.

@@ -81,6 +81,16 @@ impl<'h> Unpublished<'h> {
         heap.space().at(offset.saturating_sub(heap.shape.data_offset.0))
     }
 
+    /// The heap that it is in.
+    pub(crate) fn heap(&self) -> &'h Heap {
+        self.held.heap
+    }
+
+    /// Whether this process has it, and not the one that this was forked from.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.held.is_ours()
+    }
+
     /// The object's handle.
     #[must_use]
     pub fn handle(&self) -> Handle {

@@ -22,7 +22,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crate::object::registry::{Holding, Registry};
+use crate::object::registry::{Description, Holding, Registry};
 use crate::object::{Fingerprint, Shareable, ShmBox, place};
 use crate::units::WordIndex;
 use crate::{Error, Handle, Heap, Result};
@@ -97,7 +97,7 @@ impl<'h, T: Shareable> ShmArc<'h, T> {
     /// As [`Heap::alloc_unpublished`]. The value is freed then.
     pub fn from_box(heap: &'h Heap, value: ShmBox<'h, T>) -> Result<Self> {
         let object = ShmBox::into_unpublished(value);
-        Self::of(heap, Registry::shared(heap).add(object, T::FINGERPRINT)?)
+        Self::of(heap, Registry::shared(heap).add(object, Description::of::<T>())?)
     }
 
     /// What this process holds, which is given up if it is not a value of that type.

@@ -12,16 +12,16 @@
 //! A box looks into its object, and gives a kept one back.
 #![allow(unsafe_code)]
 
-use std::alloc::Layout;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU64;
 
 use crate::heap::{NotPublished, Unpublished};
-use crate::object::place;
-use crate::object::{Fingerprint, Shareable};
+use crate::object::belongings::{self, List};
+use crate::object::{Fingerprint, OwnedCell, Shareable, place};
 use crate::{Error, Handle, Heap, Result};
 
 /// A value in a heap that this process has for itself, like a `Box`: freed when it is dropped, and
@@ -41,11 +41,30 @@ use crate::{Error, Handle, Heap, Result};
 /// # Ok::<(), shmheap::Error>(())
 /// ```
 pub struct ShmBox<'h, T: Shareable> {
-    object: Unpublished<'h>,
+    object: ManuallyDrop<Unpublished<'h>>,
     value: PhantomData<T>,
 }
 
+/// What the value owns goes before it.
+impl<T: Shareable> Drop for ShmBox<'_, T> {
+    fn drop(&mut self) {
+        let (heap, list) = (self.object.heap(), List::of::<T>());
+        if list != List::NONE
+            && self.object.is_ours()
+            && let Ok(span) = heap.span(self.object.handle())
+        {
+            belongings::free(heap, span, list);
+        }
+        // SAFETY: the box is gone after this.
+        unsafe { ManuallyDrop::drop(&mut self.object) };
+    }
+}
+
 impl<'h, T: Shareable> ShmBox<'h, T> {
+    fn of(object: Unpublished<'h>) -> Self {
+        Self { object: ManuallyDrop::new(object), value: PhantomData }
+    }
+
     /// Puts a value into the heap.
     ///
     /// # Errors
@@ -64,8 +83,7 @@ impl<'h, T: Shareable> ShmBox<'h, T> {
     ///
     /// As [`Heap::alloc_unpublished`].
     pub fn new_zeroed(heap: &'h Heap) -> Result<Self> {
-        let object = heap.alloc_unpublished_zeroed(Layout::new::<T>())?;
-        Ok(Self { object, value: PhantomData })
+        Ok(Self::of(belongings::alloc::<T>(heap)?))
     }
 
     /// The handle of the object.
@@ -84,10 +102,10 @@ impl<'h, T: Shareable> ShmBox<'h, T> {
     pub fn publish(self, cell: &ShmCell<T>) -> Result<Handle<T>, NotHandedOver<'h, T>> {
         // SAFETY: the word is a cell and nothing else: it is private to the type, which is zero
         // when it is made; the borrow keeps its object.
-        match unsafe { self.object.publish(cell.word()) } {
+        match unsafe { Self::into_unpublished(self).publish(cell.word()) } {
             Ok(handle) => Ok(handle.cast()),
             Err(NotPublished { error, object }) => {
-                Err(NotHandedOver { error, value: Self { object, value: PhantomData } })
+                Err(NotHandedOver { error, value: Self::of(object) })
             }
         }
     }
@@ -97,13 +115,15 @@ impl<'h, T: Shareable> ShmBox<'h, T> {
     #[must_use = "without its handle the object is lost"]
     pub fn keep(self) -> Handle<T> {
         let handle = self.object.handle().cast();
-        let _ = self.object.keep();
+        let _ = Self::into_unpublished(self).keep();
         handle
     }
 
     /// The object without its type.
     pub fn into_unpublished(this: Self) -> Unpublished<'h> {
-        this.object
+        let this = ManuallyDrop::new(this);
+        // SAFETY: `this` is neither used nor dropped after this.
+        unsafe { ptr::read(&*this.object) }
     }
 
     /// An object whose bytes are a value of that type, as all are.
@@ -117,7 +137,7 @@ impl<'h, T: Shareable> ShmBox<'h, T> {
     /// Nobody else uses the object.
     pub unsafe fn from_unpublished(heap: &'h Heap, object: Unpublished<'h>) -> Result<Self> {
         heap.located::<T>(object.handle().cast())?;
-        Ok(Self { object, value: PhantomData })
+        Ok(Self::of(object))
     }
 }
 
@@ -186,6 +206,10 @@ unsafe impl<T: Shareable> Shareable for ShmCell<T> {
     const FINGERPRINT: Fingerprint =
         Fingerprint::new("ShmCell", size_of::<Self>(), align_of::<Self>())
             .parameter(T::FINGERPRINT);
+
+    fn owned_cells(visit: &mut dyn FnMut(OwnedCell)) {
+        visit(OwnedCell { offset_bytes: 0, starts_chain: false });
+    }
 }
 
 impl<T: Shareable> ShmCell<T> {
@@ -219,7 +243,7 @@ impl<T: Shareable> ShmCell<T> {
 }
 
 impl Heap {
-    /// Frees an object that [`ShmBox::keep`] has made an ordinary one.
+    /// Frees an object that [`ShmBox::keep`] has made an ordinary one, and what its value owns.
     ///
     /// # Errors
     ///
@@ -230,6 +254,7 @@ impl Heap {
     /// As [`free`](Self::free).
     pub unsafe fn free_typed<T: Shareable>(&self, handle: Handle<T>) -> Result<()> {
         let object = self.resolve(handle.cast())?;
+        belongings::free(self, self.span(handle)?, List::of::<T>());
         // SAFETY: the caller's.
         unsafe { self.free(object) }
     }

@@ -6,12 +6,14 @@
 //! | `value` | plain values in rows of words |
 //! | `place` | from handles to references |
 //! | `boxed` | values that one process has for itself, and cells to hand them on |
+//! | `belongings` | what values own, and how that is freed |
 //! | `registry` | who holds what, and which names there are |
 //! | `arc` | values that live as long as some process holds them |
 //! | `pointer` | pointers inside objects |
 //! | `roots` | values with names |
 
 mod arc;
+mod belongings;
 mod boxed;
 #[cfg(test)]
 pub(crate) mod killed;
@@ -26,7 +28,7 @@ pub use arc::{ShmArc, ShmWeak};
 pub use boxed::{NotHandedOver, ShmBox, ShmCell};
 pub use pointer::ShmPtr;
 pub use roots::Root;
-pub use shareable::{Fingerprint, Shareable};
+pub use shareable::{Fingerprint, OwnedCell, Shareable};
 
 #[cfg(test)]
 mod tests;

@@ -5,12 +5,12 @@
 //! process makes it and the others wait; if that one dies meanwhile, they are told. C programs, and
 //! who manages memory by hand, give names to ordinary objects ([`Heap::set_root`]).
 
-use std::alloc::Layout;
 use std::time::{Duration, Instant};
 
+use crate::object::belongings;
 use crate::object::place;
 pub use crate::object::registry::Root;
-use crate::object::registry::{Found, Holding, Registry, checked_name};
+use crate::object::registry::{Description, Found, Holding, Registry, checked_name};
 use crate::object::{Shareable, ShmArc};
 use crate::{Error, Handle, Heap, Result};
 
@@ -75,9 +75,9 @@ impl Heap {
         init: impl FnOnce(&mut T) -> Result<()>,
     ) -> Result<ShmArc<'_, T>> {
         checked_name(name)?;
-        let object = || self.alloc_unpublished_zeroed(Layout::new::<T>());
+        let object = || belongings::alloc::<T>(self);
         let registry = Registry::roots(self);
-        match registry.find_or_make(name, T::FINGERPRINT, deadline, object)? {
+        match registry.find_or_make(name, Description::of::<T>(), deadline, object)? {
             Found::There(holding) => self.typed_root(name, holding),
             Found::Ours(mut making) => {
                 // Should it fail or panic, the root is given up with its guard.
@@ -133,8 +133,7 @@ impl Heap {
     /// [`Error::InvalidName`], [`Error::Full`], [`Error::ReadOnly`].
     ///
     /// ```
-    /// use std::alloc::Layout;
-    /// # let heap = shmheap::HeapOptions::new(1 << 16).create_memfd()?;
+    ///     /// # let heap = shmheap::HeapOptions::new(1 << 16).create_memfd()?;
     /// let object = heap.alloc(Layout::new::<[u8; 100]>())?;
     /// heap.set_root("buffer", heap.handle(object)?)?;
     /// // Another process:

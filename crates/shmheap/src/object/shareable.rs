@@ -32,6 +32,29 @@ use crate::object::ShmPtr;
 pub unsafe trait Shareable: Sized + Send + Sync + 'static {
     /// What tells the type from others, in every program: a hash of its name and its layout.
     const FINGERPRINT: Fingerprint;
+
+    /// The cells in a value through which it owns other objects, which are freed with it. Most
+    /// types have none; a struct has those of its fields.
+    fn owned_cells(visit: &mut dyn FnMut(OwnedCell)) {
+        let _ = visit;
+    }
+}
+
+/// A cell in a value, through which the value owns another object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnedCell {
+    /// How far behind the start of the value the cell lies: a multiple of 8.
+    pub offset_bytes: usize,
+    /// Whether the object in the cell begins with a cell in turn, and so on.
+    pub starts_chain: bool,
+}
+
+impl OwnedCell {
+    /// The same cell of a value that lies so far behind the start of another.
+    #[must_use]
+    pub const fn within(self, offset_bytes: usize) -> Self {
+        Self { offset_bytes: self.offset_bytes + offset_bytes, ..self }
+    }
 }
 
 /// A hash of a type's name and layout, the same in every program that has the same type.
@@ -129,6 +152,12 @@ unsafe impl Shareable for () {
 unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {
     const FINGERPRINT: Fingerprint =
         Fingerprint::new("array", size_of::<Self>(), align_of::<Self>()).parameter(T::FINGERPRINT);
+
+    fn owned_cells(visit: &mut dyn FnMut(OwnedCell)) {
+        for number in 0..N {
+            T::owned_cells(&mut |cell| visit(cell.within(number * size_of::<T>())));
+        }
+    }
 }
 
 // SAFETY: it has no bytes.

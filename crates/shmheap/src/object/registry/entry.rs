@@ -7,7 +7,7 @@
 //!         3        floor         the next use is at least that
 //!         4        fingerprint   of the object's type
 //!         5        kind          0 owned: freed with the entry; 1 borrowed: left alone
-//!         6        0
+//!         6        belongings    where the object says what it owns
 //!         7        more          the cell of further holders
 //!         8 .. 15  holders       a process for each reference that it holds, or 0
 //!        16        name          its length in bytes
@@ -41,6 +41,8 @@
 //! retirer looks again, the attacher takes its name out of the holders, and looks itself whether it
 //! has kept somebody from retiring the entry.
 
+use crate::object::belongings::List;
+use crate::object::{Fingerprint, Shareable};
 use crate::peers::{PeerId, Roll};
 use crate::segment::words::Words;
 use crate::units::WordIndex;
@@ -55,6 +57,7 @@ const INCARNATION: u64 = 2;
 const FLOOR: u64 = 3;
 const FINGERPRINT: u64 = 4;
 const KIND: u64 = 5;
+const BELONGINGS: u64 = 6;
 pub(super) const MORE: u64 = 7;
 pub(super) const HOLDERS: u64 = 8;
 pub(super) const HOLDERS_INLINE: u64 = 8;
@@ -136,9 +139,21 @@ impl State {
 
 /// What an entry says of its object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Description {
-    pub(super) fingerprint: u64,
+pub(crate) struct Description {
+    pub(super) fingerprint: Fingerprint,
     pub(super) is_borrowed: bool,
+    pub(super) belongings: List,
+}
+
+impl Description {
+    /// An object that was made for a value of that type.
+    pub(crate) fn of<T: Shareable>() -> Self {
+        Self { fingerprint: T::FINGERPRINT, is_borrowed: false, belongings: List::of::<T>() }
+    }
+
+    /// An object that is its users' to free.
+    pub(super) const BORROWED: Self =
+        Self { fingerprint: Fingerprint::UNTYPED, is_borrowed: true, belongings: List::NONE };
 }
 
 /// How an attempt to attach to an entry went.
@@ -178,7 +193,11 @@ impl<W: Words> Entry<W> {
     }
 
     pub(super) fn description(&self) -> Description {
-        Description { fingerprint: self.load(FINGERPRINT), is_borrowed: self.load(KIND) != 0 }
+        Description {
+            fingerprint: Fingerprint::from_raw(self.load(FINGERPRINT)),
+            is_borrowed: self.load(KIND) != 0,
+            belongings: List::from_raw(self.load(BELONGINGS)),
+        }
     }
 
     /// Exchanges the state that was seen for another; whether it was still that.
@@ -207,8 +226,9 @@ impl<W: Words> Entry<W> {
     /// Says what is in an entry that the caller has for itself.
     pub(super) fn describe(&self, description: Description, name: &str) {
         self.store(INCARNATION, self.load(FLOOR));
-        self.store(FINGERPRINT, description.fingerprint);
+        self.store(FINGERPRINT, description.fingerprint.to_raw());
         self.store(KIND, u64::from(description.is_borrowed));
+        self.store(BELONGINGS, description.belongings.to_raw());
         self.store_name(name);
     }
 
@@ -255,6 +275,7 @@ impl<W: Words> Entry<W> {
     pub(super) fn free(&self) {
         self.store(FINGERPRINT, 0);
         self.store(KIND, 0);
+        self.store(BELONGINGS, 0);
         self.store_name("");
         self.store(STATE, State::counted(0, self.load(FLOOR)).0);
         self.words.wake_all(self.word(STATE));

@@ -21,7 +21,6 @@ use std::time::{Duration, Instant};
 use super::entry::{self, Description, Entry, OBJECT, Phase, State};
 use super::{Holding, Registry, SLICE};
 use crate::heap::{Gate, Unpublished};
-use crate::object::Fingerprint;
 use crate::peers::{PeerId, Roll};
 use crate::segment::words::Words;
 use crate::units::WordIndex;
@@ -42,11 +41,10 @@ impl<'h> Busy<'_, 'h> {
     pub(super) fn fill(
         &self,
         object: Unpublished<'h>,
-        fingerprint: Fingerprint,
+        description: Description,
         name: &str,
         me: PeerId,
     ) -> Result<(WordIndex, Handle)> {
-        let description = Description { fingerprint: fingerprint.to_raw(), is_borrowed: false };
         self.entry.describe(description, name);
         let handle = object.publish_at(self.entry.word(OBJECT))?;
         Ok((self.registry.hold(self.entry, me)?, handle))
@@ -54,9 +52,7 @@ impl<'h> Busy<'_, 'h> {
 
     /// Puts an object into the entry that is its users' to free.
     fn borrow(&self, object: Handle, name: &str) {
-        let description =
-            Description { fingerprint: Fingerprint::UNTYPED.to_raw(), is_borrowed: true };
-        self.entry.describe(description, name);
+        self.entry.describe(Description::BORROWED, name);
         self.registry.heap.gate().store(self.entry.word(OBJECT), object.to_raw());
     }
 
@@ -180,7 +176,7 @@ impl<'h> Registry<'h> {
     pub(crate) fn find_or_make(
         &self,
         name: &str,
-        fingerprint: Fingerprint,
+        description: Description,
         deadline: Option<Instant>,
         object: impl Fn() -> Result<Unpublished<'h>>,
     ) -> Result<Found<'_, 'h>> {
@@ -190,7 +186,7 @@ impl<'h> Registry<'h> {
                 return Ok(Found::There(holding));
             }
             let mut busy = self.busy(me)?;
-            let (holder, object) = busy.fill(object()?, fingerprint, name, me)?;
+            let (holder, object) = busy.fill(object()?, description, name, me)?;
             if self.is_elected(&mut busy, name, me) {
                 return Ok(Found::Ours(Making { busy, holder, me, object }));
             }

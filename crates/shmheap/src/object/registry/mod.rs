@@ -27,13 +27,13 @@ mod making;
 use std::time::Duration;
 
 use chain::Chain;
-pub(crate) use entry::checked_name;
 use entry::{Attaching, Entry, HOLDERS, HOLDERS_INLINE, MORE, OBJECT, Phase, State};
+pub(crate) use entry::{Description, checked_name};
 use making::Busy;
 pub(crate) use making::{Found, Making};
 
 use crate::heap::{Gate, Unpublished};
-use crate::object::Fingerprint;
+use crate::object::{Fingerprint, belongings};
 use crate::peers::{PeerId, Roll};
 use crate::segment::format;
 use crate::segment::words::Words;
@@ -47,8 +47,6 @@ const EXTENSION_WORDS: u64 = 64;
 const EXTENSIONS_MAX: usize = 1024;
 /// How long a process sleeps at a time while another makes an object.
 const SLICE: Duration = Duration::from_millis(20);
-/// How often an object is tried to be freed that another process has to let go of first.
-const FREE_TRIES: u32 = 1000;
 /// How many entries are looked at in passing for what the dead have left.
 const PASSING: usize = 2;
 /// A chain grows when no more than one of so many entries is free: to look for the last ones would
@@ -118,11 +116,11 @@ impl<'h> Registry<'h> {
     pub(crate) fn add(
         &self,
         object: Unpublished<'h>,
-        fingerprint: Fingerprint,
+        description: Description,
     ) -> Result<Holding<'h>> {
         let me = Roll::me(self.heap)?;
         let busy = self.busy(me)?;
-        let (holder, handle) = busy.fill(object, fingerprint, "", me)?;
+        let (holder, handle) = busy.fill(object, description, "", me)?;
         let holding = self.holding(busy.entry, holder, me, handle);
         busy.make(false);
         Ok(holding)
@@ -173,22 +171,13 @@ impl<'h> Registry<'h> {
         }
     }
 
-    /// Frees what an entry owns that this process has for itself; whether the cell is empty then.
+    /// Frees what an entry owns that this process has for itself; whether all of it is gone then.
     fn free_object(&self, entry: Entry<Gate<'h>>) -> bool {
-        let (words, cell) = (self.heap.gate(), entry.word(OBJECT));
-        for _ in 0..FREE_TRIES {
-            match self.heap.take_at(cell) {
-                // It goes with its guard.
-                Ok(Some(object)) => drop(object),
-                Ok(None) if words.load(cell) == 0 => return true,
-                // What a dead one was in the middle of is being ended by another.
-                Ok(None) => std::thread::yield_now(),
-                // No object is there: somebody has overwritten the cell, or the object.
-                Err(Error::InvalidHandle { .. }) => words.store(cell, 0),
-                Err(_) => return false,
-            }
-        }
-        false
+        let (heap, cell) = (self.heap, entry.word(OBJECT));
+        let list = entry.description().belongings;
+        let object = heap.peek_at(cell).and_then(|object| heap.span(object).ok());
+        object.is_none_or(|object| belongings::free(heap, object, list))
+            && belongings::free_in(heap, cell, false)
     }
 
     /// The holders' words of an entry.
@@ -250,7 +239,7 @@ impl<'h> Registry<'h> {
         object: Handle,
     ) -> Holding<'h> {
         let incarnation = entry.incarnation();
-        let fingerprint = Fingerprint::from_raw(entry.description().fingerprint);
+        let fingerprint = entry.description().fingerprint;
         Holding { registry: *self, entry, incarnation, holder, me, object, fingerprint }
     }
 
@@ -341,7 +330,7 @@ impl<'h> Registry<'h> {
             let listed = Root {
                 name: entry.name(),
                 handle: self.heap.peek_at(entry.word(OBJECT)).unwrap_or(Handle::NONE),
-                fingerprint: entry.description().fingerprint,
+                fingerprint: entry.description().fingerprint.to_raw(),
                 is_made,
             };
             // Whoever attaches meanwhile changes only the count.

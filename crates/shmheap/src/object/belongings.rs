@@ -1,0 +1,258 @@
+//! Belongings: the objects that a value owns, as a vector owns its elements, and how they are freed
+//! with it by who does not know its type.
+//!
+//! ```text
+//!   +---------------------+------------------+
+//!   | value: .. cell ..   | where the cells  |
+//!   |             |       | are in the value |
+//!   +-------------|-------+------------------+
+//!                 v
+//!   +------+--------------+      +------+----- ..
+//!   | cell | ..    -------|----> | cell | ..         a chain, if the first is said to start one
+//!   +------+--------------+      +------+----- ..
+//! ```
+//!
+//! When the last process that held a value was killed, another frees it, which may be of another
+//! program. So the value's object says behind it where its cells are. What is in a cell is taken
+//! from there, so it is freed once, whoever is killed; then the value itself is.
+
+use std::alloc::Layout;
+
+use crate::heap::{Span, Unpublished};
+use crate::object::{OwnedCell, Shareable};
+use crate::segment::words::Words;
+use crate::units::{WORD_BYTES, WordIndex};
+use crate::{Error, Heap, Result};
+
+/// A chain that is longer than this is a damaged one.
+const CHAIN_MAX: usize = 1024;
+/// How often a cell is looked at that another process has to let go of first.
+const FREE_TRIES: u32 = 1000;
+
+const STARTS_CHAIN: u64 = 1;
+const COUNT_BITS: u32 = 16;
+
+/// Where the list of a value's cells is in its object: as a word of the registry says it, the
+/// number of its first word above 16 bits of its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct List(u64);
+
+impl List {
+    pub(super) const NONE: Self = Self(0);
+
+    pub(super) fn of<T: Shareable>() -> Self {
+        match cells_of::<T>().len() as u64 {
+            0 => Self::NONE,
+            count => Self(first_word::<T>() << COUNT_BITS | count.min((1 << COUNT_BITS) - 1)),
+        }
+    }
+
+    pub(super) fn to_raw(self) -> u64 {
+        self.0
+    }
+
+    pub(super) fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The cells of the value in that object: those that lie in it.
+    fn cells(
+        self,
+        words: impl Words + Copy,
+        object: Span,
+    ) -> impl Iterator<Item = (WordIndex, bool)> {
+        let (first, count) = (self.0 >> COUNT_BITS, self.0 & ((1 << COUNT_BITS) - 1));
+        let numbers = first..first.saturating_add(count).min(object.words);
+        numbers.filter_map(move |number| {
+            let listed = words.load(object.word(number));
+            let cell = (listed & !STARTS_CHAIN) / WORD_BYTES;
+            object.has(cell, 1).then(|| (object.word(cell), listed & STARTS_CHAIN != 0))
+        })
+    }
+}
+
+fn cells_of<T: Shareable>() -> Vec<OwnedCell> {
+    let mut cells = Vec::new();
+    T::owned_cells(&mut |cell| cells.push(cell));
+    cells
+}
+
+/// The first word behind the value.
+fn first_word<T>() -> u64 {
+    (size_of::<T>() as u64).div_ceil(WORD_BYTES)
+}
+
+/// A new object for a value, of zeros, with the list of the value's cells behind it.
+pub(super) fn alloc<T: Shareable>(heap: &Heap) -> Result<Unpublished<'_>> {
+    let cells = cells_of::<T>();
+    if cells.is_empty() {
+        return heap.alloc_unpublished_zeroed(Layout::new::<T>());
+    }
+    let list = Layout::array::<u64>(cells.len()).and_then(|list| Layout::new::<T>().extend(list));
+    let too_large = Error::InvalidLayout {
+        size_bytes: size_of::<T>() as u64,
+        align_bytes: align_of::<T>() as u64,
+        why: "the size overflows",
+    };
+    let (layout, _) = list.map_err(|_| too_large)?;
+    let object = heap.alloc_unpublished_zeroed(layout)?;
+    let (words, span) = (heap.gate(), heap.span(object.handle())?);
+    for (number, cell) in (first_word::<T>()..).zip(cells) {
+        let chain = if cell.starts_chain { STARTS_CHAIN } else { 0 };
+        words.store(span.word(number), cell.offset_bytes as u64 | chain);
+    }
+    Ok(object)
+}
+
+/// Frees what the value in that object owns; `false` if something of it could not be.
+pub(super) fn free(heap: &Heap, object: Span, list: List) -> bool {
+    let cells = list.cells(heap.gate(), object);
+    cells.fold(true, |all, (cell, starts_chain)| free_in(heap, cell, starts_chain) && all)
+}
+
+/// Frees what is in a cell, and what follows; whether the cell is empty then.
+pub(super) fn free_in(heap: &Heap, cell: WordIndex, starts_chain: bool) -> bool {
+    let words = heap.gate();
+    let mut tries = 0;
+    while tries < FREE_TRIES {
+        // From the end: of a chain whose middle goes first, a kill would lose the rest.
+        let last = if starts_chain { last_of(heap, cell) } else { cell };
+        match heap.take_at(last) {
+            // It goes with its guard.
+            Ok(Some(object)) => drop(object),
+            Ok(None) if words.load(cell) == 0 => return true,
+            // What a dead one was in the middle of is being ended by another.
+            Ok(None) => {
+                tries += 1;
+                std::thread::yield_now();
+            }
+            // No object is there: somebody has overwritten the cell, or the object.
+            Err(Error::InvalidHandle { .. } | Error::Stale { .. }) => words.store(last, 0),
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+/// The cell of the last object in a chain.
+fn last_of(heap: &Heap, cell: WordIndex) -> WordIndex {
+    let words = heap.gate();
+    let next = |cell: &WordIndex| {
+        let object = heap.span(heap.peek_at(*cell)?).ok().filter(|object| object.words > 0)?;
+        (words.load(object.word(0)) != 0).then(|| object.word(0))
+    };
+    std::iter::successors(Some(cell), next).take(CHAIN_MAX).last().unwrap_or(cell)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::killed::at_every_store;
+    use crate::object::{Fingerprint, ShmArc, ShmBox, ShmCell};
+    use crate::os::testing::in_own_process;
+    use crate::{Handle, HeapOptions, Policy};
+
+    /// Two cells, of which the second starts a chain.
+    #[derive(Debug)]
+    #[repr(C)]
+    struct Owner {
+        number: u64,
+        plain: ShmCell<u64>,
+        chain: ShmCell<Link>,
+    }
+
+    #[derive(Debug)]
+    #[repr(C)]
+    struct Link {
+        next: ShmCell<u64>,
+        number: u64,
+    }
+
+    // SAFETY: words, any of which are a value.
+    #[allow(unsafe_code)]
+    unsafe impl Shareable for Owner {
+        const FINGERPRINT: Fingerprint = Fingerprint::new("Owner", 24, 8);
+
+        fn owned_cells(visit: &mut dyn FnMut(OwnedCell)) {
+            visit(OwnedCell { offset_bytes: 8, starts_chain: false });
+            visit(OwnedCell { offset_bytes: 16, starts_chain: true });
+        }
+    }
+
+    // SAFETY: as above.
+    #[allow(unsafe_code)]
+    unsafe impl Shareable for Link {
+        const FINGERPRINT: Fingerprint = Fingerprint::new("Link", 16, 8);
+    }
+
+    fn fill(heap: &Heap, owner: &Owner, links: u64) {
+        ShmBox::new(heap, 7_u64).unwrap().publish(&owner.plain).unwrap();
+        let mut cell = heap.word_at(std::ptr::NonNull::from(&owner.chain).cast()).unwrap();
+        for number in 0..links {
+            let mut link = ShmBox::<Link>::new_zeroed(heap).unwrap();
+            link.number = number;
+            let next = heap.span(ShmBox::handle(&link)).unwrap().word(0);
+            ShmBox::into_unpublished(link).publish_at(cell).unwrap();
+            cell = next;
+        }
+    }
+
+    fn live(heap: &Heap) -> u64 {
+        heap.stats().live_objects
+    }
+
+    #[test]
+    fn what_a_value_owns_goes_with_it() {
+        for policy in [Policy::FirstFit, Policy::Scalable] {
+            let heap = HeapOptions::new(1 << 20).policy(policy).create_memfd().unwrap();
+            drop(ShmArc::new(&heap, 1_u64).unwrap());
+            let before = live(&heap);
+            let owner = ShmBox::<Owner>::new_zeroed(&heap).unwrap();
+            fill(&heap, &owner, 3);
+            assert_eq!(live(&heap), before + 5);
+            drop(owner);
+            assert_eq!(live(&heap), before, "a box");
+            let owner = ShmBox::<Owner>::new_zeroed(&heap).unwrap();
+            fill(&heap, &owner, 0);
+            let owner = ShmArc::from_box(&heap, owner).unwrap();
+            drop(owner);
+            assert_eq!(live(&heap), before, "a shared value");
+        }
+    }
+
+    #[test]
+    fn nonsense_in_a_list_or_a_cell_frees_nothing_else() {
+        let heap = HeapOptions::new(1 << 20).create_memfd().unwrap();
+        let innocent = ShmBox::new(&heap, 5_u64).unwrap();
+        for (number, nonsense) in [(1, 0x1000), (2, u64::MAX - 7), (3, u64::MAX), (4, 1 << 40)] {
+            let owner = ShmBox::<Owner>::new_zeroed(&heap).unwrap();
+            let span = heap.span(ShmBox::handle(&owner)).unwrap();
+            heap.gate().store(span.word(number), nonsense);
+            drop(owner);
+            assert_eq!((live(&heap), *innocent), (1, 5));
+        }
+    }
+
+    #[test]
+    fn whoever_is_killed_all_of_it_is_freed() {
+        in_own_process(module_path!(), "whoever_is_killed_all_of_it_is_freed", || {
+            let prepare = |heap: &Heap| {
+                drop(heap.find_or_create::<u64>("other", |_| {}).unwrap());
+                let before = live(heap);
+                let root = heap.find_or_create::<Owner>("owner", |_| {}).unwrap();
+                fill(heap, &root, 3);
+                before
+            };
+            let operate = |heap: &Heap, _: &u64| {
+                heap.remove_root("owner").map(|_: Handle| ()).unwrap();
+            };
+            let judge = |heap: &Heap, before: &u64| {
+                let _ = heap.remove_root("owner");
+                heap.sweep_shared().unwrap();
+                assert_eq!(live(heap), *before);
+            };
+            let stores = at_every_store(prepare, operate, judge);
+            assert!(stores > 40, "{stores}");
+        });
+    }
+}
