@@ -65,6 +65,8 @@ pub use heap::{
     Block, Blocks, ClassStats, Finding, Granule, Heap, HeapOptions, Info, Listing, NotPublished,
     OwnerStats, Peer, Policy, Report, Stats, Unpublished, list, sweep_unfinished,
 };
+#[doc(hidden)]
+pub use object::refuse_padding;
 pub use object::{Fingerprint, Shareable};
 
 /// The programs in the README compile and run.

@@ -10,4 +10,6 @@ pub(crate) mod killed;
 pub(crate) mod shareable;
 pub(crate) mod value;
 
-pub use shareable::{Fingerprint, Shareable};
+pub use shareable::{Fingerprint, Shareable, refuse_padding};
+#[cfg(feature = "derive")]
+pub use shmheap_derive::Shareable;

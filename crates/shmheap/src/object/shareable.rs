@@ -21,13 +21,29 @@ use crate::Handle;
 /// A type whose values may lie in a heap and be shared between processes: see the derive macro of
 /// the same name.
 ///
-/// Numbers, atomic numbers, arrays of shareable types, and [`Handle`]s are.
+/// Numbers, atomic numbers, arrays of shareable types, and [`Handle`]s are. Structs of such fields
+/// become so by the derive macro.
 ///
 /// # Safety
 ///
 /// Every sequence of bytes is a value of the type; it has no padding; it holds no address of any
 /// kind, and nothing whose size or layout differs between programs. [`FINGERPRINT`](Self::FINGERPRINT)
 /// is another for each layout.
+///
+/// A generic type may have padding with some parameters and none with others. Such a type must not
+/// compile: its `FINGERPRINT` panics. So whoever relies on a generic `T: Shareable` names
+/// `T::FINGERPRINT` in the function that does.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot lie in shared memory",
+    label = "other processes can make nothing of it, or write what is no value of it",
+    note = "numbers can, and atomic numbers, of a fixed size: for `usize` take `u64`, for `bool` \
+            `u8`, for `char` `u32`",
+    note = "arrays of what can can, for text and lists of a bounded length: `[u8; 32]`",
+    note = "other objects are named by handle, not by address: for pointers, references, `Box`, \
+            `Vec`, `String`, `Option<..>` take `Handle<T>`, which may be `Handle::NONE`",
+    note = "structs can that have `#[repr(C)]` and `#[derive(Shareable)]`; a type parameter as \
+            `PhantomData<fn() -> T>`"
+)]
 pub unsafe trait Shareable: Sized + Send + Sync + 'static {
     /// What tells the type from others, in every program: a hash of its name and its layout.
     const FINGERPRINT: Fingerprint;
@@ -98,6 +114,42 @@ impl Fingerprint {
     const fn byte(self, byte: u8) -> Self {
         Self((self.0 ^ byte as u64).wrapping_mul(Self::FNV_PRIME))
     }
+}
+
+/// Ends the compilation if there are bytes of padding before a field, or behind the last one, and
+/// says how to fill them. For the derive macro alone.
+#[doc(hidden)]
+#[track_caller]
+pub const fn refuse_padding(padding_bytes: usize, place: &str) {
+    const BEFORE_NUMBER: &[u8] = b"padding: put a field `_padding: [u8; ";
+    const BEHIND_NUMBER: &[u8] = b"]` ";
+    if padding_bytes == 0 {
+        return;
+    }
+    let mut text = [0; 128];
+    let end = append(&mut text, 0, BEFORE_NUMBER);
+    let end = append_decimal(&mut text, end, padding_bytes);
+    let end = append(&mut text, end, BEHIND_NUMBER);
+    let end = append(&mut text, end, place.as_bytes());
+    match str::from_utf8(text.split_at(end).0) {
+        Ok(text) => panic!("{}", text),
+        Err(_) => panic!("padding"),
+    }
+}
+
+const fn append(text: &mut [u8], mut end: usize, more: &[u8]) -> usize {
+    let mut at = 0;
+    while at < more.len() {
+        text[end] = more[at];
+        at += 1;
+        end += 1;
+    }
+    end
+}
+
+const fn append_decimal(text: &mut [u8], end: usize, number: usize) -> usize {
+    let end = if number < 10 { end } else { append_decimal(text, end, number / 10) };
+    append(text, end, &[b'0' + (number % 10) as u8])
 }
 
 macro_rules! shareable_numbers {
