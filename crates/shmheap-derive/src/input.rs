@@ -120,7 +120,7 @@ fn layout(item: &DeriveInput) -> Result<Layout> {
     }
     if let Some(span) = packed {
         let message = "fields of a packed struct are not aligned, so they can neither be borrowed \
-                       nor be atomic: take `packed` out, and fill what padding there is with fields";
+                       nor be atomic: take `packed` out, and fill the padding with fields";
         return Err(Error::new(span, message));
     }
     found.ok_or_else(|| {

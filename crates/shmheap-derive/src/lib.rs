@@ -62,14 +62,14 @@ use syn::{DeriveInput, parse_macro_input};
 /// # println!("{:?}", Reading::FINGERPRINT);
 /// ```
 ///
-/// It has no `Drop`. A process that is killed drops nothing, and one that reads a value has a copy of
-/// it: what must be done at the end of an object's life is to be done by whoever frees it.
+/// It has no `Drop`. A process that is killed drops nothing, and one that reads a value has a copy
+/// of it: what must be done at the end of an object's life is to be done by whoever frees it.
 ///
 /// # The fingerprint
 ///
-/// It is made of the struct's name, size and alignment, of its parameters, and of each field's name,
-/// offset and fingerprint. It is not made of the struct's module or of documentation, nor of the
-/// compiler that built it. A type that gets another name in Rust keeps its fingerprint with
+/// It is made of the struct's name, size and alignment, of its parameters, and of each field's
+/// name, offset and fingerprint. The struct's module does not count, nor does the compiler. A type
+/// that gets another name in Rust keeps its fingerprint with
 /// `#[shareable(name = "...")]`:
 ///
 /// ```
@@ -123,7 +123,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// |---|---|---|
 /// | `#[shareable(name = "...")]` | the struct | the name in the fingerprint |
 /// | `#[shareable(crate = "...")]` | the struct | where shmheap is, if it is not `::shmheap` |
-/// | `#[shareable(skip)]` | a type parameter | not part of the fingerprint, need not be `Shareable` |
+/// | `#[shareable(skip)]` | a type parameter | not in the fingerprint, may be any type |
 #[proc_macro_derive(Shareable, attributes(shareable))]
 pub fn derive_shareable(item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as DeriveInput);

@@ -22,7 +22,7 @@
 //! addresses, and their layout is laid down by `repr`.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Field, GenericParam, Generics, Index, Member, Path, parse_quote_spanned};
@@ -81,31 +81,26 @@ fn bounded(generics: &Generics, library: &Path) -> Generics {
 }
 
 fn checks(input: &Input<'_>) -> TokenStream {
-    let no_drop = quote_spanned! {place_of(input.ident)=>
-        if ::core::mem::needs_drop::<Self>() {
-            ::core::panic!(
-                "what lies in shared memory is never dropped: take out `impl Drop`, and do what it \
-                 does where the object is freed"
-            );
-        }
-    };
+    let at_struct = place_of(input.ident);
+    let library = located(&input.library, at_struct);
+    let no_drop = quote_spanned! {at_struct=> #library::derived::refuse_drop::<Self>(); };
     if input.layout == Layout::Transparent {
         return no_drop;
     }
-    let library = &input.library;
     let mut end = quote! { 0 };
     let mut padding = Vec::new();
     for (member, field) in members(input) {
         let place = field.ident.as_ref().map_or_else(|| place_of(&field.ty), |name| place_of(name));
         let ty = &field.ty;
         let offset = quote! { ::core::mem::offset_of!(Self, #member) };
+        let library = located(&input.library, place);
         padding.push(quote_spanned! {place=>
-            #library::refuse_padding(#offset - (#end), "before this one");
+            #library::derived::refuse_padding(#offset - (#end), "before this one");
         });
         end = quote! { #offset + ::core::mem::size_of::<#ty>() };
     }
-    padding.push(quote_spanned! {place_of(input.ident)=>
-        #library::refuse_padding(::core::mem::size_of::<Self>() - (#end), "at the end");
+    padding.push(quote_spanned! {at_struct=>
+        #library::derived::refuse_padding(::core::mem::size_of::<Self>() - (#end), "at the end");
     });
     quote! { #no_drop #(#padding)* }
 }
@@ -156,6 +151,16 @@ fn members<'a>(input: &'a Input<'_>) -> impl Iterator<Item = (Member, &'a Field)
         };
         (member, field)
     })
+}
+
+/// The path with each of its tokens at a place.
+fn located(path: &Path, place: Span) -> TokenStream {
+    let tokens = path.to_token_stream().into_iter();
+    let located = tokens.map(|mut token| {
+        token.set_span(token.span().located_at(place));
+        token
+    });
+    located.collect()
 }
 
 /// The place of some code of the user's, for code of the macro's.

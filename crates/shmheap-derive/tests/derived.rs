@@ -196,6 +196,11 @@ fn fingerprints_stay_as_they_are() {
         Fixed::<-1, false, 'm'>::FINGERPRINT,
         Id::<String>::FINGERPRINT,
     ];
-    let known = [0, 0, 0, 0];
+    let known = [
+        0x61d6_550e_e79f_8b63,
+        0x6856_e9fb_8fbd_baf6,
+        0x7722_ed3c_5fc0_9484,
+        0xe700_2d1b_5381_ee08,
+    ];
     assert_eq!(fingerprints.map(Fingerprint::to_raw), known);
 }

@@ -66,7 +66,7 @@ pub use heap::{
     OwnerStats, Peer, Policy, Report, Stats, Unpublished, list, sweep_unfinished,
 };
 #[doc(hidden)]
-pub use object::refuse_padding;
+pub use object::derived;
 pub use object::{Fingerprint, Shareable};
 
 /// The programs in the README compile and run.

@@ -116,42 +116,6 @@ impl Fingerprint {
     }
 }
 
-/// Ends the compilation if there are bytes of padding before a field, or behind the last one, and
-/// says how to fill them. For the derive macro alone.
-#[doc(hidden)]
-#[track_caller]
-pub const fn refuse_padding(padding_bytes: usize, place: &str) {
-    const BEFORE_NUMBER: &[u8] = b"padding: put a field `_padding: [u8; ";
-    const BEHIND_NUMBER: &[u8] = b"]` ";
-    if padding_bytes == 0 {
-        return;
-    }
-    let mut text = [0; 128];
-    let end = append(&mut text, 0, BEFORE_NUMBER);
-    let end = append_decimal(&mut text, end, padding_bytes);
-    let end = append(&mut text, end, BEHIND_NUMBER);
-    let end = append(&mut text, end, place.as_bytes());
-    match str::from_utf8(text.split_at(end).0) {
-        Ok(text) => panic!("{}", text),
-        Err(_) => panic!("padding"),
-    }
-}
-
-const fn append(text: &mut [u8], mut end: usize, more: &[u8]) -> usize {
-    let mut at = 0;
-    while at < more.len() {
-        text[end] = more[at];
-        at += 1;
-        end += 1;
-    }
-    end
-}
-
-const fn append_decimal(text: &mut [u8], end: usize, number: usize) -> usize {
-    let end = if number < 10 { end } else { append_decimal(text, end, number / 10) };
-    append(text, end, &[b'0' + (number % 10) as u8])
-}
-
 macro_rules! shareable_numbers {
     ($($number:ident)*) => {$(
         // SAFETY: a number has no padding and no address, and any bytes are one. Atomic numbers

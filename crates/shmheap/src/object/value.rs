@@ -55,6 +55,8 @@ pub(crate) fn equals<T: Shareable + Copy>(words: &impl Words, at: WordIndex, val
 /// The word of that number of a value.
 #[inline]
 pub(crate) fn word<T: Shareable + Copy>(value: &T, number: u64) -> u64 {
+    // Ends the compilation if a generic type has padding with these parameters.
+    let _no_padding = T::FINGERPRINT;
     let mut bytes = [0; WORD_BYTES as usize];
     let (from, count) = extent::<T>(number);
     // SAFETY: `count` bytes from `from` on lie in the value, and in the word; a shareable type has
