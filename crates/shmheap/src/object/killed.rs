@@ -1,4 +1,4 @@
-//! A forked process that is killed at a store of an operation: at each of them, one after the other.
+//! A forked process that is killed at a store of an operation: at each of them, one by one.
 //!
 //! ```text
 //!   for k = 0, 1, 2, ...

@@ -2,8 +2,8 @@
 //!
 //! Three things must hold of such a type. *Any bytes are a value of it*, for peers may have written
 //! what they like; so no `bool`, `char`, enum or reference. *It means the same in every process*:
-//! no pointers, no `usize`, a layout that is laid down (`repr(C)`). *It has no padding*, which would
-//! carry bytes of one process's stack into the sight of others.
+//! no pointers, no `usize`, a layout that is laid down (`repr(C)`). *It has no padding*, which
+//! would carry bytes of one process's stack into the sight of others.
 //!
 //! # Unsafe code
 //!
@@ -27,8 +27,8 @@ use crate::Handle;
 /// # Safety
 ///
 /// Every sequence of bytes is a value of the type; it has no padding; it holds no address of any
-/// kind, and nothing whose size or layout differs between programs. [`FINGERPRINT`](Self::FINGERPRINT)
-/// is another for each layout.
+/// kind, and nothing whose size or layout differs between programs.
+/// [`FINGERPRINT`](Self::FINGERPRINT) is another for each layout.
 ///
 /// A generic type may have padding with some parameters and none with others. Such a type must not
 /// compile: its `FINGERPRINT` panics. So whoever relies on a generic `T: Shareable` names

@@ -2,7 +2,7 @@
 //!
 //! Objects that many processes write at once hold their values so: each word of a value is read and
 //! written as an atomic, so a reader that meets a writer gets words of two values and no undefined
-//! behaviour; its protocol tells it to look again. The last word of a value is filled up with zeros.
+//! behaviour; its protocol tells it to look again. The last word of a value is filled with zeros.
 //!
 //! # Unsafe code
 //!
