@@ -90,7 +90,7 @@ fn checks(input: &Input<'_>) -> TokenStream {
     let mut end = quote! { 0 };
     let mut padding = Vec::new();
     for (member, field) in members(input) {
-        let place = field.ident.as_ref().map_or_else(|| place_of(&field.ty), |name| place_of(name));
+        let place = field.ident.as_ref().map_or_else(|| place_of(&field.ty), place_of);
         let ty = &field.ty;
         let offset = quote! { ::core::mem::offset_of!(Self, #member) };
         let library = located(&input.library, place);

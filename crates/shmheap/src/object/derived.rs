@@ -15,6 +15,7 @@ pub const fn refuse_drop<T>() {
 
 /// Refuses bytes of padding, and says how and at which place to fill them.
 #[track_caller]
+#[allow(clippy::panic, reason = "it ends the compilation")]
 pub const fn refuse_padding(padding_bytes: usize, place: &str) {
     if padding_bytes == 0 {
         return;
