@@ -1,9 +1,9 @@
 //! `Shareable`: what may lie in shared memory and be looked at by any process.
 //!
-//! Three things must hold of such a type. *Any bytes are a value of it*, for peers may have written
-//! what they like; so no `bool`, `char`, enum or reference. *It means the same in every process*:
-//! no pointers, no `usize`, a layout that is laid down (`repr(C)`). *It has no padding*, which
-//! would carry bytes of one process's stack into the sight of others.
+//! Three things must hold of such a type. *Any bytes are a value of it*, for peers may have
+//! written what they like; so no `bool`, `char`, enum or reference. *It means the same in every
+//! process*: no pointers, no `usize`, a layout that is laid down (`repr(C)`). *It has no padding*,
+//! which would carry bytes of one process's stack into the sight of others.
 //!
 //! # Unsafe code
 //!

@@ -1,8 +1,9 @@
 //! Values in words: how a plain value is stored into a row of words and loaded from it.
 //!
-//! Objects that many processes write at once hold their values so: each word of a value is read and
-//! written as an atomic, so a reader that meets a writer gets words of two values and no undefined
-//! behaviour; its protocol tells it to look again. The last word of a value is filled with zeros.
+//! Objects that many processes write at once hold their values so: each word of a value is read
+//! and written as an atomic, so a reader that meets a writer gets words of two values and no
+//! undefined behaviour; its protocol tells it to look again. The last word of a value is filled up
+//! with zeros.
 //!
 //! # Unsafe code
 //!
