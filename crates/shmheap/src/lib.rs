@@ -65,6 +65,8 @@ pub use heap::{
     Block, Blocks, ClassStats, Finding, Granule, Heap, HeapOptions, Info, Listing, NotPublished,
     OwnerStats, Peer, Policy, Report, Stats, Unpublished, list, sweep_unfinished,
 };
+#[doc(hidden)]
+pub use object::derived;
 pub use object::{
     Fingerprint, NotHandedOver, OwnedCell, Root, Shareable, ShmArc, ShmBox, ShmCell, ShmPtr,
     ShmWeak,

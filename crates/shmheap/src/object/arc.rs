@@ -164,8 +164,7 @@ impl<T> Copy for ShmWeak<T> {}
 // SAFETY: two numbers that mean the same in every process, and any of which are one.
 unsafe impl<T: Shareable> Shareable for ShmWeak<T> {
     const FINGERPRINT: Fingerprint =
-        Fingerprint::new("ShmWeak", size_of::<Self>(), align_of::<Self>())
-            .parameter(T::FINGERPRINT);
+        Fingerprint::new("ShmWeak", size_of::<Self>(), align_of::<Self>());
 }
 
 impl<T: Shareable> ShmWeak<T> {

@@ -41,6 +41,8 @@ impl List {
     pub(super) const NONE: Self = Self(0);
 
     pub(super) fn of<T: Shareable>() -> Self {
+        // A type with padding does not compile.
+        let _ = T::FINGERPRINT;
         match cells_of::<T>().len() as u64 {
             0 => Self::NONE,
             count => Self(first_word::<T>() << COUNT_BITS | count.min((1 << COUNT_BITS) - 1)),

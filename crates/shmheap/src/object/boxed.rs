@@ -204,8 +204,7 @@ pub struct ShmCell<T> {
 // SAFETY: a word that means the same in every process, and any of which is one.
 unsafe impl<T: Shareable> Shareable for ShmCell<T> {
     const FINGERPRINT: Fingerprint =
-        Fingerprint::new("ShmCell", size_of::<Self>(), align_of::<Self>())
-            .parameter(T::FINGERPRINT);
+        Fingerprint::new("ShmCell", size_of::<Self>(), align_of::<Self>());
 
     fn owned_cells(visit: &mut dyn FnMut(OwnedCell)) {
         visit(OwnedCell { offset_bytes: 0, starts_chain: false });

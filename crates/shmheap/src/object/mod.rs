@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `shareable` | which types may lie in a heap |
+//! | `derived` | what the derive macro has the compiler look at |
 //! | `value` | plain values in rows of words |
 //! | `place` | from handles to references |
 //! | `boxed` | values that one process has for itself, and cells to hand them on |
@@ -15,6 +16,7 @@
 mod arc;
 mod belongings;
 mod boxed;
+pub mod derived;
 #[cfg(test)]
 pub(crate) mod killed;
 mod place;
@@ -29,6 +31,9 @@ pub use boxed::{NotHandedOver, ShmBox, ShmCell};
 pub use pointer::ShmPtr;
 pub use roots::Root;
 pub use shareable::{Fingerprint, OwnedCell, Shareable};
+
+#[cfg(feature = "derive")]
+pub use shmheap_derive::Shareable;
 
 #[cfg(test)]
 mod tests;

@@ -55,6 +55,8 @@ impl Heap {
     /// # Ok::<(), shmheap::Error>(())
     /// ```
     pub unsafe fn get<T: Shareable>(&self, handle: Handle<T>) -> Result<&T> {
+        // A type with padding does not compile.
+        let _ = T::FINGERPRINT;
         let place = self.located(handle)?;
         // SAFETY: a live object has at least as many bytes there, aligned, and any bytes are a
         // value of the type; the rest is the caller's.

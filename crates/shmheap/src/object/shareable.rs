@@ -22,13 +22,29 @@ use crate::object::ShmPtr;
 /// A type whose values may lie in a heap and be shared between processes: see the derive macro of
 /// the same name.
 ///
-/// Numbers, atomic numbers, arrays of shareable types, and [`Handle`]s are.
+/// Numbers, atomic numbers, arrays of shareable types, and [`Handle`]s are. Structs of such fields
+/// become so by the derive macro.
 ///
 /// # Safety
 ///
 /// Every sequence of bytes is a value of the type; it has no padding; it holds no address of any
 /// kind, and nothing whose size or layout differs between programs.
 /// [`FINGERPRINT`](Self::FINGERPRINT) is another for each layout.
+///
+/// A generic type may have padding with some parameters and none with others. Such a type must not
+/// compile: its `FINGERPRINT` panics. So whoever relies on a generic `T: Shareable` names
+/// `T::FINGERPRINT` in the function that does.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot lie in shared memory",
+    label = "other processes can make nothing of it, or write what is no value of it",
+    note = "numbers can, and atomic numbers, of a fixed size: for `usize` take `u64`, for `bool` \
+            `u8`, for `char` `u32`",
+    note = "arrays of what can can, for text and lists of a bounded length: `[u8; 32]`",
+    note = "other objects are named by handle, not by address: for pointers, references, `Box`, \
+            `Vec`, `String`, `Option<..>` take `Handle<T>`, which may be `Handle::NONE`",
+    note = "structs can that have `#[repr(C)]` and `#[derive(Shareable)]`; a type parameter as \
+            `PhantomData<fn() -> T>`"
+)]
 pub unsafe trait Shareable: Sized + Send + Sync + 'static {
     /// What tells the type from others, in every program: a hash of its name and its layout.
     const FINGERPRINT: Fingerprint;
@@ -172,7 +188,7 @@ unsafe impl<T: 'static> Shareable for Handle<T> {
 
 // SAFETY: a distance, any of which is one.
 unsafe impl<T: Shareable> Shareable for ShmPtr<T> {
-    const FINGERPRINT: Fingerprint = Fingerprint::new("ShmPtr", 8, 8).parameter(T::FINGERPRINT);
+    const FINGERPRINT: Fingerprint = Fingerprint::new("ShmPtr", 8, 8);
 }
 
 #[cfg(test)]

@@ -54,6 +54,8 @@ pub(crate) fn equals<T: Shareable + Copy>(words: &impl Words, at: WordIndex, val
 /// The word of that number of a value.
 #[inline]
 pub(crate) fn word<T: Shareable + Copy>(value: &T, number: u64) -> u64 {
+    // Ends the compilation if a generic type has padding with these parameters.
+    let _no_padding = T::FINGERPRINT;
     let mut bytes = [0; WORD_BYTES as usize];
     let (from, count) = extent::<T>(number);
     let from = ptr::from_ref(value).wrapping_byte_add(from).cast();
