@@ -31,10 +31,10 @@ enum class policy : std::uint32_t {
  * @endcode
  */
 struct options : shmheap_options {
-    options(std::size_t len, shmheap::policy policy = shmheap::policy::first_fit) noexcept
+    options(std::size_t bytes, shmheap::policy placement = shmheap::policy::first_fit) noexcept
         : shmheap_options SHMHEAP_OPTIONS_INIT {
-        this->len = len;
-        this->policy = static_cast<std::uint32_t>(policy);
+        len = bytes;
+        policy = static_cast<std::uint32_t>(placement);
     }
 };
 

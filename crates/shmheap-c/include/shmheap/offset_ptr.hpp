@@ -5,6 +5,9 @@
 #ifndef SHMHEAP_OFFSET_PTR_HPP
 #define SHMHEAP_OFFSET_PTR_HPP
 
+#if __cplusplus >= 202002L
+#include <compare>
+#endif
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -33,13 +36,14 @@ namespace shmheap {
 template <class T>
 class offset_ptr {
     struct nothing;
+    using object = std::conditional_t<std::is_void_v<T>, nothing, T>;
 
 public:
     using element_type = T;
     using value_type = std::remove_cv_t<T>;
     using difference_type = std::ptrdiff_t;
     using pointer = offset_ptr;
-    using reference = std::add_lvalue_reference_t<T>;
+    using reference = object &; // also for void: Boost has parameters of this type
     using iterator_category = std::random_access_iterator_tag;
 #if __cplusplus >= 202002L
     using iterator_concept = std::contiguous_iterator_tag;
@@ -47,9 +51,7 @@ public:
 
     /** Null. */
     constexpr offset_ptr() noexcept : distance_(null_distance) {}
-    /** Null. */
-    constexpr offset_ptr(std::nullptr_t) noexcept : distance_(null_distance) {}
-    /** To the target of a plain pointer. */
+    /** To the target of a plain pointer. Takes nullptr, too, and 0, by which Boost means it. */
     offset_ptr(T *target) noexcept : distance_(distance_to(target)) {}
     offset_ptr(const offset_ptr &other) noexcept : distance_(distance_to(other.get())) {}
 
@@ -70,10 +72,7 @@ public:
     }
 
     /** The pointer to an object that std::pointer_traits asks for. */
-    static offset_ptr
-    pointer_to(std::conditional_t<std::is_void_v<T>, nothing, T> &target) noexcept {
-        return offset_ptr(std::addressof(target));
-    }
+    static offset_ptr pointer_to(reference target) noexcept { return std::addressof(target); }
 
     /** The target's address in this process. */
     T *get() const noexcept {
@@ -138,12 +137,18 @@ public:
     friend bool operator>=(const offset_ptr &left, const offset_ptr &right) noexcept {
         return !(left < right);
     }
+#if __cplusplus >= 202002L
+    friend std::strong_ordering operator<=>(const offset_ptr &left,
+                                            const offset_ptr &right) noexcept {
+        return std::compare_three_way()(left.get(), right.get());
+    }
+#endif
 
 private:
     // No object begins at the second byte of a pointer to it, but one may hold a pointer to itself.
     static constexpr std::uintptr_t null_distance = 1;
 
-    std::uintptr_t distance_to(const volatile void *target) const noexcept {
+    std::uintptr_t distance_to(T *target) const noexcept {
         if (target == nullptr) {
             return null_distance;
         }
