@@ -79,9 +79,10 @@ inline constexpr bool is_linked_by_raw_pointers = has_raw_next<T> || has_raw_nxt
  * deallocation does nothing (the memory stays allocated), and allocation throws.
  *
  * **Containers.** They must keep the allocator's pointer type, as the standard permits but does not
- * demand. These do: std::vector (but for vector<bool>) and std::deque of libstdc++, and all of
- * Boost.Container, Boost.MultiIndex and Boost.Unordered. Those of libstdc++ that do not are refused
- * by the compiler: std::string, list, map, set, unordered_map ...; take the ones from Boost.
+ * demand. These do: std::vector (but for vector<bool>) and std::deque of libstdc++; those of
+ * Boost.Container, Boost.MultiIndex and Boost.Unordered, of its flat and node ones from 1.84 on.
+ * Those of libstdc++ that do not are refused by the compiler: std::string, list, map, set,
+ * unordered_map ...; take the ones from Boost.
  *
  * **Elements.** What lies in a heap must be the same to every process: no T *, no reference, no
  * virtual function, and no container with another allocator.
@@ -95,6 +96,10 @@ inline constexpr bool is_linked_by_raw_pointers = has_raw_next<T> || has_raw_nxt
  * processes must not either. A process that is killed inside a member function leaves the heap
  * sound, but that container as it was at this moment, perhaps torn; and it may leave memory
  * allocated that no container owns.
+ *
+ * **Sanitizers.** A library built for them knows what this process has freed, and not that another
+ * has since put elements there, to which a container leads without naming them to the library.
+ * Where several processes change a container, use a library that was built without.
  */
 template <class T>
 class allocator {

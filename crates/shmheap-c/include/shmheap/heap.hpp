@@ -173,7 +173,7 @@ public:
 
     /** Whether there is a connection. */
     explicit operator bool() const noexcept { return mem_ != nullptr; }
-    /** For the functions of shmheap.h. */
+    /** For the functions of shmheap.h, but not for those that end a connection. */
     shmheap_memory_handle get() const noexcept { return mem_; }
     /** Start of the heap's data as mapped here, or null: shmheap_underlying(). */
     void *underlying() const noexcept { return base_; }

@@ -17,7 +17,7 @@
 #include <boost/multi_index_container.hpp>
 #include <boost/unordered_map.hpp>
 #include <boost/version.hpp>
-#if BOOST_VERSION >= 108100
+#if BOOST_VERSION >= 108400
 #include <boost/unordered/unordered_flat_map.hpp>
 #endif
 
@@ -40,7 +40,7 @@ using map = container::map<string, Value, std::less<>, nesting<std::pair<const s
 template <class Key, class Value>
 using hash_map = boost::unordered_map<Key, Value, boost::hash<Key>, std::equal_to<Key>,
                                       allocator_of<std::pair<const Key, Value>>>;
-#if BOOST_VERSION >= 108100
+#if BOOST_VERSION >= 108400
 template <class Key, class Value>
 using flat_hash_map =
     boost::unordered_flat_map<Key, Value, boost::hash<Key>, std::equal_to<Key>,
@@ -64,7 +64,7 @@ struct shared {
           stable(allocator), deque(allocator), list(allocator), slist(allocator),
           set(std::less<int>(), allocator), flat(std::less<int>(), allocator), ages(allocator),
           squares(allocator),
-#if BOOST_VERSION >= 108100
+#if BOOST_VERSION >= 108400
           flat_squares(allocator),
 #endif
           numbers(table::ctor_args_list(), allocator) {
@@ -81,7 +81,7 @@ struct shared {
     container::flat_map<int, int, std::less<int>, allocator_of<std::pair<int, int>>> flat;
     map<int> ages;
     hash_map<int, int> squares;
-#if BOOST_VERSION >= 108100
+#if BOOST_VERSION >= 108400
     flat_hash_map<int, int> flat_squares;
 #endif
     table numbers;
@@ -107,7 +107,7 @@ static void add(shared &object, int first, int end, const heap &mem) {
         object.flat.emplace(number, number);
         object.ages.emplace(name_of(number, mem), number);
         object.squares[number] = number * number;
-#if BOOST_VERSION >= 108100
+#if BOOST_VERSION >= 108400
         object.flat_squares[number] = number * number;
 #endif
         object.numbers.insert(number);
@@ -120,7 +120,7 @@ static void remove_odd(shared &object, int end, const heap &mem) {
         object.flat.erase(number);
         object.ages.erase(name_of(number, mem));
         object.squares.erase(number);
-#if BOOST_VERSION >= 108100
+#if BOOST_VERSION >= 108400
         object.flat_squares.erase(number);
 #endif
         object.numbers.get<1>().erase(number);
@@ -154,7 +154,7 @@ static void check_maps(const shared &object, int end, int step, const heap &mem)
         CHECK(object.set.count(number) == 1 && object.flat.at(number) == number);
         CHECK(object.ages.at(name_of(number, mem)) == number);
         CHECK(object.squares.at(number) == number * number);
-#if BOOST_VERSION >= 108100
+#if BOOST_VERSION >= 108400
         CHECK(object.flat_squares.at(number) == number * number);
 #endif
         CHECK(object.numbers.count(number) == 1 && object.numbers.get<1>().count(number) == 1);
