@@ -73,7 +73,7 @@ extern "C" {
  * A number in the shape of a pointer: it is passed by value, may be sent to a forked child, and
  * points to nothing.
  */
-typedef struct shmheap *shmheap_memory_handle;
+typedef struct shmheap_memory *shmheap_memory_handle;
 
 /** An object of a heap: the same number in every process. 0: none. */
 typedef size_t shmheap_object_handle;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! PREFIX/bin/shmheap
-//! PREFIX/include/shmheap.h
+//! PREFIX/include/shmheap.h, shmheap.hpp
+//! PREFIX/include/shmheap/*.hpp
 //! PREFIX/lib/libshmheap.a
 //! PREFIX/lib/libshmheap.so -> libshmheap.so.0 -> libshmheap.so.0.1.0
 //! PREFIX/lib/pkgconfig/shmheap.pc
@@ -22,6 +23,18 @@ use anyhow::{Context, Result};
 use tempfile::NamedTempFile;
 
 use crate::workspace::{self, VERSION};
+
+/// What programs include, and what those files include.
+const HEADERS: [&str; 8] = [
+    "shmheap.h",
+    "shmheap.hpp",
+    "shmheap/allocator.hpp",
+    "shmheap/connections.hpp",
+    "shmheap/error.hpp",
+    "shmheap/heap.hpp",
+    "shmheap/object.hpp",
+    "shmheap/offset_ptr.hpp",
+];
 
 const MODE_FILE: u32 = 0o644;
 const MODE_PROGRAM: u32 = 0o755;
@@ -46,7 +59,10 @@ pub(crate) fn run(prefix: &Path, sanitizers: bool) -> Result<()> {
     layout.link(&shared, &lib.join(&soname))?;
     layout.link(&soname, &lib.join("libshmheap.so"))?;
     layout.copy(artifact(&library, "libshmheap_c.a")?, &lib.join("libshmheap.a"), MODE_FILE)?;
-    layout.copy(&c_crate.join("include/shmheap.h"), Path::new("include/shmheap.h"), MODE_FILE)?;
+    let include = Path::new("include");
+    for name in HEADERS {
+        layout.copy(&c_crate.join("include").join(name), &include.join(name), MODE_FILE)?;
+    }
     let templates = c_crate.join("install");
     layout.fill(&templates.join("shmheap.pc.in"), &lib.join("pkgconfig/shmheap.pc"))?;
     for name in ["shmheap-config.cmake", "shmheap-config-version.cmake"] {

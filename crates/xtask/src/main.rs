@@ -53,7 +53,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
         options: Vec<OsString>,
     },
-    /// Build for release and install the C library, its header and the shmheap command
+    /// Build for release and install the C library, its headers and the shmheap command
     Install {
         /// Directory to install in, e.g. /usr/local or ./install; made if missing
         #[arg(long, value_name = "DIR")]

@@ -30,7 +30,7 @@ const TOOLS: [Tool; 7] = [
     Tool {
         names: &["/usr/include/boost/version.hpp"],
         package: "libboost-dev",
-        needed_for: "the benchmark's peers from Boost",
+        needed_for: "Boost's containers and of the benchmark's peers from Boost",
     },
 ];
 

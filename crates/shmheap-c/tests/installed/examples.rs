@@ -1,8 +1,9 @@
-//! The programs of `examples/c` do what their comments say.
+//! The programs of `examples` do what their comments say.
 
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::cxx::{STANDARDS, compiler};
 use crate::support::{C99, HeapName, compile, flags, guarded, printed, succeed, workspace};
 
 fn example(name: &str) -> PathBuf {
@@ -37,4 +38,24 @@ fn hello_in_two_shells() {
 fn pipe_between_parent_and_child() {
     let said = printed(&mut guarded(&example("pipe.c")));
     assert_eq!(said, "malloc -> MALLOC\nfor -> FOR\nshared -> SHARED\nmemory -> MEMORY");
+}
+
+#[test]
+fn standard_containers_in_several_processes() {
+    let source = workspace().join("examples/cpp/stl.cpp");
+    for standard in STANDARDS {
+        let program = compile(&source, &compiler(standard, &["-O2"]), &flags());
+        let said = printed(&mut guarded(&program));
+        let found: Vec<&str> = said.lines().collect();
+        assert_eq!(found[0], "2762 primes from 2 to 24989");
+        assert_eq!(
+            found[1..],
+            [
+                "2371 primes from 25013 to 49999",
+                "2260 primes from 50021 to 74959",
+                "2199 primes from 75011 to 99991",
+                "9592 in all",
+            ]
+        );
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::{
-    C99, HeapName, compile, flags, guarded, has, prefix, printed, program, succeed,
+    C99, HeapName, compile, flags, guarded, has, prefix, printed, program, succeed, workspace,
 };
 
 fn source(name: &str) -> PathBuf {
@@ -59,7 +59,7 @@ fn cmake_projects() {
     let directory = tempfile::tempdir().unwrap();
     let project = format!(
         "cmake_minimum_required(VERSION 3.10)\n\
-         project(consumer C)\n\
+         project(consumer C CXX)\n\
          find_package(shmheap 0.1 REQUIRED CONFIG)\n\
          find_package(shmheap 0.1.0 EXACT REQUIRED CONFIG)\n\
          find_package(shmheap 0.2 CONFIG QUIET)\n\
@@ -67,9 +67,13 @@ fn cmake_projects() {
          find_package(shmheap 0.1 REQUIRED CONFIG)\n\
          foreach(kind shmheap shmheap_static)\n  \
            add_executable(with_${{kind}} {})\n  \
-           target_link_libraries(with_${{kind}} PRIVATE shmheap::${{kind}})\n\
+           target_link_libraries(with_${{kind}} PRIVATE shmheap::${{kind}})\n  \
+           add_executable(cxx_with_${{kind}} {})\n  \
+           target_compile_features(cxx_with_${{kind}} PRIVATE cxx_std_17)\n  \
+           target_link_libraries(cxx_with_${{kind}} PRIVATE shmheap::${{kind}})\n\
          endforeach()\n",
-        source("original.c").display()
+        source("original.c").display(),
+        workspace().join("examples/cpp/stl.cpp").display()
     );
     fs::write(directory.path().join("CMakeLists.txt"), project).unwrap();
     let build = directory.path().join("build");
@@ -80,6 +84,7 @@ fn cmake_projects() {
     succeed(Command::new("cmake").arg("--build").arg(&build));
     for kind in ["shmheap", "shmheap_static"] {
         run(&build.join(format!("with_{kind}")), "first_fit");
+        succeed(&mut guarded(&build.join(format!("cxx_with_{kind}"))));
     }
 }
 

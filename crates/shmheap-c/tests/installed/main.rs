@@ -1,9 +1,9 @@
 //! The C library as its users meet it: installed under a prefix, compiled against with gcc and g++,
 //! run in processes of their own.
 //!
-//! `cargo xtask install` fills the prefix once. Every test then compiles a program of `tests/c` or
-//! `examples/c` with the flags that pkg-config gives, runs one of its cases on a heap of its own,
-//! and looks at its exit status. A program that hangs is killed after two minutes.
+//! `cargo xtask install` fills the prefix once. Every test then compiles a program of `tests/c`,
+//! `tests/cpp` or `examples` with the flags that pkg-config gives, runs one of its cases on a heap
+//! of its own, and looks at its exit status. A program that hangs is killed after two minutes.
 
 #![allow(
     clippy::panic,
@@ -13,6 +13,7 @@
 )]
 
 mod contract;
+mod cxx;
 mod examples;
 mod header;
 mod linking;
