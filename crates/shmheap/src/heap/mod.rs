@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `options`, `report` | plain values of the interface |
 //! | `shape` | from options, or a stranger's header, to offsets: where everything lies |
+//! | `address` | where heaps may lie that lie at one address in every process |
 //! | `open` | create, connect, destroy: how a heap comes to be found |
 //! | `connection` | who this process is to the others; what the engine asks of it |
 //! | `allocate` | objects: alloc, free, realloc, handles |
@@ -19,6 +20,7 @@
 //! | `survey` | stats, audit and blocks of the scalable policy |
 //! | `catalog` | all heaps of the machine |
 
+mod address;
 mod allocate;
 mod catalog;
 mod connection;

@@ -17,6 +17,7 @@
 //! | `trim` | memory given back, and needed again |
 //! | `growth` | growth under the feet of others; storage and address space that end |
 //! | `unpublished` | the operations of a hand-over, valid and invalid |
+//! | `same_address` | heaps that lie at one address, or fail to |
 //! | `fork` | a heap that was made before a fork |
 //! | `hostile` | what is no heap, or no longer one |
 //! | `overwritten` | heaps whose records are overwritten |
@@ -43,6 +44,7 @@ mod lifecycle;
 mod operations;
 mod overwritten;
 mod processes;
+mod same_address;
 mod stops;
 mod storm;
 mod thefts;
