@@ -135,15 +135,16 @@ impl HeapOptions {
     /// hold such, can be followed by all. Default: each process maps the heap where it has room.
     ///
     /// Whoever connects gets the heap at that address, or [`Error::AddressTaken`] if anything lies
-    /// there; nothing is ever moved or replaced. Therefore a process connects to such a heap once at
-    /// a time: a second [`Heap`] for it, also in a child forked with the first, is that error.
+    /// there; nothing is ever moved or replaced. Therefore a process connects to such a heap once
+    /// at a time: a second [`Heap`] for it, also in a child forked with the first, is that error.
     ///
     /// The address is drawn from 48 TiB that are empty in ordinary programs on x86-64 and ARM64
     /// (with 48 bits of addresses). Two heaps of 1 GiB that one process connects to meet there once
     /// in 25,000 times, two of 1 TiB once in 25: where a process needs several large ones, give
-    /// them places by [`at_address`](Self::at_address). Programs under ThreadSanitizer, MemorySanitizer
-    /// or Valgrind may have no room there. Pointers to functions, and so objects with a table of
-    /// them (`dyn Trait`, virtual functions), mean nothing in another process in spite of this.
+    /// them places by [`at_address`](Self::at_address). Programs under ThreadSanitizer,
+    /// MemorySanitizer or Valgrind may have no room there. Pointers to functions, and so objects
+    /// with a table of them (`dyn Trait`, virtual functions), mean nothing in another process in
+    /// spite of this.
     ///
     /// ```
     /// use shmheap::HeapOptions;

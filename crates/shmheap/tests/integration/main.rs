@@ -18,6 +18,7 @@
 //! | `growth` | growth under the feet of others; storage and address space that end |
 //! | `unpublished` | the operations of a hand-over, valid and invalid |
 //! | `same_address` | heaps that lie at one address, or fail to |
+//! | `allocator` | collections in heaps, this process's own and everybody's |
 //! | `fork` | a heap that was made before a fork |
 //! | `hostile` | what is no heap, or no longer one |
 //! | `overwritten` | heaps whose records are overwritten |
@@ -33,6 +34,8 @@
 mod support;
 
 mod aimed;
+#[cfg(feature = "allocator-api2")]
+mod allocator;
 mod api;
 mod fork;
 mod growth;
