@@ -99,7 +99,9 @@ SHMHEAP_API shmheap_memory_handle shmheap_create(const char *name, size_t len);
  * Connects to the heap of that name.
  *
  * @return the heap, or NULL: ENOENT (no such name), EACCES, EBADF (not a heap, or a damaged one),
- *         EPROTO (made by an incompatible version), EUSERS (too many processes), ENOMEM, EINVAL.
+ *         EPROTO (made by an incompatible version), EUSERS (too many processes), ENOMEM, EINVAL;
+ *         EADDRINUSE (made with SHMHEAP_SAME_ADDRESS, and something lies there in this process, for
+ *         instance this heap, connected to already).
  *
  * Every call is a connection of its own, which ends with its own shmheap_disconnect().
  */
@@ -186,6 +188,15 @@ SHMHEAP_API void *shmheap_handle_to_ptr(shmheap_memory_handle mem, shmheap_objec
 #define SHMHEAP_FILE 2u
 /** For `flags` of shmheap_options: `group` is set. */
 #define SHMHEAP_SET_GROUP 4u
+/**
+ * For `flags` of shmheap_options: the heap lies at the same address in every process, so that
+ * objects may hold plain pointers to each other, which all processes can follow (but not pointers
+ * to functions, nor C++ objects with virtual functions).
+ *
+ * Every connection gets the heap there or fails with EADDRINUSE, if anything lies there in this
+ * process; nothing is moved or replaced. So a process connects to such a heap once at a time.
+ */
+#define SHMHEAP_SAME_ADDRESS 8u
 
 /**
  * What can be chosen for a new heap. 0 in a field means its default.
@@ -200,20 +211,27 @@ typedef struct shmheap_options {
     uint32_t granule;  /**< first fit: 8 or 16, for addresses and sizes; default 16 */
     uint32_t mode;     /**< permission bits, set whatever the umask; default 0600 */
     uint32_t policy;   /**< SHMHEAP_POLICY_*; default SHMHEAP_POLICY_FIRST_FIT */
-    uint32_t flags;    /**< SHMHEAP_FILE, SHMHEAP_SET_GROUP */
+    uint32_t flags;    /**< SHMHEAP_FILE, SHMHEAP_SET_GROUP, SHMHEAP_SAME_ADDRESS */
     uint32_t group;    /**< numeric group that owns the heap; read with SHMHEAP_SET_GROUP only */
     uint32_t reserved; /**< 0 */
+    /**
+     * With SHMHEAP_SAME_ADDRESS: where the heap starts, records first, or 0 to have an address
+     * chosen. A multiple of 4096, of 2 MiB under the scalable policy; between 4 GiB and 80 TiB with
+     * all that the heap may grow to.
+     */
+    size_t address;
 } shmheap_options;
 
 /** Initial value: `shmheap_options options = SHMHEAP_OPTIONS_INIT; options.len = 1 << 20;` */
-#define SHMHEAP_OPTIONS_INIT {sizeof(shmheap_options), 0, 0, 0, 0, 0, 0, 0, 0}
+#define SHMHEAP_OPTIONS_INIT {sizeof(shmheap_options), 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 /**
  * Creates a heap as shmheap_create() does, with choices.
  *
  * @param name  a name as for shm_open(3), or with SHMHEAP_FILE a path.
  * @return the heap, or NULL: errors of shmheap_create(); EINVAL also for an option or flag that is
- *         unknown to this version, EPERM for a group this user may not give.
+ *         unknown to this version, EPERM for a group this user may not give, EADDRINUSE for an
+ *         `address` that is taken in this process.
  */
 SHMHEAP_API shmheap_memory_handle shmheap_create_with(const char *name,
                                                       const shmheap_options *options);

@@ -180,6 +180,7 @@ pub(crate) fn describe(errno: c_int) -> *const c_char {
         libc::EPROTO => c"made by an incompatible version of shmheap",
         libc::ENOSPC => c"the system's storage is full",
         libc::ENOMEM => c"the heap is full, or the process has no address space left",
+        libc::EADDRINUSE => c"the address at which the heap has to lie is taken in this process",
         libc::EROFS => c"connected for reading only",
         libc::EUSERS => c"too many processes are connected, or too many of their threads at work",
         libc::ESTALE => c"the object of that handle was freed",

@@ -5,8 +5,8 @@
 //!
 //! ```text
 //!  program older:   |size|len| ... |             missing fields count as 0
-//!  library:         |size|len| ... |group|
-//!  program newer:   |size|len| ... |group|new|   new fields must be 0, else EINVAL
+//!  library:         |size|len| ... |address|
+//!  program newer:   |size|len| ... |address|new|   new fields must be 0, else EINVAL
 //! ```
 //!
 //! # Safety
@@ -17,6 +17,7 @@
 
 use std::ffi::c_void;
 use std::mem::size_of;
+use std::num::NonZeroUsize;
 use std::ptr;
 
 use shmheap::{Granule, HeapOptions, Policy, Stats};
@@ -35,6 +36,8 @@ pub(crate) const READ_ONLY: u32 = 1;
 pub(crate) const FILE: u32 = 2;
 /// `SHMHEAP_SET_GROUP`.
 pub(crate) const SET_GROUP: u32 = 4;
+/// `SHMHEAP_SAME_ADDRESS`.
+pub(crate) const SAME_ADDRESS: u32 = 8;
 
 /// No struct is larger in any version; a larger `size` is garbage.
 const STRUCT_BYTES_MAX: usize = 4096;
@@ -55,12 +58,14 @@ pub struct Options {
     pub mode: u32,
     /// `SHMHEAP_POLICY_*`; 0: first fit.
     pub policy: u32,
-    /// `SHMHEAP_FILE`, `SHMHEAP_SET_GROUP`.
+    /// `SHMHEAP_FILE`, `SHMHEAP_SET_GROUP`, `SHMHEAP_SAME_ADDRESS`.
     pub flags: u32,
     /// Numeric group, with `SHMHEAP_SET_GROUP`.
     pub group: u32,
     /// 0.
     pub reserved: u32,
+    /// Where the heap is to start, with `SHMHEAP_SAME_ADDRESS`; 0: the library chooses.
+    pub address: usize,
 }
 
 /// `shmheap_statistics`.
@@ -150,6 +155,14 @@ impl Options {
             2 => Policy::Scalable,
             _ => return Err(Failure::Argument("unknown policy; use a SHMHEAP_POLICY_ constant")),
         });
+        options = match (self.flags & SAME_ADDRESS != 0, NonZeroUsize::new(self.address)) {
+            (true, None) => options.same_address(),
+            (true, Some(address)) => options.at_address(address),
+            (false, None) => options,
+            (false, Some(_)) => {
+                return Err(Failure::Argument("address needs the flag SHMHEAP_SAME_ADDRESS"));
+            }
+        };
         match (self.flags & SET_GROUP != 0, self.group) {
             (true, group) => Ok(options.group(group)),
             (false, 0) => Ok(options),

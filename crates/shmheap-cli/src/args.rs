@@ -150,6 +150,9 @@ pub(crate) struct Create {
           value_parser = clap::builder::PossibleValuesParser::new(["8", "16"])
               .map(|text: String| if text == "8" { 8_u64 } else { 16 }))]
     pub(crate) granule: Option<u64>,
+    /// Let it lie at one address in every process, so that objects may hold plain pointers
+    #[arg(long)]
+    pub(crate) same_address: bool,
     /// Permissions in octal; for instance 660 for a heap of a group
     #[arg(long, value_name = "OCTAL", default_value = "600", value_parser = parse_mode)]
     pub(crate) mode: u32,

@@ -9,7 +9,7 @@ use shmheap::{Info, Policy};
 use crate::random::Random;
 
 /// Where FORMAT.md puts what is overwritten on purpose.
-const CHECKED_BYTES: u64 = 96;
+const CHECKED_BYTES: u64 = 104;
 const LENGTH_AT: u64 = 128;
 const LOCK_AT: u64 = 192;
 const CURRENT_AT: u64 = 256;

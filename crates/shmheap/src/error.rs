@@ -109,6 +109,23 @@ pub enum Error {
         bytes: u64,
     },
 
+    /// The heap has to lie at one address in every process, and here something else has that:
+    /// connect earlier in the process, or make the heap anew. What lies there was not touched.
+    #[error(
+        "'{name}' has to lie at {address:#x} in every process, and that is taken here, by \
+         {occupant}; use that connection if it is one, else connect before anything is mapped \
+         there (start the process anew, or with `setarch -R` if only some runs fail), or make the \
+         heap anew, at another address"
+    )]
+    AddressTaken {
+        /// The heap.
+        name: String,
+        /// Where it has to start.
+        address: usize,
+        /// What /proc/self/maps says lies there.
+        occupant: String,
+    },
+
     /// No free range of the heap holds the object: free objects or make the heap larger.
     #[error(
         "the heap is full: no free range of {requested_bytes} bytes \
@@ -386,6 +403,7 @@ impl Error {
             Self::VersionMismatch { .. } => libc::EPROTO,
             Self::NoSpace { .. } => libc::ENOSPC,
             Self::AddressSpace { .. } | Self::Full { .. } => libc::ENOMEM,
+            Self::AddressTaken { .. } => libc::EADDRINUSE,
             Self::Stale { .. } => libc::ESTALE,
             Self::ReadOnly { .. } => libc::EROFS,
             Self::TooManyPeers { .. }

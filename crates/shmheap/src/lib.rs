@@ -61,6 +61,8 @@ mod object;
 
 pub use error::{Error, NotAHeap, NotLive, Result};
 pub use handle::{Handle, Untyped};
+#[cfg(feature = "allocator-api2")]
+pub use heap::SharedAllocator;
 pub use heap::{
     Block, Blocks, ClassStats, Finding, Granule, Heap, HeapOptions, Info, Listing, NotPublished,
     OwnerStats, Peer, Policy, Report, Stats, Unpublished, list, sweep_unfinished,

@@ -20,6 +20,7 @@ int main(void) {
     FIELD(shmheap_options, flags);
     FIELD(shmheap_options, group);
     FIELD(shmheap_options, reserved);
+    FIELD(shmheap_options, address);
     WHOLE(shmheap_statistics);
     FIELD(shmheap_statistics, size);
     FIELD(shmheap_statistics, len);

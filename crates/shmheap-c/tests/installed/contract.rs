@@ -27,6 +27,8 @@ cases! {
         churn errors_are_per_thread connections disconnect_races thread_ends;
     options, "options.c":
         versions wrong_values granules statistics mode_and_group;
+    address, "address.c":
+        pointers taken wrong_options;
     extended, "extended.c":
         zeroed resized aligned grows read_only in_a_file memfd thousands_of_heaps audit texts;
     crowd, "crowd.c":

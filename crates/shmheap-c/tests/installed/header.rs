@@ -61,7 +61,7 @@ fn layouts_agree() {
         format!("shmheap_object_handle sizeof 0 {}", size_of::<ObjectHandle>()),
     ];
     expected.extend(layout!(Options, "shmheap_options":
-        size len max_len granule mode policy flags group reserved));
+        size len max_len granule mode policy flags group reserved address));
     expected.extend(layout!(Statistics, "shmheap_statistics":
         size len max_len live_bytes live_objects free_bytes largest_free metadata_bytes
         operations peers_alive peers_dead tail_bytes trimmed_bytes));

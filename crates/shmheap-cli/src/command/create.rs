@@ -18,6 +18,9 @@ pub(crate) fn run(arguments: &Create, out: &mut dyn Write) -> Result<Verdict> {
     if let Some(max_len_bytes) = arguments.max_len {
         options = options.max_len(max_len_bytes);
     }
+    if arguments.same_address {
+        options = options.same_address();
+    }
     if let Some(gid) = arguments.group {
         options = options.group(gid);
     }
@@ -27,6 +30,9 @@ pub(crate) fn run(arguments: &Create, out: &mut dyn Write) -> Result<Verdict> {
     write!(out, "created '{}', {policy}, {}", arguments.heap, size::long(info.len_bytes))?;
     if info.max_len_bytes > info.len_bytes {
         write!(out, ", may grow to {}", size::long(info.max_len_bytes))?;
+    }
+    if let Some(address) = info.address {
+        write!(out, ", at {address:#x} in every process")?;
     }
     writeln!(out)?;
     Ok(Verdict::Fine)

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
 
 use anyhow::Result;
@@ -36,6 +37,8 @@ struct Description {
     peer_limit: u32,
     created_unix_ns: u64,
     id: String,
+    /// Null if each process has the heap somewhere else.
+    address: Option<NonZeroUsize>,
     peers: Vec<Member>,
 }
 
@@ -79,6 +82,7 @@ fn describe(arguments: &Reader, heap: &Heap) -> Description {
         peer_limit: info.peer_limit,
         created_unix_ns: info.created_unix_ns,
         id: format!("{:032x}", info.id),
+        address: info.address,
         peers: members(heap, info.policy),
     }
 }
@@ -112,6 +116,9 @@ fn write(out: &mut dyn Write, arguments: &Reader, heap: &Description) -> Result<
     if let (Some(mode), Some(uid), Some(gid)) = (&heap.mode, heap.uid, heap.gid) {
         let owner = account::user_name(uid);
         output::field(out, "access", format!("{mode}, user {owner}, group {gid}"))?;
+    }
+    if let Some(address) = heap.address {
+        output::field(out, "address", format!("{address:#x} in every process"))?;
     }
     output::field(out, "created", format!("{age} ago"))?;
     output::field(out, "format", format!("version {}", heap.format_version))?;

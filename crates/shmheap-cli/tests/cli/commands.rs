@@ -59,6 +59,25 @@ fn the_scalable_policy_is_the_default_and_has_no_granule() {
 }
 
 #[test]
+fn a_heap_can_have_an_address() {
+    for policy in [FIRST_FIT, SCALABLE] {
+        let name = Name::new();
+        let create = ["create", &name.0, "--len", "1M", "--same-address"];
+        let out = succeed(&[&create[..], &policy].concat());
+        let address = run(&["info", &name.0, "--json"]).json()["address"].as_u64().unwrap();
+        assert!(out.ends_with(&format!(", at {address:#x} in every process\n")), "{out}");
+        let text = succeed(&["info", &name.0]);
+        assert!(text.contains(&format!("{address:#x} in every process\n")), "{text}");
+        let heap = shmheap::Heap::connect(&name.0).unwrap();
+        assert_eq!(heap.base().addr().get() as u64, address + heap.info().data_offset_bytes);
+        assert!(succeed(&["check", &name.0]).starts_with("sound"));
+        let anywhere = created(&policy);
+        assert!(run(&["info", &anywhere.0, "--json"]).json()["address"].is_null());
+        assert!(!succeed(&["info", &anywhere.0]).contains("address"));
+    }
+}
+
+#[test]
 fn mode_and_group_are_set_exactly() {
     let gid = rustix::process::getgid().as_raw().to_string();
     let name = created(&["--mode", "664", "--group", &gid]);

@@ -14,7 +14,9 @@ pub struct Listing {
     /// Its name, without the leading slash.
     pub name: OsString,
     /// A read-only connection, or why there is none: the object is a damaged heap, one of another
-    /// version, or not to be read by this user.
+    /// version, not to be read by this user, or has to lie at an address that is taken here: of the
+    /// heaps made with [`same_address`](crate::HeapOptions::same_address), those that this process
+    /// is connected to.
     pub heap: Result<Heap>,
 }
 

@@ -32,7 +32,15 @@ impl Heap {
             peer_limit: identity.peer_limit as u32,
             created_unix_ns: identity.created_unix_ns,
             id: identity.id,
+            address: self.shape.address(),
         }
+    }
+
+    /// Whether the heap lies at the same address in every process: see
+    /// [`same_address`](crate::HeapOptions::same_address).
+    #[must_use]
+    pub fn is_same_address(&self) -> bool {
+        self.shape.address().is_some()
     }
 
     pub(super) fn len_bytes(&self) -> u64 {

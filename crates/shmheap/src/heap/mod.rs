@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `options`, `report` | plain values of the interface |
 //! | `shape` | from options, or a stranger's header, to offsets: where everything lies |
+//! | `address` | where heaps may lie that lie at one address in every process |
 //! | `open` | create, connect, destroy: how a heap comes to be found |
 //! | `connection` | who this process is to the others; what the engine asks of it |
 //! | `allocate` | objects: alloc, free, realloc, handles |
+//! | `allocator` | the heap as an allocator for collections |
 //! | `scalable` | the same for the scalable policy: hands and room |
 //! | `storage` | what the slab engine asks of the process that runs it |
 //! | `threads` | what each thread of this process has in hand |
@@ -20,7 +22,10 @@
 //! | `survey` | stats, audit and blocks of the scalable policy |
 //! | `catalog` | all heaps of the machine |
 
+mod address;
 mod allocate;
+#[cfg(feature = "allocator-api2")]
+mod allocator;
 mod catalog;
 mod connection;
 mod custody;
@@ -40,6 +45,8 @@ mod survey;
 mod threads;
 
 use crate::Handle;
+#[cfg(feature = "allocator-api2")]
+pub use allocator::SharedAllocator;
 pub use catalog::{Listing, list, sweep_unfinished};
 use connection::Connection;
 use entries::Entries;

@@ -5,6 +5,7 @@
 //! stranger's header by `pread` before a byte of it is mapped.
 
 use std::ffi::OsStr;
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64};
 
 use crate::error::NotAHeap;
 use crate::first_fit::layout::Area;
+use crate::heap::address::{self, Address};
 use crate::heap::connection::Connection;
 use crate::heap::entries::Entries;
 use crate::heap::shape::{Engine, Shape};
@@ -51,7 +53,7 @@ impl Heap {
     fn create_at(at: &ObjectPath, options: &HeapOptions) -> Result<Self> {
         let (shape, len_bytes) = Shape::of_options(options)?;
         let Unpublished { object, name } = Unpublished::create(at, options.mode, options.group)?;
-        let heap = Self::fill(object, |object| name.reopen(object), shape, len_bytes)?;
+        let heap = Self::fill(object, |object| name.reopen(object), shape, len_bytes, options)?;
         name.give(heap.connection.object())?;
         Ok(heap)
     }
@@ -59,7 +61,7 @@ impl Heap {
     pub(super) fn create_in_memfd(options: &HeapOptions) -> Result<Self> {
         let (shape, len_bytes) = Shape::of_options(options)?;
         let object = Object::memfd(options.mode, options.group)?;
-        let heap = Self::fill(object, Object::reopen, shape, len_bytes)?;
+        let heap = Self::fill(object, Object::reopen, shape, len_bytes, options)?;
         heap.connection.object().seal_against_shrinking()?;
         Ok(heap)
     }
@@ -69,8 +71,9 @@ impl Heap {
     fn fill(
         object: Object<Fresh>,
         reopen: impl FnOnce(&Object) -> Result<Object<Fresh>>,
-        shape: Shape,
+        mut shape: Shape,
         len_bytes: u64,
+        options: &HeapOptions,
     ) -> Result<Self> {
         // Looked at with each use from here on: this may take long, and writes.
         let object = object.keep()?;
@@ -83,7 +86,13 @@ impl Heap {
         for range in &ranges {
             object.reserve(range.clone())?;
         }
-        let mapping = map(&object, &shape)?;
+        let mapping = match options.address {
+            Address::Chosen => {
+                let choices = address::choices(shape.identity.id, shape.mapped_bytes());
+                map_at_free(&object, &mut shape, choices)?
+            }
+            Address::Any | Address::At(_) => map(&object, &shape)?,
+        };
         let words = Row::new(mapping.words(shape.word_count), Futex);
         for start in ranges.iter().map(|range| range.start).chain([0]) {
             // A page that is read first brings its neighbours along; one that is written, none.
@@ -108,7 +117,10 @@ impl Heap {
     /// # Errors
     ///
     /// [`Error::NotFound`]; [`Error::NotAHeap`], [`Error::VersionMismatch`] for what is no usable
-    /// heap; [`Error::PermissionDenied`], [`Error::AddressSpace`], [`Error::TooManyPeers`].
+    /// heap; [`Error::PermissionDenied`], [`Error::AddressSpace`], [`Error::TooManyPeers`]. For a
+    /// heap made with [`same_address`](HeapOptions::same_address) also [`Error::AddressTaken`]:
+    /// something lies where it has to lie, for instance this heap, to which this process is
+    /// connected already.
     pub fn connect(name: impl AsRef<OsStr>) -> Result<Self> {
         Self::connect_to(Object::open(&ObjectPath::named(name.as_ref())?, Access::ReadWrite)?)
     }
@@ -275,8 +287,27 @@ impl Heap {
 
 /// Maps the segment for the largest that it may become.
 fn map<H: Hold>(object: &Object<H>, shape: &Shape) -> Result<Mapping> {
-    let mapping = Mapping::aligned(object, shape.mapped_bytes(), shape.align_bytes())?;
+    let mapping = match shape.address() {
+        None => Mapping::aligned(object, shape.mapped_bytes(), shape.align_bytes())?,
+        Some(address) => Mapping::at(object, shape.mapped_bytes(), address)?,
+    };
     Ok(mapping.with_states(shape.states()))
+}
+
+/// Maps the segment at the first of the addresses that is free here, and makes it the heap's.
+pub(super) fn map_at_free<H: Hold>(
+    object: &Object<H>,
+    shape: &mut Shape,
+    mut addresses: impl Iterator<Item = NonZeroUsize>,
+) -> Result<Mapping> {
+    loop {
+        let Some(address) = addresses.next() else { return map(object, shape) };
+        shape.identity.address = address.get() as u64;
+        match map(object, shape) {
+            Err(Error::AddressTaken { .. }) => {}
+            mapped => return mapped,
+        }
+    }
 }
 
 fn destroy_at(at: &ObjectPath) -> Result<()> {

@@ -1,8 +1,10 @@
 //! Everything that is chosen when a heap is made.
 
 use std::ffi::OsStr;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
+use crate::heap::address::Address;
 use crate::{Error, Heap, Result};
 
 /// How a heap places objects. Chosen at creation and recorded in the header.
@@ -78,6 +80,7 @@ pub struct HeapOptions {
     pub(crate) policy: Policy,
     pub(crate) mode: u32,
     pub(crate) group: Option<u32>,
+    pub(crate) address: Address,
 }
 
 impl HeapOptions {
@@ -92,6 +95,7 @@ impl HeapOptions {
             policy: Policy::Scalable,
             mode: 0o600,
             group: None,
+            address: Address::Any,
         }
     }
 
@@ -126,6 +130,51 @@ impl HeapOptions {
         self
     }
 
+    /// Has the heap lie at one address in every process, which is chosen now and recorded in it. So
+    /// addresses of objects mean the same everywhere: raw pointers in objects, and collections that
+    /// hold such, can be followed by all. Default: each process maps the heap where it has room.
+    ///
+    /// Whoever connects gets the heap at that address, or [`Error::AddressTaken`] if anything lies
+    /// there; nothing is ever moved or replaced. Therefore a process connects to such a heap once
+    /// at a time: a second [`Heap`] for it, also in a child forked with the first, is that error.
+    ///
+    /// The address is drawn from 48 TiB that are empty in ordinary programs on x86-64 and ARM64
+    /// (with 48 bits of addresses). Two heaps of 1 GiB that one process connects to meet there once
+    /// in 25,000 times, two of 1 TiB once in 25: where a process needs several large ones, give
+    /// them places by [`at_address`](Self::at_address). Programs under ThreadSanitizer,
+    /// MemorySanitizer or Valgrind may have no room there. Pointers to functions, and so objects
+    /// with a table of them (`dyn Trait`, virtual functions), mean nothing in another process in
+    /// spite of this.
+    ///
+    /// ```
+    /// use shmheap::HeapOptions;
+    /// use std::{alloc::Layout, ptr::NonNull};
+    ///
+    /// let heap = HeapOptions::new(1 << 20).same_address().create_memfd()?;
+    /// let object = heap.alloc(Layout::new::<Option<NonNull<u8>>>())?;
+    /// let next = heap.alloc(Layout::new::<u64>())?;
+    /// // SAFETY: the object is ours, large enough and aligned.
+    /// unsafe { object.cast().write(Some(next)) }; // a plain pointer, good in every process
+    /// assert!(heap.is_same_address());
+    /// # Ok::<(), shmheap::Error>(())
+    /// ```
+    pub fn same_address(mut self) -> Self {
+        self.address = Address::Chosen;
+        self
+    }
+
+    /// As [`same_address`](Self::same_address), with this as the address at which the heap starts:
+    /// for programs that have a plan of their address space. A multiple of 4096, or of 2 MiB under
+    /// [`Policy::Scalable`], from 4 GiB on; [`max_len`](Self::max_len), a ninth more for records,
+    /// and 2 MiB have to fit below 80 TiB. [`Heap::base`] lies behind the records.
+    ///
+    /// Creation fails with [`Error::InvalidOption`] for an address that cannot be, and with
+    /// [`Error::AddressTaken`] if anything lies there in this process.
+    pub fn at_address(mut self, address: NonZeroUsize) -> Self {
+        self.address = Address::At(address);
+        self
+    }
+
     /// Creates a named heap in POSIX shared memory. The name follows `shm_open(3)`: an optional
     /// leading slash, no other, at most 254 bytes.
     ///
@@ -135,7 +184,8 @@ impl HeapOptions {
     /// # Errors
     ///
     /// [`Error::AlreadyExists`], [`Error::InvalidName`], [`Error::InvalidOption`],
-    /// [`Error::NoSpace`], [`Error::AddressSpace`], [`Error::PermissionDenied`].
+    /// [`Error::NoSpace`], [`Error::AddressSpace`], [`Error::AddressTaken`],
+    /// [`Error::PermissionDenied`].
     pub fn create(&self, name: impl AsRef<OsStr>) -> Result<Heap> {
         Heap::create_named(name.as_ref(), self)
     }

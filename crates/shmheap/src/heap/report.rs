@@ -1,5 +1,7 @@
 //! What a heap tells about itself: plain values, copied out of the segment.
 
+use std::num::NonZeroUsize;
+
 use crate::{Granule, Handle, Policy};
 
 /// Facts that never change in a heap's life, but for its length.
@@ -25,6 +27,10 @@ pub struct Info {
     pub created_unix_ns: u64,
     /// A random number that tells this heap from every other, also of the same name.
     pub id: u128,
+    /// Where the heap starts in every process, if it was made with
+    /// [`same_address`](crate::HeapOptions::same_address); [`Heap::base`](crate::Heap::base) lies
+    /// `data_offset_bytes` behind it.
+    pub address: Option<NonZeroUsize>,
 }
 
 impl Info {

@@ -3,6 +3,7 @@
 //! A header is believed only if the offsets it states are those that this library computes from
 //! its options: nothing read from a segment is used as an offset itself.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use crate::error::NotAHeap;
@@ -10,6 +11,7 @@ use crate::first_fit::layout::{
     AREAS, Area, FAN_OUT, HEAD_WORDS, Layout, REGION_GRANULES, REGION_WORDS,
 };
 use crate::first_fit::{FirstFit, HeaderWords};
+use crate::heap::address::{self, Address};
 use crate::heap::{Granule, HeapOptions, Policy};
 use crate::os::process;
 use crate::peers::{
@@ -111,6 +113,7 @@ impl Shape {
             peer_limit: u64::from(RECORDS),
             created_unix_ns: process::unix_time_ns(),
             id: process::random_bits()?,
+            address: 0,
         };
         let shape = Self::new(identity).ok_or(Error::InvalidOption {
             option: "max_len",
@@ -118,6 +121,7 @@ impl Shape {
             why: "no heap is that large",
         })?;
         identity.data_offset = shape.data_offset;
+        identity.address = shape.first_address(options.address)?;
         Ok((Self { identity, ..shape }, len_bytes))
     }
 
@@ -127,7 +131,47 @@ impl Shape {
         let matches = identity.layout == LAYOUT
             && identity.data_offset == shape.data_offset
             && identity.peer_limit == u64::from(RECORDS);
-        if matches { Ok(shape) } else { Err(NotAHeap::BadHeader("layout")) }
+        if !matches {
+            return Err(NotAHeap::BadHeader("layout"));
+        }
+        match identity.address {
+            0 => Ok(shape),
+            address if shape.may_start_at(address) => Ok(shape),
+            _ => Err(NotAHeap::BadHeader("address")),
+        }
+    }
+
+    /// Where a new heap has to start, or may start as the first choice; 0: anywhere.
+    fn first_address(&self, address: Address) -> Result<u64> {
+        let bytes = self.mapped_bytes();
+        match address {
+            Address::Any => Ok(0),
+            Address::Chosen => {
+                let first = address::choices(self.identity.id, bytes).next();
+                first.map(|first| first.get() as u64).ok_or(Error::InvalidOption {
+                    option: "max_len",
+                    value: self.identity.len_max_bytes,
+                    why: "a heap with an address of its own has 48 TiB at the most, its records \
+                          included; choose the address yourself, or none",
+                })
+            }
+            Address::At(at) if self.may_start_at(at.get() as u64) => Ok(at.get() as u64),
+            Address::At(at) => Err(Error::InvalidOption {
+                option: "address",
+                value: at.get() as u64,
+                why: "the heap must start at a multiple of 4096, under the scalable policy of \
+                      2 MiB, and lie between 4 GiB and 80 TiB with all it may grow to",
+            }),
+        }
+    }
+
+    fn may_start_at(&self, address: u64) -> bool {
+        address::is_possible(address, self.mapped_bytes(), self.align_bytes())
+    }
+
+    /// Where the segment has to be mapped, if not anywhere.
+    pub(super) fn address(&self) -> Option<NonZeroUsize> {
+        NonZeroUsize::new(self.identity.address as usize)
     }
 
     fn new(identity: Identity) -> Option<Self> {

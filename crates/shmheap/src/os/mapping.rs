@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -20,6 +21,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use super::descriptor::{Access, Hold};
 use super::object::Object;
+use super::occupant::occupant;
 use super::refused;
 use crate::units::{PAGE_BYTES, WORD_BYTES};
 use crate::{Error, Result};
@@ -54,10 +56,16 @@ impl WeakMapping {
 
 /// The range that is mapped.
 #[derive(Debug)]
-struct Mapped(NonNull<u8>, usize);
+struct Mapped {
+    base: NonNull<u8>,
+    len: usize,
+    /// Whether the address was a matter of choice: the place is another's then when this is gone.
+    chosen: bool,
+}
 
 /// Where the last aligned mapping was that is gone, 0 if another was put there: whoever connects,
-/// disconnects and connects again finds that place free, and needs no room around it.
+/// disconnects and connects again finds that place free, and needs no room around it. Never one
+/// that an object was mapped to because it had to be there: it will have to be again.
 static VACATED: AtomicUsize = AtomicUsize::new(0);
 /// What makes a place worth remembering.
 const VACATED_ALIGN: usize = 2 << 20;
@@ -75,7 +83,7 @@ impl Mapped {
         }
         let wish = ptr::without_provenance_mut(vacated);
         let mapped = Self::at(object, wish, len, MapFlags::empty()).ok()?;
-        mapped.0.addr().get().is_multiple_of(align).then_some(mapped)
+        mapped.base.addr().get().is_multiple_of(align).then_some(mapped)
     }
 
     /// Puts a mapping into room that is made for it.
@@ -84,6 +92,21 @@ impl Mapped {
         let mapped = Self::at(object, room.start(), len, room.flags())?;
         room.give_up(len);
         Ok(mapped)
+    }
+
+    /// Puts a mapping where it has to be, or nowhere: what lies there stays.
+    fn exactly<H: Hold>(object: &Object<H>, len: usize, at: NonZeroUsize) -> Result<Self, Errno> {
+        let wish = ptr::without_provenance_mut(at.get());
+        Self::at(object, wish, len, MapFlags::FIXED_NOREPLACE)?.only_at(at)
+    }
+
+    /// Kernels before 4.17 take the flag of `exactly` for none, and the address for a wish.
+    fn only_at(mut self, at: NonZeroUsize) -> Result<Self, Errno> {
+        if self.base.addr() != at {
+            return Err(Errno::EXIST);
+        }
+        self.chosen = false;
+        Ok(self)
     }
 
     fn at<H: Hold>(
@@ -99,11 +122,12 @@ impl Mapped {
         // NORESERVE: behind the object's end nothing is promised, and nothing should be counted.
         let flags = MapFlags::SHARED | MapFlags::NORESERVE | flags;
         let mapped = object.with(|fd| {
-            // SAFETY: the kernel chooses a range that nothing else uses, or, with MAP_FIXED, the
-            // range is one that a room has and gives up.
+            // SAFETY: the kernel chooses a range that nothing else uses, or refuses one that
+            // something uses, or, with MAP_FIXED, the range is one that a room has and gives up.
             unsafe { rustix::mm::mmap(at, len, protection, flags, fd, 0) }
         })?;
-        NonNull::new(mapped.cast()).map(|base| Self(base, len)).ok_or(Errno::FAULT)
+        let base = NonNull::new(mapped.cast()).ok_or(Errno::FAULT)?;
+        Ok(Self { base, len, chosen: true })
     }
 }
 
@@ -126,19 +150,40 @@ impl Mapping {
         len_bytes: u64,
         align_bytes: u64,
     ) -> Result<Self> {
-        let too_large = || Error::AddressSpace { bytes: len_bytes };
-        let len = isize::try_from(len_bytes).map_err(|_| too_large())?.unsigned_abs();
-        let failed = |errno| match errno {
-            Errno::NOMEM => too_large(),
-            errno => refused("mapping the object")(errno),
-        };
+        let len = length(len_bytes)?;
         let align = align_bytes as usize;
         let mapped = match Mapped::where_one_was(object, len, align) {
             Some(mapped) => mapped,
-            None => Mapped::in_room(object, len, align).map_err(failed)?,
+            None => {
+                Mapped::in_room(object, len, align).map_err(|errno| not_mapped(errno, len_bytes))?
+            }
         };
-        let (base, mapped) = (mapped.0, Arc::new(mapped));
-        Ok(Self { base, len_bytes: len, states: (base, 0), mapped })
+        Ok(Self::of(mapped))
+    }
+
+    /// As [`aligned`](Self::aligned), at that address and nowhere else. What lies there stays, and
+    /// makes this an error.
+    pub(crate) fn at<H: Hold>(
+        object: &Object<H>,
+        len_bytes: u64,
+        address: NonZeroUsize,
+    ) -> Result<Self> {
+        let len = length(len_bytes)?;
+        let mapped = Mapped::exactly(object, len, address).map_err(|errno| match errno {
+            Errno::EXIST => {
+                let (name, address) = (object.label().to_owned(), address.get());
+                let range = address..address.saturating_add(len);
+                let occupant = occupant(range, object.identity());
+                Error::AddressTaken { name, address, occupant }
+            }
+            errno => not_mapped(errno, len_bytes),
+        })?;
+        Ok(Self::of(mapped))
+    }
+
+    fn of(mapped: Mapped) -> Self {
+        let (base, len_bytes) = (mapped.base, mapped.len);
+        Self { base, len_bytes, states: (base, 0), mapped: Arc::new(mapped) }
     }
 
     /// The same mapping, not kept.
@@ -187,6 +232,18 @@ impl Mapping {
         // SAFETY: the range lies in the mapping, which stands as long as `self` lives; bytes have
         // no alignment and may have any bits. Other processes change them, as `AtomicU8` allows.
         unsafe { std::slice::from_raw_parts(self.states.0.as_ptr().cast(), self.states.1) }
+    }
+}
+
+fn length(len_bytes: u64) -> Result<usize> {
+    let len = isize::try_from(len_bytes).map_err(|_| Error::AddressSpace { bytes: len_bytes })?;
+    Ok(len.unsigned_abs())
+}
+
+fn not_mapped(errno: Errno, len_bytes: u64) -> Error {
+    match errno {
+        Errno::NOMEM => Error::AddressSpace { bytes: len_bytes },
+        errno => refused("mapping the object")(errno),
     }
 }
 
@@ -260,11 +317,11 @@ fn unmap(start: *mut c_void, len: usize) {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: the range was mapped by `aligned`, and no borrow of it outlives the last clone.
-        let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast::<c_void>(), self.1) };
-        if self.0.addr().get().is_multiple_of(VACATED_ALIGN) {
+        // SAFETY: the range was mapped for this, and no borrow of it outlives the last clone.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast::<c_void>(), self.len) };
+        if self.chosen && self.base.addr().get().is_multiple_of(VACATED_ALIGN) {
             // Relaxed: as in `where_one_was`.
-            VACATED.store(self.0.addr().get(), Ordering::Relaxed);
+            VACATED.store(self.base.addr().get(), Ordering::Relaxed);
         }
     }
 }
@@ -321,6 +378,60 @@ mod tests {
             assert!(other.base() != place && other.base().addr().get().is_multiple_of(2 << 20));
             assert_eq!(again.words(1)[0].load(Ordering::Acquire), 7);
         });
+    }
+
+    #[test]
+    fn what_lies_at_the_address_stays() {
+        in_own_process(module_path!(), "what_lies_at_the_address_stays", || {
+            let object = Object::memfd(0o600, None).unwrap().keep().unwrap();
+            object.reserve(0..8192).unwrap();
+            let place = NonZeroUsize::new(0x2345_6780_0000).unwrap();
+            let there = Mapping::at(&object, 8 << 20, place).unwrap();
+            assert_eq!((there.base().addr(), there.len_bytes()), (place, 8 << 20));
+            there.words(1)[0].store(7, Ordering::Release);
+            for (start, len) in [(0, 1), (-1, 2), (7, 2), (-4, 16)] {
+                let at = place.get().strict_add_signed(start << 20);
+                let error = Mapping::at(&object, len << 20, NonZeroUsize::new(at).unwrap());
+                let Err(Error::AddressTaken { address, occupant, .. }) = error else {
+                    panic!("{error:?}");
+                };
+                assert_eq!(address, at);
+                assert!(occupant.contains("heap itself"), "{occupant}");
+            }
+            // An old kernel takes the address for a wish, and maps the object elsewhere.
+            let wish = ptr::without_provenance_mut(place.get());
+            let elsewhere = Mapped::at(&object, wish, 8 << 20, MapFlags::empty()).unwrap();
+            let found = elsewhere.base.addr();
+            assert_ne!(found, place);
+            assert_eq!(elsewhere.only_at(place).unwrap_err(), Errno::EXIST);
+            drop(Mapping::at(&object, 8 << 20, found).expect("nothing is left there"));
+            assert_eq!(there.words(1)[0].load(Ordering::Acquire), 7);
+        });
+    }
+
+    #[test]
+    fn a_place_that_had_to_be_is_given_to_no_other() {
+        in_own_process(module_path!(), "a_place_that_had_to_be_is_given_to_no_other", || {
+            let object = Object::memfd(0o600, None).unwrap().keep().unwrap();
+            let place = NonZeroUsize::new(0x2345_6780_0000).unwrap();
+            drop(Mapping::at(&object, 8 << 20, place).unwrap());
+            let other = Mapping::aligned(&object, 8 << 20, 2 << 20).unwrap();
+            assert_ne!(other.base().addr(), place);
+            drop(other);
+            drop(Mapping::at(&object, 8 << 20, place).expect("free again"));
+        });
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_is_an_error() {
+        let object = Object::memfd(0o600, None).unwrap().keep().unwrap();
+        // Behind what user programs have, on any machine; below it, but not to the end.
+        for at in [1 << 60, (1 << 56) - (1 << 20)] {
+            let error = Mapping::at(&object, 2 << 20, NonZeroUsize::new(at).unwrap()).unwrap_err();
+            assert!(matches!(error, Error::AddressSpace { .. }), "{error}");
+        }
+        let error = Mapping::at(&object, 8192, NonZeroUsize::new(1 << 45 | 1).unwrap());
+        assert_eq!(error.unwrap_err().errno(), libc::EINVAL);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! | `storage` | storage reserved before it is touched: a full system is an error, not a signal |
 //! | `descriptor` | a descriptor that is checked before it is believed |
 //! | `mapping` | an object in this process's address space |
+//! | `occupant` | what lies where an object could not be mapped |
 //! | `futex` | sleeping and waking between processes |
 //! | `life` | the kernel's word on whether a process still has its mapping |
 //! | `fork` | memory that a forked child finds empty |
@@ -32,6 +33,7 @@ pub(crate) mod futex;
 pub(crate) mod life;
 pub(crate) mod mapping;
 pub(crate) mod object;
+mod occupant;
 pub(crate) mod path;
 pub(crate) mod process;
 pub(crate) mod socket;

@@ -39,9 +39,10 @@ pub(crate) const DATA_OFFSET_AT: WordIndex = WordIndex(6);
 pub(crate) const PEERS_AT: WordIndex = WordIndex(7);
 pub(crate) const CREATED_AT: WordIndex = WordIndex(8);
 pub(crate) const ID_AT: WordIndex = WordIndex(9);
-pub(crate) const CHECKSUM_AT: WordIndex = WordIndex(11);
+pub(crate) const ADDRESS_AT: WordIndex = WordIndex(11);
+pub(crate) const CHECKSUM_AT: WordIndex = WordIndex(12);
 /// The words of the identity, which never change and which the checksum covers.
-const IDENTITY_WORDS: usize = 11;
+const IDENTITY_WORDS: usize = 12;
 
 pub(crate) const LENGTH_AT: WordIndex = WordIndex(16);
 pub(crate) const LOCK_AT: WordIndex = WordIndex(24);
@@ -55,7 +56,7 @@ pub(crate) const PROCESSES_USED_AT: WordIndex = WordIndex(56);
 pub(crate) const PROLOGUE_BYTES: usize = 17 * WORD_BYTES as usize;
 
 const _: () = {
-    assert!(ID_AT.0 + 2 == CHECKSUM_AT.0, "the id has two words");
+    assert!(ID_AT.0 + 2 == ADDRESS_AT.0, "the id has two words");
     assert!(CHECKSUM_AT.0 as usize == IDENTITY_WORDS, "the checksum follows what it covers");
     assert!(PINS_AT.0 + 4 <= ROOTS_AT.0, "a pin for each area");
     assert!(ROOTS_AT.0.is_multiple_of(8) && SHARED_AT.0 < THREADS_USED_AT.0, "a line of their own");
@@ -78,6 +79,8 @@ pub(crate) struct Identity {
     pub(crate) peer_limit: u64,
     pub(crate) created_unix_ns: u64,
     pub(crate) id: u128,
+    /// Where every process maps the segment; 0: anywhere.
+    pub(crate) address: u64,
 }
 
 /// Why a prologue is refused.
@@ -103,6 +106,7 @@ impl Identity {
         set(CREATED_AT, self.created_unix_ns);
         set(ID_AT, self.id as u64);
         set(ID_AT + 1, (self.id >> 64) as u64);
+        set(ADDRESS_AT, self.address);
         words[IDENTITY_WORDS] = fingerprint(&words[..IDENTITY_WORDS]);
         words
     }
@@ -146,6 +150,7 @@ impl Identity {
             peer_limit: get(PEERS_AT),
             created_unix_ns: get(CREATED_AT),
             id: u128::from(get(ID_AT)) | u128::from(get(ID_AT + 1)) << 64,
+            address: get(ADDRESS_AT),
         };
         Ok((identity, get(LENGTH_AT)))
     }
@@ -181,6 +186,7 @@ mod tests {
             peer_limit: 1024,
             created_unix_ns: 1_700_000_000_000_000_000,
             id: 0x0123_4567_89ab_cdef_0011_2233_4455_6677,
+            address: 0x2345_6780_0000,
         }
     }
 

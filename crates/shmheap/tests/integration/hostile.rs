@@ -19,7 +19,7 @@ use crate::support::{HeapName, POLICIES, bytes, first_fit, heap_of};
 const LEN_BYTES: u64 = 64 << 10;
 /// Where FORMAT.md puts the words that these tests overwrite on purpose.
 const VERSION_AT: u64 = 8;
-const IDENTITY_BYTES: u64 = 96;
+const IDENTITY_BYTES: u64 = 104;
 const LENGTH_AT: u64 = 128;
 
 /// What connecting to the name says.
@@ -109,7 +109,8 @@ fn truncated_heaps_are_refused_at_any_length() {
         let (name, file) = abandoned_heap(policy);
         let whole = file.metadata().unwrap().len();
         let pages = (0..whole).step_by(4096);
-        let odd = [1, 7, 8, 9, 95, 96, 135, 136, 137, 4095, 4097, whole / 2 + 1, whole - 1];
+        let odd =
+            [1, 7, 8, 9, 95, 96, 103, 104, 135, 136, 137, 4095, 4097, whole / 2 + 1, whole - 1];
         let mut lengths: Vec<u64> = pages.chain(odd).collect();
         lengths.sort_unstable();
         for length in lengths.into_iter().rev() {
@@ -146,10 +147,10 @@ fn truncated_heaps_are_refused_at_any_length() {
 fn another_version_is_named() {
     for policy in POLICIES {
         let (name, file) = abandoned_heap(policy);
-        for version in [0, 1, 2, 3, 4, 5, 77, u64::from(u32::MAX), u64::MAX] {
+        for version in [0, 1, 2, 3, 4, 5, 6, 77, u64::from(u32::MAX), u64::MAX] {
             write_word(&file, VERSION_AT, version);
             match refused(&name) {
-                Error::VersionMismatch { found, supported: 6, .. } => {
+                Error::VersionMismatch { found, supported: 7, .. } => {
                     assert_eq!(u64::from(found), version.min(u64::from(u32::MAX)));
                 }
                 error => panic!("{error}"),

@@ -17,6 +17,8 @@
 //! | `trim` | memory given back, and needed again |
 //! | `growth` | growth under the feet of others; storage and address space that end |
 //! | `unpublished` | the operations of a hand-over, valid and invalid |
+//! | `same_address` | heaps that lie at one address, or fail to |
+//! | `allocator` | collections in heaps, this process's own and everybody's |
 //! | `fork` | a heap that was made before a fork |
 //! | `hostile` | what is no heap, or no longer one |
 //! | `overwritten` | heaps whose records are overwritten |
@@ -32,6 +34,8 @@
 mod support;
 
 mod aimed;
+#[cfg(feature = "allocator-api2")]
+mod allocator;
 mod api;
 mod fork;
 mod growth;
@@ -43,6 +47,7 @@ mod lifecycle;
 mod operations;
 mod overwritten;
 mod processes;
+mod same_address;
 mod stops;
 mod storm;
 mod thefts;

@@ -8,13 +8,14 @@ use crate::first_fit::layout::{
     REGION_WORDS,
 };
 use crate::heap::HeapOptions;
+use crate::heap::address::{ADDRESS_END, ADDRESS_MIN};
 use crate::heap::shape::{END_OF_PROCESSES, END_OF_RECORDS, Shape};
 use crate::peers::ledger::TAG_MARK;
 use crate::peers::threads::ENTRIES;
 use crate::peers::{ENTRY_WORDS, RECORD_WORDS, RECORDS, THREAD_WORDS, THREADS};
 use crate::segment::format::{
-    CHECKSUM_AT, CREATED_AT, CURRENT_AT, DATA_OFFSET_AT, GRANULE_AT, HEADER_BYTES, ID_AT,
-    LAYOUT_AT, LEN_MAX_AT, LEN_MAX_BYTES, LENGTH_AT, LOCK_AT, MAGIC_AT, PEERS_AT, PINS_AT,
+    ADDRESS_AT, CHECKSUM_AT, CREATED_AT, CURRENT_AT, DATA_OFFSET_AT, GRANULE_AT, HEADER_BYTES,
+    ID_AT, LAYOUT_AT, LEN_MAX_AT, LEN_MAX_BYTES, LENGTH_AT, LOCK_AT, MAGIC_AT, PEERS_AT, PINS_AT,
     POLICY_AT, PROCESSES_USED_AT, PROLOGUE_BYTES, RECORDS as RECORDS_AT, ROOTS_AT, SHARED_AT,
     THREADS_USED_AT, VERSION, VERSION_AT,
 };
@@ -44,6 +45,7 @@ fn format_document_names_every_word_of_the_header() {
         (PEERS_AT, "peer limit"),
         (CREATED_AT, "created"),
         (ID_AT, "id"),
+        (ADDRESS_AT, "address"),
         (CHECKSUM_AT, "checksum"),
         (LENGTH_AT, "length"),
         (LOCK_AT, "lock"),
@@ -91,6 +93,7 @@ fn format_document_states_every_constant() {
         format!("A *unit* is {UNIT_BYTES} bytes"),
         format!("under policy 2 of {ALIGN_BYTES_MAX}"),
         format!("the next multiple of {ALIGN_BYTES_MAX}"),
+        format!("within bytes 2^{} to {} * 2^40 of", ADDRESS_MIN.ilog2(), ADDRESS_END >> 40),
         format!("There are {CLASS_COUNT} classes"),
         format!("each group of {GROUP_UNITS} units"),
         format!("| hints | {GROUP_WORDS} G words |"),

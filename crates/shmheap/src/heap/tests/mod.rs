@@ -1,5 +1,6 @@
 //! Tests of the whole heap that need to see its inside.
 
+mod address;
 mod connection;
 mod format;
 mod handover;
