@@ -42,6 +42,7 @@
 //! | `first_fit`, `slab` | the engines, one for each policy: which bytes belong to which object |
 //! | `heap` | the public [`Heap`] |
 //! | `object` | typed objects |
+//! | `sync` | locks and their kin in a heap |
 
 mod error;
 mod handle;
@@ -59,6 +60,8 @@ mod heap;
 
 mod object;
 
+mod sync;
+
 pub use error::{Error, NotAHeap, NotLive, Result};
 pub use handle::{Handle, Untyped};
 pub use heap::{
@@ -66,6 +69,10 @@ pub use heap::{
     OwnerStats, Peer, Policy, Report, Stats, Unpublished, list, sweep_unfinished,
 };
 pub use object::{Fingerprint, Shareable};
+pub use sync::{
+    ShmCondvar, ShmMutex, ShmMutexGuard, ShmOnce, ShmPermit, ShmPermits, ShmReadGuard, ShmRwLock,
+    ShmSemaphore, ShmWriteGuard,
+};
 
 /// The programs in the README compile and run.
 #[cfg(doctest)]
