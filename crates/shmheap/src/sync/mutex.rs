@@ -13,7 +13,7 @@ use super::value::{Exclusive, Value};
 use super::wait::{Patience, Waiting, at_once};
 use super::word_of;
 use crate::peers::{PeerId, Roll};
-use crate::{Error, Heap, Result, Shareable};
+use crate::{Heap, Result, Shareable};
 
 pub(super) const MUTEX: &str = "the mutex";
 
@@ -24,7 +24,7 @@ pub(super) const MUTEX: &str = "the mutex";
 ///
 /// The mutex belongs to a *process*. When that is killed with the mutex in its hands, the value may
 /// be half changed. So nobody is let in unawares: [`lock`](Self::lock) fails with
-/// [`Error::OwnerDied`], for all, until somebody repairs the value in
+/// [`Error::OwnerDied`](crate::Error::OwnerDied), for all, until somebody repairs the value in
 /// [`lock_or_repair`](Self::lock_or_repair). The same becomes of a mutex whose guard is dropped by a
 /// panic. A process killed before it has the mutex, or after it gave it back, costs at most the
 /// 50 ms after which those who sleep look again.
@@ -85,9 +85,9 @@ impl<T: Shareable> ShmMutex<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::OwnerDied`] if a process was killed, or a thread panicked, with the mutex in its
-    /// hands, and nobody has repaired the value since. [`Error::InvalidPointer`] if the mutex is not
-    /// in this heap, [`Error::ReadOnly`] if this connection may only read; and what a forked child
+    /// [`Error::OwnerDied`](crate::Error::OwnerDied) if a process was killed, or a thread panicked, with the mutex in its
+    /// hands, and nobody has repaired the value since. [`Error::InvalidPointer`](crate::Error::InvalidPointer) if the mutex is not
+    /// in this heap, [`Error::ReadOnly`](crate::Error::ReadOnly) if this connection may only read; and what a forked child
     /// may meet that joins the heap with this.
     pub fn lock<'a>(&'a self, heap: &'a Heap) -> Result<ShmMutexGuard<'a, T>> {
         self.acquire(heap, Want::Sound, Patience::ENDLESS).map(|(guard, _)| guard)
@@ -97,7 +97,7 @@ impl<T: Shareable> ShmMutex<T> {
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock); [`Error::TimedOut`] if somebody has the mutex all the time.
+    /// As [`lock`](Self::lock); [`Error::TimedOut`](crate::Error::TimedOut) if somebody has the mutex all the time.
     pub fn lock_timeout<'a>(
         &'a self,
         heap: &'a Heap,
@@ -124,7 +124,7 @@ impl<T: Shareable> ShmMutex<T> {
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock), but for [`Error::OwnerDied`].
+    /// As [`lock`](Self::lock), but for [`Error::OwnerDied`](crate::Error::OwnerDied).
     pub fn lock_or_repair<'a>(
         &'a self,
         heap: &'a Heap,
@@ -137,7 +137,7 @@ impl<T: Shareable> ShmMutex<T> {
     ///
     /// # Errors
     ///
-    /// As [`lock_or_repair`](Self::lock_or_repair); [`Error::TimedOut`] if somebody has the mutex
+    /// As [`lock_or_repair`](Self::lock_or_repair); [`Error::TimedOut`](crate::Error::TimedOut) if somebody has the mutex
     /// all the time.
     pub fn lock_or_repair_timeout<'a>(
         &'a self,

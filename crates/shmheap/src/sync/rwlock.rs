@@ -21,7 +21,7 @@ use super::value::{Exclusive, Shared, Value};
 use super::wait::{Patience, Waiting, at_once};
 use super::word_of;
 use crate::peers::{PeerId, Roll};
-use crate::{Error, Heap, Result, Shareable};
+use crate::{Heap, Result, Shareable};
 
 const LOCK: &str = "the read-write lock";
 
@@ -107,9 +107,9 @@ impl<T: Shareable> ShmRwLock<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::OwnerDied`] if a process was killed, or a thread panicked, while it wrote, and
-    /// nobody has repaired the value since. [`Error::InvalidPointer`] if the lock is not in this
-    /// heap; [`Error::ReadOnly`] if this connection may only read the heap, for a reader has to be
+    /// [`Error::OwnerDied`](crate::Error::OwnerDied) if a process was killed, or a thread panicked, while it wrote, and
+    /// nobody has repaired the value since. [`Error::InvalidPointer`](crate::Error::InvalidPointer) if the lock is not in this
+    /// heap; [`Error::ReadOnly`](crate::Error::ReadOnly) if this connection may only read the heap, for a reader has to be
     /// counted; and what a forked child may meet that joins the heap with this.
     pub fn read<'a>(&'a self, heap: &'a Heap) -> Result<ShmReadGuard<'a, T>> {
         self.enter(heap, Patience::ENDLESS)
@@ -119,7 +119,7 @@ impl<T: Shareable> ShmRwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read); [`Error::TimedOut`] if somebody writes all the time, or 14 other
+    /// As [`read`](Self::read); [`Error::TimedOut`](crate::Error::TimedOut) if somebody writes all the time, or 14 other
     /// processes read.
     pub fn read_timeout<'a>(
         &'a self,
@@ -151,7 +151,7 @@ impl<T: Shareable> ShmRwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write); [`Error::TimedOut`] if somebody reads or writes all the time.
+    /// As [`write`](Self::write); [`Error::TimedOut`](crate::Error::TimedOut) if somebody reads or writes all the time.
     pub fn write_timeout<'a>(
         &'a self,
         heap: &'a Heap,
@@ -175,7 +175,7 @@ impl<T: Shareable> ShmRwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write), but for [`Error::OwnerDied`].
+    /// As [`write`](Self::write), but for [`Error::OwnerDied`](crate::Error::OwnerDied).
     pub fn write_or_repair<'a>(
         &'a self,
         heap: &'a Heap,
@@ -188,7 +188,7 @@ impl<T: Shareable> ShmRwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`write_or_repair`](Self::write_or_repair); [`Error::TimedOut`] if somebody reads or
+    /// As [`write_or_repair`](Self::write_or_repair); [`Error::TimedOut`](crate::Error::TimedOut) if somebody reads or
     /// writes all the time.
     pub fn write_or_repair_timeout<'a>(
         &'a self,

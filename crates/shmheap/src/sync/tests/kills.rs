@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{at, made};
 use crate::object::killed::at_every_store;
-use crate::os::testing::{exit_status, fork, in_own_process};
+use crate::os::testing::{exit_status, fork, in_own_process, leave_pid_namespace};
 use crate::segment::words::Words;
 use crate::sync::owned::ORPHANED;
 use crate::{
-    Error, Handle, Heap, ShmCondvar, ShmMutex, ShmOnce, ShmPermits, ShmRwLock, ShmSemaphore,
+    Error, Handle, Heap, HeapOptions, ShmCondvar, ShmMutex, ShmOnce, ShmPermits, ShmRwLock,
+    ShmSemaphore,
 };
 
 /// Much longer than anything here takes.
@@ -94,6 +95,33 @@ fn a_mutex_whose_owner_is_killed_is_in_doubt_and_else_sound() {
             ]);
         },
     );
+}
+
+/// The first process of a PID namespace of its own has the same number as that of any other.
+#[test]
+fn an_owner_in_another_pid_namespace_is_as_any_other() {
+    let test = "an_owner_in_another_pid_namespace_is_as_any_other";
+    in_own_process(module_path!(), test, || {
+        let heap = HeapOptions::new(4 << 20).create_memfd().unwrap();
+        let mutex = at::<ShmMutex<Pair>>(&heap, made::<ShmMutex<Pair>>(&heap));
+        if !leave_pid_namespace() {
+            return println!("skipped: unshare(CLONE_NEWPID) is not permitted");
+        }
+        let owner = fork(|| {
+            let _guard = mutex.lock(&heap).unwrap();
+            loop {
+                std::thread::park();
+            }
+        });
+        while mutex.try_lock(&heap).unwrap().is_some() {
+            std::thread::yield_now();
+        }
+        let waiting = mutex.lock_timeout(&heap, Duration::from_millis(20));
+        assert!(matches!(waiting, Err(Error::TimedOut { .. })), "it lives");
+        kill_process(owner, Signal::KILL).unwrap();
+        assert_eq!(inspect(&heap, mutex), "in doubt [0, 0]");
+        assert_eq!(exit_status(owner), -1);
+    });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! memory.
 //!
 //! A sleeper sleeps until it is woken, for ever if need be: a wake that is lost is a deadlock, which
-//! loom finds. In scenes with a death nobody is woken by the dead, so there a sleep is over at once.
+//! loom finds. But as soon as somebody is dead, who wakes nobody, all sleeps are over at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ const OWNED: fn() -> Owned = || Owned::new(LOCK, "it");
 #[derive(Clone)]
 struct Scene {
     memory: Arc<Memory>,
-    beds: Option<Arc<BTreeMap<u64, (Mutex<()>, Condvar)>>>,
+    beds: Arc<BTreeMap<u64, (Mutex<()>, Condvar)>>,
 }
 
 /// What one peer sees of it.
@@ -52,17 +52,12 @@ struct Peer {
 }
 
 impl Scene {
-    /// One in which all live and sleepers are woken.
-    fn of_living() -> Self {
+    fn new() -> Self {
         let beds = (0..4).map(|at| (at, (Mutex::new(()), Condvar::new())));
-        Self { beds: Some(Arc::new(beds.collect())), ..Self::of_mortals() }
-    }
-
-    /// One in which sleepers wake by themselves.
-    fn of_mortals() -> Self {
         let words = (0..4).chain(8..11).map(WordIndex);
         let deaths = (0..PEERS).map(|peer| DEATHS + peer);
-        Self { memory: Memory::new(words.chain(deaths), [], &[]), beds: None }
+        let memory = Memory::new(words.chain(deaths), [], &[]);
+        Self { memory, beds: Arc::new(beds.collect()) }
     }
 
     fn peer(&self, slot: u16) -> Peer {
@@ -102,33 +97,27 @@ impl Words for Peer {
     }
 
     fn wait(&self, at: WordIndex, expected: u64, _timeout: Duration) -> Duration {
-        match &self.scene.beds {
-            Some(beds) => {
-                let (lock, bed) = &beds[&at.0];
-                let guard = lock.lock().unwrap();
-                if self.view.load(at) as u32 == expected as u32 {
-                    drop(bed.wait(guard).unwrap());
-                }
-            }
-            None => loom::thread::yield_now(),
+        let (lock, bed) = &self.scene.beds[&at.0];
+        let guard = lock.lock().unwrap();
+        if (0..PEERS).any(|peer| self.view.load(DEATHS + peer) != 0) {
+            drop(guard);
+            loom::thread::yield_now();
+        } else if self.view.load(at) as u32 == expected as u32 {
+            drop(bed.wait(guard).unwrap());
         }
         Duration::ZERO
     }
 
     fn wake(&self, at: WordIndex) {
-        if let Some(beds) = &self.scene.beds {
-            let (lock, bed) = &beds[&at.0];
-            let _guard = lock.lock().unwrap();
-            bed.notify_one();
-        }
+        let (lock, bed) = &self.scene.beds[&at.0];
+        let _guard = lock.lock().unwrap();
+        bed.notify_one();
     }
 
     fn wake_all(&self, at: WordIndex) {
-        if let Some(beds) = &self.scene.beds {
-            let (lock, bed) = &beds[&at.0];
-            let _guard = lock.lock().unwrap();
-            bed.notify_all();
-        }
+        let (lock, bed) = &self.scene.beds[&at.0];
+        let _guard = lock.lock().unwrap();
+        bed.notify_all();
     }
 }
 
@@ -150,6 +139,9 @@ impl Peer {
     /// It has executed its last store, and the kernel says so.
     fn die(&self) {
         self.store(DEATHS + ((self.me.word() & 0xffff) - 1), 1);
+        for at in self.scene.beds.keys() {
+            self.wake_all(WordIndex(*at));
+        }
     }
 
     fn lock(&self, want: Want) -> Result<bool> {
@@ -167,7 +159,9 @@ impl Peer {
 
     fn write_pair(&self) {
         let value = self.load(PAIR[0]) + 1;
-        PAIR.map(|at| self.store(at, value));
+        for at in PAIR {
+            self.store(at, value);
+        }
     }
 
     fn check_pair(&self) -> u64 {
@@ -207,7 +201,7 @@ fn is_death(error: &Error) -> bool {
 #[test]
 fn one_at_a_time_is_inside_and_no_wake_is_lost() {
     explore(2, || {
-        let scene = Scene::of_living();
+        let scene = Scene::new();
         let peers = [0, 1, 2].map(|slot| {
             scene.spawn(slot, |peer| {
                 assert!(!peer.lock(Want::Sound).unwrap());
@@ -215,7 +209,9 @@ fn one_at_a_time_is_inside_and_no_wake_is_lost() {
                 peer.unlock();
             })
         });
-        peers.map(|peer| peer.join().unwrap());
+        for peer in peers {
+            peer.join().unwrap();
+        }
         assert_eq!(scene.peer(3).load(TIMES), 3, "one at a time");
         assert_eq!(scene.peer(3).load(LOCK), 0);
     });
@@ -225,7 +221,7 @@ fn one_at_a_time_is_inside_and_no_wake_is_lost() {
 #[test]
 fn the_dead_are_noticed_and_what_they_left_is_repaired() {
     explore(2, || {
-        let scene = Scene::of_mortals();
+        let scene = Scene::new();
         let dying = scene.spawn(0, |peer| {
             let in_doubt = peer.lock(Want::Any).unwrap();
             peer.store(PAIR[0], 7);
@@ -264,8 +260,8 @@ fn the_dead_are_noticed_and_what_they_left_is_repaired() {
 /// A value in doubt and two who can repair it.
 #[test]
 fn one_repairs_for_both() {
-    explore(3, || {
-        let scene = Scene::of_living();
+    explore(2, || {
+        let scene = Scene::new();
         scene.peer(3).store(LOCK, crate::sync::owned::ORPHANED);
         let peers = [0, 1].map(|slot| {
             scene.spawn(slot, |peer| {
@@ -276,7 +272,9 @@ fn one_repairs_for_both() {
                 peer.unlock();
             })
         });
-        peers.map(|peer| peer.join().unwrap());
+        for peer in peers {
+            peer.join().unwrap();
+        }
         assert_eq!(scene.peer(3).load(TIMES), 1);
     });
 }
@@ -284,10 +282,12 @@ fn one_repairs_for_both() {
 #[test]
 fn who_reads_sees_no_half_change_and_no_wake_is_lost() {
     explore(2, || {
-        let scene = Scene::of_living();
+        let scene = Scene::new();
         let readers = [0, 1].map(|slot| scene.spawn(slot, |peer| peer.read().unwrap()));
         let writer = scene.spawn(2, Peer::write);
-        readers.map(|reader| assert!(reader.join().unwrap() < 2));
+        for reader in readers {
+            assert!(reader.join().unwrap() < 2);
+        }
         writer.join().unwrap();
         assert_eq!(scene.peer(3).read().unwrap(), 1);
     });
@@ -296,45 +296,67 @@ fn who_reads_sees_no_half_change_and_no_wake_is_lost() {
 #[test]
 fn two_write_and_one_reads() {
     explore(2, || {
-        let scene = Scene::of_living();
+        let scene = Scene::new();
         let writers = [0, 1].map(|slot| scene.spawn(slot, Peer::write));
         let reader = scene.spawn(2, |peer| peer.read().unwrap());
-        writers.map(|writer| writer.join().unwrap());
+        for writer in writers {
+            writer.join().unwrap();
+        }
         reader.join().unwrap();
         assert_eq!(scene.peer(3).read().unwrap(), 2);
     });
 }
 
-/// The table has room for two: the third waits, and threads of one process share an entry.
+/// The table has room for two: the third waits.
 #[test]
 fn a_reader_without_a_place_gets_one() {
     explore(2, || {
-        let scene = Scene::of_living();
-        let readers = [0, 1, 2].map(|slot| scene.spawn(slot, |peer| peer.read().unwrap()));
-        readers.map(|reader| reader.join().unwrap());
-        let writer = scene.peer(3);
-        writer.write();
+        let scene = Scene::new();
+        let readers = [0, 1].map(|slot| scene.spawn(slot, |peer| peer.read().unwrap()));
+        scene.peer(2).read().unwrap();
+        for reader in readers {
+            reader.join().unwrap();
+        }
+        scene.peer(3).write();
     });
-    explore(3, || {
-        let scene = Scene::of_living();
-        let readers = [0, 0].map(|slot| scene.spawn(slot, |peer| peer.read().unwrap()));
+}
+
+#[test]
+fn threads_of_one_process_share_a_place() {
+    explore(2, || {
+        let scene = Scene::new();
+        let reader = scene.spawn(0, |peer| peer.read().unwrap());
         let writer = scene.spawn(1, Peer::write);
-        readers.map(|reader| reader.join().unwrap());
+        scene.peer(0).read().unwrap();
+        reader.join().unwrap();
         writer.join().unwrap();
         assert_eq!([0, 1].map(|entry| scene.peer(3).load(TABLE + entry)), [0, 0]);
     });
 }
 
-/// A reader dies as one, a writer before it is inside; nobody is kept out, and nothing is in doubt.
+/// A reader dies as one; it keeps no writer out.
 #[test]
-fn a_dead_reader_and_a_dead_waiting_writer_leave_nothing() {
-    explore(3, || {
-        let scene = Scene::of_mortals();
+fn a_dead_reader_leaves_nothing() {
+    explore(2, || {
+        let scene = Scene::new();
         let reader = scene.spawn(0, |peer| {
             let among = Peer::shared().read(peer, peer, peer.me, &mut Peer::waiting());
             peer.die();
             among.map(drop)
         });
+        let writer = scene.peer(2);
+        writer.write();
+        reader.join().unwrap().unwrap();
+        writer.write();
+        assert_eq!(writer.read().unwrap(), 2);
+    });
+}
+
+/// A writer dies before it is inside; nobody is kept out, and nothing is in doubt.
+#[test]
+fn a_dead_writer_that_was_not_inside_leaves_nothing() {
+    explore(2, || {
+        let scene = Scene::new();
         let waiting = scene.spawn(1, |peer| {
             let (owned, mut waiting) = (OWNED(), Peer::waiting());
             let reserved = owned.reserve(peer, peer, peer.me, Want::Sound, &mut waiting);
@@ -343,19 +365,16 @@ fn a_dead_reader_and_a_dead_waiting_writer_leave_nothing() {
         });
         let writer = scene.peer(2);
         writer.write();
-        assert_eq!(writer.read().unwrap(), 1);
-        reader.join().unwrap().unwrap();
         waiting.join().unwrap().unwrap();
-        writer.write();
-        assert_eq!(writer.read().unwrap(), 2);
+        assert_eq!(writer.read().unwrap(), 1);
     });
 }
 
 /// A writer dies inside; a reader sees the value before, or is told.
 #[test]
 fn a_dead_writer_is_no_secret_to_readers() {
-    explore(3, || {
-        let scene = Scene::of_mortals();
+    explore(2, || {
+        let scene = Scene::new();
         let writer = scene.spawn(0, |peer| {
             peer.begin_write(Want::Sound).unwrap();
             peer.store(PAIR[0], 1);
@@ -386,7 +405,7 @@ fn call_once(peer: &Peer) -> bool {
 #[test]
 fn once_is_once_and_seen_by_all() {
     explore(2, || {
-        let scene = Scene::of_living();
+        let scene = Scene::new();
         let peers = [0, 1, 2].map(|slot| scene.spawn(slot, call_once));
         let begun = peers.map(|peer| peer.join().unwrap());
         assert_eq!(begun.iter().filter(|&&begun| begun).count(), 1);
@@ -396,8 +415,8 @@ fn once_is_once_and_seen_by_all() {
 
 #[test]
 fn what_the_dead_began_the_next_one_does() {
-    explore(3, || {
-        let scene = Scene::of_mortals();
+    explore(2, || {
+        let scene = Scene::new();
         let dying = scene.spawn(0, |peer| {
             let deed = Deed { at: LOCK };
             let begun = deed.begin(peer, peer, peer.me, &mut Peer::waiting()).unwrap();
@@ -414,7 +433,7 @@ fn what_the_dead_began_the_next_one_does() {
 #[test]
 fn every_permit_that_is_given_is_taken() {
     explore(2, || {
-        let scene = Scene::of_living();
+        let scene = Scene::new();
         let count = Count { at: LOCK };
         let takers = [0, 1].map(|slot| {
             scene.spawn(slot, move |peer| count.take(peer, &mut Peer::waiting()).unwrap())
@@ -422,7 +441,9 @@ fn every_permit_that_is_given_is_taken() {
         let giver = scene.peer(2);
         count.give(&giver, 1).unwrap();
         count.give(&giver, 1).unwrap();
-        takers.map(|taker| taker.join().unwrap());
+        for taker in takers {
+            taker.join().unwrap();
+        }
         assert_eq!(giver.load(LOCK) >> 1, 0);
     });
 }
@@ -431,39 +452,37 @@ fn permits(count: u64) -> Permits {
     Permits { bell: Bell::new(BELL), first: TABLE, count }
 }
 
+fn count_with_a_permit(peer: &Peer) {
+    let number = permits(1).take(peer, peer, peer.me, &mut Peer::waiting()).unwrap();
+    peer.count();
+    permits(1).give_back(peer, peer.me, number);
+}
+
 #[test]
 fn as_many_as_there_are_permits_and_no_wake_is_lost() {
     explore(2, || {
-        let scene = Scene::of_living();
-        let peers = [0, 1, 2].map(|slot| {
-            scene.spawn(slot, |peer| {
-                let number = permits(1).take(peer, peer, peer.me, &mut Peer::waiting()).unwrap();
-                peer.count();
-                permits(1).give_back(peer, peer.me, number);
-            })
-        });
-        peers.map(|peer| peer.join().unwrap());
+        let scene = Scene::new();
+        let peers = [0, 1].map(|slot| scene.spawn(slot, count_with_a_permit));
+        count_with_a_permit(&scene.peer(2));
+        for peer in peers {
+            peer.join().unwrap();
+        }
         assert_eq!(scene.peer(3).load(TIMES), 3, "one at a time");
     });
 }
 
 #[test]
 fn the_permit_of_the_dead_goes_to_one() {
-    explore(3, || {
-        let scene = Scene::of_mortals();
+    explore(2, || {
+        let scene = Scene::new();
         let dying = scene.spawn(0, |peer| {
             permits(1).take(peer, peer, peer.me, &mut Peer::waiting()).unwrap();
             peer.count();
             peer.die();
         });
-        let peers = [1, 2].map(|slot| {
-            scene.spawn(slot, |peer| {
-                let number = permits(1).take(peer, peer, peer.me, &mut Peer::waiting()).unwrap();
-                peer.count();
-                permits(1).give_back(peer, peer.me, number);
-            })
-        });
-        peers.map(|peer| peer.join().unwrap());
+        let other = scene.spawn(1, count_with_a_permit);
+        count_with_a_permit(&scene.peer(2));
+        other.join().unwrap();
         dying.join().unwrap();
         assert_eq!(scene.peer(3).load(TIMES), 3, "one at a time");
     });
@@ -483,7 +502,7 @@ fn await_change(peer: &Peer) {
 fn what_is_notified_is_not_slept_through() {
     for whom in [Listeners::One, Listeners::All] {
         explore(2, move || {
-            let scene = Scene::of_living();
+            let scene = Scene::new();
             let waiters = match whom {
                 Listeners::One => 1,
                 Listeners::All => 2,

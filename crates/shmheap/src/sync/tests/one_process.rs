@@ -281,7 +281,9 @@ fn a_condition_wakes_those_who_wait_and_times_out() {
         let pair = here.0.lock(heap).unwrap();
         let pair = here.1.wait_timeout_while(pair, LONG, |pair| pair[1] < 3).unwrap();
         drop(pair);
-        waiters.map(|waiter| waiter.join().unwrap());
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
     });
     let pair = here.0.lock(heap).unwrap();
     let pair = here.1.wait_timeout(pair, Duration::from_millis(1)).unwrap();
