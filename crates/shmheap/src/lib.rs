@@ -42,6 +42,7 @@
 //! | `first_fit`, `slab` | the engines, one for each policy: which bytes belong to which object |
 //! | `heap` | the public [`Heap`] |
 //! | `object` | typed objects |
+//! | `sync` | locks and their kin in a heap |
 
 mod error;
 mod handle;
@@ -59,6 +60,8 @@ mod heap;
 
 mod object;
 
+mod sync;
+
 pub use error::{Error, NotAHeap, NotLive, Result};
 pub use handle::{Handle, Untyped};
 #[cfg(feature = "allocator-api2")]
@@ -72,6 +75,10 @@ pub use object::derived;
 pub use object::{
     Fingerprint, NotHandedOver, OwnedCell, Root, Shareable, ShmArc, ShmBox, ShmCell, ShmPtr,
     ShmWeak,
+};
+pub use sync::{
+    ShmCondvar, ShmMutex, ShmMutexGuard, ShmOnce, ShmPermit, ShmPermits, ShmReadGuard, ShmRwLock,
+    ShmSemaphore, ShmWriteGuard,
 };
 
 /// The programs in the README compile and run.

@@ -12,6 +12,7 @@
 //! | `aimed` | kills between a change and the hint at it |
 //! | `storm` | the same for slabs, and for processes of several threads |
 //! | `stops` | processes stopped at any moment cost the others nothing |
+//! | `sync` | locks of a heap, whose owners are killed and stopped |
 //! | `thefts` | processes stopped with the lock of first fit are robbed of it |
 //! | `threads` | threads that end leave nothing in their hands |
 //! | `trim` | memory given back, and needed again |
@@ -50,6 +51,7 @@ mod processes;
 mod same_address;
 mod stops;
 mod storm;
+mod sync;
 mod thefts;
 mod threads;
 mod trim;

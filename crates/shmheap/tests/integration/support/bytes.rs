@@ -10,7 +10,7 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-use shmheap::{Handle, Heap, NotPublished, Result, Unpublished};
+use shmheap::{Handle, Heap, NotPublished, Result, Shareable, Unpublished};
 
 /// The layout of `size` bytes aligned to `align`.
 pub(crate) fn layout(size: u64, align: u64) -> Layout {
@@ -142,4 +142,20 @@ pub(crate) fn take<'h>(heap: &'h Heap, cell: &AtomicU64) -> Result<Option<Unpubl
 pub(crate) fn peek(heap: &Heap, cell: &AtomicU64) -> Option<Handle> {
     // SAFETY: as above.
     unsafe { heap.peek(NonNull::from(cell).cast()) }
+}
+
+/// Allocates an object of zeros, to be shared with other processes.
+pub(crate) fn alloc_object<T: Shareable>(heap: &Heap) -> (Handle, &T) {
+    let object = heap.alloc_zeroed(Layout::new::<T>()).unwrap();
+    let handle = heap.handle(object).unwrap();
+    (handle, self::object(heap, handle))
+}
+
+/// The object that a handle names, which was made as that type. It must live as long as it is used.
+pub(crate) fn object<T: Shareable>(heap: &Heap, handle: Handle) -> &T {
+    let object = heap.resolve(handle).unwrap();
+    assert!(heap.usable_size(object).unwrap() >= size_of::<T>());
+    // SAFETY: the object was zeroed, and any bytes are a value of a shareable type, which all
+    // processes reach in the same way.
+    unsafe { object.cast().as_ref() }
 }
