@@ -42,6 +42,7 @@
 //! | `first_fit`, `slab` | the engines, one for each policy: which bytes belong to which object |
 //! | `heap` | the public [`Heap`] |
 //! | `object` | typed objects |
+//! | `channel` | messages between processes |
 
 mod error;
 mod handle;
@@ -59,6 +60,12 @@ mod heap;
 
 mod object;
 
+mod channel;
+
+pub use channel::{
+    Broadcast, Channel, NotSent, ObjectChannel, Publisher, Received, ShmBroadcast, ShmChannel,
+    ShmObjectChannel, Subscriber,
+};
 pub use error::{Error, NotAHeap, NotLive, Result};
 pub use handle::{Handle, Untyped};
 pub use heap::{
