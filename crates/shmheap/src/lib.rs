@@ -62,6 +62,8 @@ mod object;
 
 mod channel;
 
+#[cfg(feature = "async")]
+pub use channel::{AsyncChannel, RecvFuture, SendFuture};
 pub use channel::{
     Broadcast, Channel, NotSent, ObjectChannel, Publisher, Received, ShmBroadcast, ShmChannel,
     ShmObjectChannel, Subscriber,

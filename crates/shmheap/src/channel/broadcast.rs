@@ -106,7 +106,7 @@ impl Core {
         core.ok_or_else(|| Error::WrongType { what: "the broadcast".to_owned() })
     }
 
-    fn writer(&self) -> WordIndex {
+    pub(super) fn writer(&self) -> WordIndex {
         self.span.word(WRITER)
     }
 
@@ -118,8 +118,15 @@ impl Core {
         Event(self.span.word(NEWS))
     }
 
-    fn slot(&self, number: u64) -> WordIndex {
+    pub(super) fn slot(&self, number: u64) -> WordIndex {
         self.span.word(SLOTS + (number & (self.capacity - 1)) * self.stride)
+    }
+
+    /// Every word that may be accessed but for those of values.
+    #[cfg(test)]
+    pub(super) fn words(&self) -> impl Iterator<Item = WordIndex> {
+        let slots = (0..self.capacity).map(|number| self.slot(number));
+        [self.writer(), self.written(), self.news().0].into_iter().chain(slots)
     }
 
     /// Becomes the writer, if there is none that lives.

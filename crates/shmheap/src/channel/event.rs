@@ -54,6 +54,7 @@ pub(super) struct Patience {
 
 impl Patience {
     /// For ever, and without looking more than once before sleep.
+    #[cfg(test)]
     pub(super) const ENDLESS: Self =
         Self { deadline: None, spins: 0, look_after: Duration::from_millis(0) };
 

@@ -22,8 +22,11 @@
 //! | `event` | how processes sleep and are woken | |
 //! | `transfer` | all of that, for any kind of message | |
 //! | `broadcast` | one writer, and readers with positions of their own | of writing |
+//! | `asynchronous` | the channel of values for tasks | |
 //! | `port`, `values`, `objects` | the channels of values and of objects | of objects on their way |
 
+#[cfg(feature = "async")]
+mod asynchronous;
 mod broadcast;
 mod dead;
 mod event;
@@ -38,6 +41,8 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "async")]
+pub use asynchronous::{AsyncChannel, RecvFuture, SendFuture};
 pub use broadcast::{Broadcast, Publisher, Received, ShmBroadcast, Subscriber};
 pub use objects::{NotSent, ObjectChannel, ShmObjectChannel};
 pub use values::{Channel, ShmChannel};

@@ -224,10 +224,11 @@ impl<W: Words, R: Roll> Queue<'_, W, R> {
         self.look(self.words.load(self.shape.head())) != Slot::Open || self.is_closed()
     }
 
-    /// Whether a sender would find room.
+    /// Whether a sender would find room; makes some where a receiver did not come to it.
     pub(super) fn has_room(&self) -> bool {
         let turn = self.words.load(self.shape.tail());
-        !matches!(self.look(turn), Slot::Behind(_)) || self.is_closed()
+        let Slot::Behind(cell) = self.look(turn) else { return true };
+        self.clear_claimed(turn.wrapping_sub(self.shape.laps.capacity()), cell) || self.is_closed()
     }
 
     /// What the turn's slot says about it.

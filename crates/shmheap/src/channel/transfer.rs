@@ -224,7 +224,8 @@ impl<W: Words, R: Roll, T: Shareable + Copy> Transfer<'_, '_, W, R, Values<T>> {
         value::store(&self.queue.words, cell.value(), value);
         let sent = self.commit_silently(cell);
         if !matches!(sent, Ok(Some(()))) {
-            self.give_up(cell);
+            // Wakes nobody, least of all this one: without room another could not send either.
+            self.queue.abandon(cell);
         }
         sent
     }

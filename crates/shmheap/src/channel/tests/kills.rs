@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::channel::queue::Claim;
 use crate::channel::words::State;
-use crate::channel::{Channel, ObjectChannel, ShmChannel, ShmObjectChannel};
+use crate::channel::{Broadcast, Channel, ObjectChannel, Received, ShmChannel, ShmObjectChannel};
 use crate::heap::Span;
 use crate::object::killed::at_every_store;
 use crate::os::testing::in_own_process;
@@ -297,6 +297,49 @@ fn an_object_is_received_once_and_dies_with_its_receiver() {
                 assert!(is_received || all == [0, 1], "{all:?}");
                 assert!(is_received || reported(heap, prepared.progress, 0) == 0);
                 count(&outcomes, usize::from(is_received));
+            },
+        );
+        assert!(outcomes.get().iter().all(|&count| count > 2), "{outcomes:?}");
+    });
+}
+
+#[test]
+fn a_value_is_broadcast_or_not_and_another_writes_on() {
+    in_own_process(module_path!(), "a_value_is_broadcast_or_not_and_another_writes_on", || {
+        let outcomes = Cell::new([0, 0]);
+        at_every_store(
+            |heap| {
+                let (channel, broadcast) = Broadcast::create(heap, 2).unwrap();
+                let mut publisher = broadcast.publisher().unwrap();
+                for number in 0..3 {
+                    publisher.send(pair(number)).unwrap();
+                }
+                Prepared { channel, progress: progress(heap) }
+            },
+            |heap, prepared| {
+                let broadcast = Broadcast::open(heap, prepared.channel).unwrap();
+                let mut publisher = broadcast.publisher().unwrap();
+                publisher.send(pair(3)).unwrap();
+                report(heap, prepared.progress, 0);
+            },
+            |heap, prepared| {
+                let broadcast = Broadcast::open(heap, prepared.channel).unwrap();
+                let found = broadcast.latest().unwrap();
+                let is_written = found == pair(3);
+                assert!(is_written || found == pair(2), "{found:?}");
+                assert!(is_written || reported(heap, prepared.progress, 0) == 0);
+                count(&outcomes, usize::from(is_written));
+                let mut subscriber = broadcast.subscribe_from_oldest();
+                // In the middle, its slot's old value is gone and the new one is not there yet.
+                let first = std::iter::from_fn(|| subscriber.try_recv()).last();
+                assert!(matches!(first, Some(Received::Value(last)) if last == found), "{first:?}");
+                let mut publisher = broadcast.publisher().unwrap();
+                assert!(matches!(broadcast.publisher(), Err(Error::AtCapacity { .. })));
+                for number in 10..20 {
+                    publisher.send(pair(number)).unwrap();
+                    assert_eq!(subscriber.recv(), Received::Value(pair(number)), "none is skipped");
+                    assert_eq!(broadcast.latest(), Some(pair(number)));
+                }
             },
         );
         assert!(outcomes.get().iter().all(|&count| count > 2), "{outcomes:?}");

@@ -8,9 +8,11 @@ use std::time::Duration;
 use ::loom::sync::{Condvar, Mutex};
 
 use super::{DEAD, Peer, id, shape as full_shape, transfer};
+use crate::channel::broadcast::{Core, Received};
 use crate::channel::event::{Look, Patience};
 use crate::channel::shape::Shape;
 use crate::channel::words::State;
+use crate::heap::Span;
 use crate::object::value;
 use crate::segment::interleaved::{Memory, View, explore, start};
 use crate::segment::words::Words;
@@ -95,10 +97,6 @@ impl Scene {
         Bedroom { view: self.memory.view(), beds: Arc::clone(&self.beds) }
     }
 
-    fn words_without_fences(&self) -> Bedroom {
-        Bedroom { view: self.memory.view_without_fences(), beds: Arc::clone(&self.beds) }
-    }
-
     fn send(&self, numbers: &[u64]) {
         for &number in numbers {
             assert_eq!(try_send(&self.words(), self.shape, 5, number), Some(()));
@@ -134,7 +132,7 @@ fn try_receive(words: &Bedroom, shape: Shape, slot: u16, look: Look) -> Option<u
 
 #[test]
 fn of_two_senders_neither_is_lost() {
-    explore(2, || {
+    explore(3, || {
         let scene = Scene::new(2, 4);
         let shape = scene.shape;
         let senders = [1_u16, 2].map(|slot| {
@@ -150,7 +148,7 @@ fn of_two_senders_neither_is_lost() {
 
 #[test]
 fn of_two_receivers_each_has_what_the_other_has_not() {
-    explore(2, || {
+    explore(3, || {
         let scene = Scene::new(2, 3);
         let shape = scene.shape;
         scene.send(&[1]);
@@ -168,7 +166,7 @@ fn of_two_receivers_each_has_what_the_other_has_not() {
 
 #[test]
 fn slots_and_cells_are_used_again() {
-    explore(2, || {
+    explore(3, || {
         let scene = Scene::new(1, 2);
         let shape = scene.shape;
         scene.send(&[1]);
@@ -224,14 +222,14 @@ fn what_the_dead_had_marked_is_sent_once_or_not_at_all() {
     });
 }
 
-/// A receiver that waits, and a sender; fences, or none.
-fn waits(receivers: u64, has_fences: bool) {
-    explore(2, move || {
+/// Receivers that wait, and a sender.
+fn waits(receivers: u64) {
+    explore(3, move || {
         let scene = Scene::new(2, 4);
         let shape = scene.shape;
         let receiving: Vec<_> = (0..receivers)
             .map(|number| {
-                let words = if has_fences { scene.words() } else { scene.words_without_fences() };
+                let words = scene.words();
                 start(move || {
                     let peer = Peer(10 + number as u16);
                     transfer(words, &peer, shape).receive(Patience::ENDLESS).unwrap().unwrap()
@@ -250,17 +248,17 @@ fn waits(receivers: u64, has_fences: bool) {
 
 #[test]
 fn no_wake_up_is_lost() {
-    waits(1, true);
+    waits(1);
 }
 
 #[test]
 fn no_wake_up_is_lost_by_one_who_passes_it_on() {
-    waits(2, true);
+    waits(2);
 }
 
 #[test]
 fn who_waits_for_room_is_woken() {
-    explore(2, || {
+    explore(3, || {
         let scene = Scene::new(1, 2);
         let shape = scene.shape;
         scene.send(&[1]);
@@ -277,7 +275,7 @@ fn who_waits_for_room_is_woken() {
 
 #[test]
 fn who_waits_is_told_that_it_is_closed() {
-    explore(2, || {
+    explore(3, || {
         let scene = Scene::new(1, 2);
         let shape = scene.shape;
         let words = scene.words();
@@ -285,4 +283,79 @@ fn who_waits_is_told_that_it_is_closed() {
         transfer(&scene.words(), &Peer(2), shape).close();
         assert!(receiver.join().unwrap().is_err());
     });
+}
+
+/// A value that is read is whole, whatever the writer is at.
+#[test]
+fn no_reader_sees_a_mixture() {
+    explore(3, || {
+        let core = broadcast();
+        let words = core.words().chain((1..=2).map(|word| core.slot(0) + word));
+        let memory = Memory::new(words.chain((1..=2).map(|word| core.slot(1) + word)), [], &[]);
+        let view = memory.view();
+        let writer = start(move || {
+            for number in 1..=3_u64 {
+                core.write(&view, &[number, number]);
+            }
+        });
+        let view = memory.view();
+        let mut position = 0;
+        for _ in 0..3 {
+            match core.next::<[u64; 2]>(&view, &mut position) {
+                Some(Received::Value([one, other])) => {
+                    assert_eq!((one, other), (position, position))
+                }
+                Some(Received::Lagged { missed }) => assert!(missed > 0 && position <= 3),
+                None => {}
+            }
+        }
+        if let Some([one, other]) = core.latest::<[u64; 2]>(&view) {
+            assert_eq!(one, other);
+        }
+        writer.join().unwrap();
+        assert_eq!(core.latest(&memory.view()), Some([3_u64, 3]));
+    });
+}
+
+#[test]
+fn of_two_who_would_write_one_does() {
+    explore(3, || {
+        let core = broadcast();
+        let memory = Memory::new(core.words(), [], &[]);
+        memory.view().store(core.writer(), id(DEAD).word());
+        let claims = [1_u16, 2].map(|slot| {
+            let view = memory.view();
+            start(move || core.claim(&view, &Peer(slot)).is_ok())
+        });
+        let claims = claims.map(|claim| claim.join().unwrap());
+        assert!(claims[0] != claims[1], "{claims:?}");
+    });
+}
+
+#[test]
+fn readers_that_sleep_are_all_woken() {
+    explore(3, || {
+        let core = broadcast();
+        let words = core.words().chain([core.slot(0) + 1, core.slot(1) + 1]);
+        let (memory, beds) = (Memory::new(words, [], &[]), Arc::<Beds>::default());
+        let bedroom =
+            |memory: &Arc<Memory>| Bedroom { view: memory.view(), beds: Arc::clone(&beds) };
+        let readers = [(); 2].map(|()| {
+            let words = bedroom(&memory);
+            start(move || {
+                let mut position = 0;
+                let attempt = |_: Look| Ok(core.next::<u64>(&words, &mut position));
+                core.news().wait(&words, Patience::ENDLESS, attempt, || false).unwrap()
+            })
+        });
+        core.write(&bedroom(&memory), &7_u64);
+        for reader in readers {
+            assert_eq!(reader.join().unwrap(), Some(Received::Value(7)));
+        }
+    });
+}
+
+fn broadcast() -> Core {
+    let words = Core::layout_words(2, 2).unwrap();
+    Core::new(Span { first: WordIndex(0), words }, 2, 2).unwrap()
 }

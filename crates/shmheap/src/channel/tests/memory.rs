@@ -1,16 +1,19 @@
 //! A queue in plain memory: against a model, and with somebody stopped at every place.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{DEAD, Peer, id, memory, row, shape, transfer};
+use crate::channel::broadcast::{Core, Received};
 use crate::channel::event::{Event, Look};
 use crate::channel::queue::{Claim, Sending};
 use crate::channel::shape::Shape;
 use crate::channel::words::State;
+use crate::heap::Span;
 use crate::object::value;
 use crate::segment::words::Words;
+use crate::units::WordIndex;
 use crate::{Error, Result};
 
 const ME: Peer = Peer(0);
@@ -312,6 +315,83 @@ fn whatever_stands_in_a_queue_no_call_hangs_or_panics() {
                 _ => drop(it.receive(patience)),
             }
             let _ = (it.queue.len(), it.queue.has_items(), it.queue.has_room());
+        }
+    }
+}
+
+#[test]
+fn readers_of_a_broadcast_see_every_value_or_how_many_they_missed() {
+    let length = Core::layout_words(4, 2).unwrap();
+    let memory: Vec<AtomicU64> = (0..length).map(|_| AtomicU64::new(0)).collect();
+    let words = row(&memory);
+    let span = Span { first: WordIndex(0), words: length };
+    let core = Core::new(span, 4, 2).unwrap();
+    assert!(Core::new(Span { words: length - 1, ..span }, 4, 2).is_none());
+    assert!(Core::new(span, 3, 2).is_none() && Core::new(span, 1, 2).is_none());
+    assert_eq!(core.latest::<[u64; 2]>(&words), None);
+    let me = core.claim(&words, &ME).unwrap();
+    assert!(core.claim(&words, &OTHER).is_err() && core.claim(&words, &ME).is_err());
+    let mut seed = 3;
+    let (mut position, mut count) = (0, 0);
+    for _ in 0..20_000 {
+        if random(&mut seed).is_multiple_of(3) {
+            let before = position;
+            match core.next::<[u64; 2]>(&words, &mut position) {
+                Some(Received::Value(value)) => {
+                    assert_eq!(value, [before, !before]);
+                    assert!(count - before <= 4 && position == before + 1);
+                }
+                Some(Received::Lagged { missed }) => {
+                    assert_eq!((position, missed), (count - 3, count - 3 - before));
+                    assert!(count - before > 4);
+                }
+                None => assert_eq!(before, count),
+            }
+        } else {
+            core.write(&words, &[count, !count]);
+            count += 1;
+            assert_eq!(core.latest(&words), Some([count - 1, !(count - 1)]));
+        }
+    }
+    // Stopped as it writes: only the next value is not there yet.
+    words.store(core.slot(count), 2 * count + 1);
+    assert_eq!(core.latest(&words), Some([count - 1, !(count - 1)]));
+    let mut position = core.oldest(&words);
+    for number in count - 3..count {
+        let received = core.next(&words, &mut position);
+        assert_eq!(received, Some(Received::Value([number, !number])));
+    }
+    assert_eq!(core.next::<[u64; 2]>(&words, &mut position), None);
+    let mut behind = count - 4;
+    let lagged = core.next::<[u64; 2]>(&words, &mut behind);
+    assert_eq!(lagged, Some(Received::Lagged { missed: 1 }));
+    core.release(&words, me);
+    assert!(core.claim(&words, &OTHER).is_ok());
+    // A dead one's place is free.
+    words.store(core.writer(), id(DEAD).word());
+    assert!(core.claim(&words, &ME).is_ok());
+}
+
+#[test]
+fn whatever_stands_in_a_broadcast_no_call_hangs_or_panics() {
+    let length = Core::layout_words(2, 1).unwrap();
+    let memory: Vec<AtomicU64> = (0..length).map(|_| AtomicU64::new(0)).collect();
+    let core = Core::new(Span { first: WordIndex(0), words: length }, 2, 1).unwrap();
+    let (words, mut seed, mut position) = (row(&memory), 9, 0);
+    for number in 0..100_000_u64 {
+        let at = (random(&mut seed) % length) as usize;
+        let word = random(&mut seed) >> (random(&mut seed) % 64);
+        memory[at].store(if number % 3 == 0 { !word } else { word }, Ordering::SeqCst);
+        match random(&mut seed) % 4 {
+            0 => core.write(&words, &number),
+            1 => drop(core.claim(&words, &ME)),
+            2 => drop(core.latest::<u64>(&words)),
+            _ => {
+                let before = position;
+                if core.next::<u64>(&words, &mut position).is_some() {
+                    assert_ne!(position, before);
+                }
+            }
         }
     }
 }
