@@ -43,6 +43,7 @@
 //! | `heap` | the public [`Heap`] |
 //! | `object` | typed objects |
 //! | `sync` | locks and their kin in a heap |
+//! | `channel` | messages between processes |
 
 mod error;
 mod handle;
@@ -62,6 +63,14 @@ mod object;
 
 mod sync;
 
+mod channel;
+
+#[cfg(feature = "async")]
+pub use channel::{AsyncChannel, RecvFuture, SendFuture};
+pub use channel::{
+    Broadcast, Channel, NotSent, ObjectChannel, Publisher, Received, ShmBroadcast, ShmChannel,
+    ShmObjectChannel, Subscriber,
+};
 pub use error::{Error, NotAHeap, NotLive, Result};
 pub use handle::{Handle, Untyped};
 #[cfg(feature = "allocator-api2")]
