@@ -42,6 +42,7 @@
 //! | `first_fit`, `slab` | the engines, one for each policy: which bytes belong to which object |
 //! | `heap` | the public [`Heap`] |
 //! | `object` | typed objects |
+//! | `collections` | maps, vectors and texts whose elements lie in a heap |
 
 mod error;
 mod handle;
@@ -59,6 +60,9 @@ mod heap;
 
 mod object;
 
+mod collections;
+
+pub use collections::{Iter as ShmMapIter, ShmMap, ShmString, ShmVec};
 pub use error::{Error, NotAHeap, NotLive, Result};
 pub use handle::{Handle, Untyped};
 pub use heap::{
