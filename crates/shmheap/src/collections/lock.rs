@@ -93,22 +93,25 @@ fn wait(
     }
     let (mut left, mut sleep, mut flags) = (patience, FIRST_SLEEP, 0);
     let mut has_slept = false;
-    while !left.is_zero() {
-        let word = words.load(at);
+    loop {
+        let (word, is_over) = (words.load(at), left.is_zero());
         let holder = PeerId::of_word(word);
         // Other threads of this process live as it does.
-        let is_dead = |holder: PeerId| has_slept && holder.word() != me && !roll.is_alive(holder);
-        if holder.is_none_or(is_dead) {
-            // Others may sleep, and the word does not tell any more.
-            let awaited = flags | word & AWAITED;
-            if words.compare_exchange(at, word, me | awaited).is_ok() {
-                return Ok(holder.is_some() || word & UNFINISHED != 0);
-            }
-            left = left.saturating_sub(turn);
-            continue;
+        let is_dead = |holder: PeerId| {
+            (has_slept || is_over) && holder.word() != me && !roll.is_alive(holder)
+        };
+        let can_be_had = holder.is_none_or(is_dead);
+        // Others may sleep, and the word does not tell any more.
+        let mine = me | flags | word & AWAITED;
+        if can_be_had && words.compare_exchange(at, word, mine).is_ok() {
+            return Ok(holder.is_some() || word & UNFINISHED != 0);
+        }
+        if is_over {
+            return Err(Error::TimedOut { what: "a writer's turn in a ShmMap" });
         }
         let awaited = word | AWAITED;
-        if word != awaited && words.compare_exchange(at, word, awaited).is_err() {
+        let is_marked = || word == awaited || words.compare_exchange(at, word, awaited).is_ok();
+        if can_be_had || !is_marked() {
             left = left.saturating_sub(turn);
             continue;
         }
@@ -116,7 +119,6 @@ fn wait(
         left = left.saturating_sub(slept.max(turn));
         (sleep, flags, has_slept) = (SLEEP, AWAITED, true);
     }
-    Err(Error::TimedOut { what: "a writer's turn in a ShmMap" })
 }
 
 impl<W: Words> Drop for Held<W> {
@@ -198,6 +200,10 @@ mod tests {
         assert!(matches!(refused, Error::TimedOut { .. }), "{refused}");
         assert!(!is_abandoned(&words, AT, &other));
         other.others_live.store(false, Ordering::Relaxed);
+        let held = take(words, AT, &other, Duration::ZERO).unwrap();
+        assert!(held.is_unfinished, "whose patience is over looks whether the holder lives");
+        std::mem::forget(held);
+        words.store(AT, one.id.word());
         assert!(is_abandoned(&words, AT, &other));
         for _ in 0..2 {
             let held = take(words, AT, &other, LONG).unwrap();

@@ -19,6 +19,7 @@
 //! | `unpublished` | the operations of a hand-over, valid and invalid |
 //! | `fork` | a heap that was made before a fork |
 //! | `hostile` | what is no heap, or no longer one |
+//! | `collections` | maps whose users are killed and stopped at any moment |
 //! | `overwritten` | heaps whose records are overwritten |
 //!
 //! All are one program, so that what they share is used by it, and a test that needs processes of
@@ -33,6 +34,7 @@ mod support;
 
 mod aimed;
 mod api;
+mod collections;
 mod fork;
 mod growth;
 mod handles;

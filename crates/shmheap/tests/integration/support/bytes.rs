@@ -10,7 +10,7 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-use shmheap::{Handle, Heap, NotPublished, Result, Unpublished};
+use shmheap::{Handle, Heap, NotPublished, Result, Shareable, Unpublished};
 
 /// The layout of `size` bytes aligned to `align`.
 pub(crate) fn layout(size: u64, align: u64) -> Layout {
@@ -142,4 +142,20 @@ pub(crate) fn take<'h>(heap: &'h Heap, cell: &AtomicU64) -> Result<Option<Unpubl
 pub(crate) fn peek(heap: &Heap, cell: &AtomicU64) -> Option<Handle> {
     // SAFETY: as above.
     unsafe { heap.peek(NonNull::from(cell).cast()) }
+}
+
+/// A shareable value in an object of its own, all bytes 0.
+pub(crate) fn make<T: Shareable>(heap: &Heap) -> (Handle, &T) {
+    let object = heap.alloc_zeroed(Layout::new::<T>()).unwrap().cast::<T>();
+    // SAFETY: the object is large enough and aligned, and any bytes are a value; the tests free it
+    // when nobody uses it.
+    (heap.handle(object.cast()).unwrap(), unsafe { object.as_ref() })
+}
+
+/// The value that a handle names, which nobody else uses.
+#[allow(clippy::mut_from_ref)]
+pub(crate) fn exclusive<T: Shareable>(heap: &Heap, handle: Handle) -> &mut T {
+    let mut object = heap.resolve(handle).unwrap().cast::<T>();
+    // SAFETY: made by `make`; the test has ended all others that had it.
+    unsafe { object.as_mut() }
 }
