@@ -70,7 +70,7 @@ impl Home for Heap {
         fill: impl FnOnce(Span),
     ) -> Result<u64> {
         let align_bytes = align_bytes.max(WORD_BYTES as usize);
-        let size_bytes = words.checked_mul(WORD_BYTES).unwrap_or(u64::MAX);
+        let size_bytes = words.saturating_mul(WORD_BYTES);
         let layout = usize::try_from(size_bytes).ok();
         let layout = layout.and_then(|size| Layout::from_size_align(size, align_bytes).ok());
         let layout = layout.ok_or(Error::InvalidLayout {
@@ -91,7 +91,10 @@ impl Home for Heap {
                 return Ok(());
             }
             match self.take_at(cell) {
-                Ok(Some(object)) => return Ok(drop(object)),
+                Ok(Some(object)) => {
+                    drop(object);
+                    return Ok(());
+                }
                 Ok(None) if left.is_zero() => {
                     return Err(Error::TimedOut { what: "the end of a hand-over" });
                 }

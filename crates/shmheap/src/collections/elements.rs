@@ -13,6 +13,8 @@ use std::slice;
 use super::{ShmMap, ShmString, ShmVec};
 use crate::heap::{Heap, Span};
 use crate::object::{Fingerprint, Shareable};
+#[cfg(test)]
+use crate::segment::words::Words;
 use crate::units::WORD_BYTES;
 
 // SAFETY: words, of which any bytes are some; no padding, no address but handles; what the words
@@ -91,6 +93,9 @@ pub(super) fn of_mut<'a, T: Shareable + Copy>(
 pub(super) fn write<T: Shareable + Copy>(heap: &Heap, span: Span, at: usize, elements: &[T]) {
     let (first, capacity) = extent::<T>(heap, span);
     let count = elements.len().min(capacity.saturating_sub(at));
+    // A store to nowhere: a moment for a test to kill this process at.
+    #[cfg(test)]
+    heap.gate().store(crate::units::WordIndex(u64::MAX), 0);
     if count > 0 {
         // SAFETY: `at` is below the capacity.
         let to = unsafe { first.cast::<MaybeUninit<T>>().add(at) };

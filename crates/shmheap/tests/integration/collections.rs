@@ -89,7 +89,9 @@ fn read(heap: &Heap, map: &Map, reads: &AtomicU64, seed: u64) {
         let key = random.below(WRITERS * KEYS);
         number(key, map.get(heap, &key).unwrap());
         if random.one_in(5_000) {
-            map.iter(heap).unwrap().for_each(|(key, found)| drop(number(key, Some(found))));
+            for (key, found) in map.iter(heap).unwrap() {
+                number(key, Some(found));
+            }
         }
         reads.fetch_add(1, Ordering::SeqCst);
     }
@@ -255,7 +257,9 @@ fn nobody_reads_behind_a_stopped_writer_and_few_write() {
         for key in 0..WRITERS * KEYS {
             number(key, scene.map.get(&heap, &key).unwrap());
         }
-        scene.map.iter(&heap).unwrap().for_each(|(key, found)| drop(number(key, Some(found))));
+        for (key, found) in scene.map.iter(&heap).unwrap() {
+            number(key, Some(found));
+        }
         longest = longest.max(start.elapsed());
         // Keys that nobody has, so that nothing changes.
         let attempt = |key: u64| scene.map.alter(&heap, &(key + (1 << 40)), SOON, |_| None);

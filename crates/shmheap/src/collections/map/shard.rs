@@ -7,9 +7,9 @@
 //!   len, free     what the lock's holder knows of the table: recounted after its death
 //! ```
 //!
-//! A reader takes no lock. It finds its entry in the current table and looks whether the bucket,
-//! and then `current`, are as they were: if so, it has seen what was there all the while. It looks
-//! again only if somebody has really changed one of them, so no stopped or dead process holds it up.
+//! A reader takes no lock. It finds its entry in the current table and looks whether the bucket is
+//! as it was: if so, it has seen what was there all the while. It looks again only if somebody has
+//! really changed that bucket, so no stopped or dead process holds it up.
 //!
 //! A table that becomes too small is left as it is, for readers that may be stopped in the middle
 //! of it, and stays allocated behind the new one, which is at least twice as large. Growth:
@@ -95,12 +95,13 @@ impl<'h, H: Home, K: Shareable + Copy, V: Shareable + Copy> Shard<'h, H, K, V> {
     pub(super) fn get(&self, hash: u64, key: &K) -> Result<Option<V>> {
         let tag = tag_of(hash);
         loop {
-            let current = self.words.load(self.current);
-            let Some(table) = self.open(current)? else { return Ok(None) };
+            let Some(table) = self.table()? else { return Ok(None) };
             let bucket = table.bucket_of(tag);
             let content = table.bucket(bucket);
             let found = table.find(bucket, content, tag, key).map(|entry| table.value(entry.name));
-            if table.bucket(bucket) == content && self.words.load(self.current) == current {
+            // Of a table that is left behind by now, this is what the last moment of it had: later
+            // than the look at `current`.
+            if table.bucket(bucket) == content {
                 return Ok(found);
             }
         }

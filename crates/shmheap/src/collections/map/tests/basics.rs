@@ -91,7 +91,9 @@ fn old_tables_are_together_as_large_as_those_in_use() {
     let heap = heap_of(Policy::Scalable);
     let map: &Map = get(&heap, make(&heap));
     let before = heap.stats().live_bytes;
-    (0..30_000).for_each(|key| drop(map.insert(&heap, key, key).unwrap()));
+    for key in 0..30_000 {
+        map.insert(&heap, key, key).unwrap();
+    }
     let all = heap.stats().live_bytes - before;
     let object = std::ptr::NonNull::from(map);
     get_mut(&heap, object).free_old_tables(&heap).unwrap();
@@ -105,7 +107,9 @@ fn a_map_that_was_reserved_does_not_grow() {
     let map: &Map = get(&heap, make(&heap));
     map.reserve(&heap, 5_000).unwrap();
     assert_eq!(tables(&heap, map), 16);
-    (0..5_000).for_each(|key| drop(map.insert(&heap, key, key).unwrap()));
+    for key in 0..5_000 {
+        map.insert(&heap, key, key).unwrap();
+    }
     assert_eq!(tables(&heap, map), 16);
     map.reserve(&heap, 5_000).unwrap();
     assert_eq!(tables(&heap, map), 16);
