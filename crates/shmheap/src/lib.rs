@@ -44,6 +44,7 @@
 //! | `object` | typed objects |
 //! | `sync` | locks and their kin in a heap |
 //! | `channel` | messages between processes |
+//! | `collections` | maps, vectors and texts whose elements lie in a heap |
 
 mod error;
 mod handle;
@@ -64,6 +65,7 @@ mod object;
 mod sync;
 
 mod channel;
+mod collections;
 
 #[cfg(feature = "async")]
 pub use channel::{AsyncChannel, RecvFuture, SendFuture};
@@ -71,6 +73,7 @@ pub use channel::{
     Broadcast, Channel, NotSent, ObjectChannel, Publisher, Received, ShmBroadcast, ShmChannel,
     ShmObjectChannel, Subscriber,
 };
+pub use collections::{Iter as ShmMapIter, ShmMap, ShmString, ShmVec};
 pub use error::{Error, NotAHeap, NotLive, Result};
 pub use handle::{Handle, Untyped};
 #[cfg(feature = "allocator-api2")]

@@ -22,6 +22,7 @@
 //! | `allocator` | collections in heaps, this process's own and everybody's |
 //! | `fork` | a heap that was made before a fork |
 //! | `hostile` | what is no heap, or no longer one |
+//! | `collections` | maps whose users are killed and stopped at any moment |
 //! | `overwritten` | heaps whose records are overwritten |
 //!
 //! All are one program, so that what they share is used by it, and a test that needs processes of
@@ -38,6 +39,7 @@ mod aimed;
 #[cfg(feature = "allocator-api2")]
 mod allocator;
 mod api;
+mod collections;
 mod fork;
 mod growth;
 mod handles;

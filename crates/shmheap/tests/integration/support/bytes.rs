@@ -159,3 +159,19 @@ pub(crate) fn object<T: Shareable>(heap: &Heap, handle: Handle) -> &T {
     // processes reach in the same way.
     unsafe { object.cast().as_ref() }
 }
+
+/// A shareable value in an object of its own, all bytes 0.
+pub(crate) fn make<T: Shareable>(heap: &Heap) -> (Handle, &T) {
+    let object = heap.alloc_zeroed(Layout::new::<T>()).unwrap().cast::<T>();
+    // SAFETY: the object is large enough and aligned, and any bytes are a value; the tests free it
+    // when nobody uses it.
+    (heap.handle(object.cast()).unwrap(), unsafe { object.as_ref() })
+}
+
+/// The value that a handle names, which nobody else uses.
+#[allow(clippy::mut_from_ref)]
+pub(crate) fn exclusive<T: Shareable>(heap: &Heap, handle: Handle) -> &mut T {
+    let mut object = heap.resolve(handle).unwrap().cast::<T>();
+    // SAFETY: made by `make`; the test has ended all others that had it.
+    unsafe { object.as_mut() }
+}

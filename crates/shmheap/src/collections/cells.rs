@@ -1,0 +1,113 @@
+//! Objects of a collection that come and go with it, in cells that only one process uses at a time.
+//!
+//! ```text
+//!   place   unpublished object, filled  -->  the empty cell
+//!   vacate  what is in the cell         -->  freed
+//! ```
+//!
+//! Both are hand-overs: a process killed inside leaves the object in the cell, or none.
+
+use std::alloc::Layout;
+use std::time::Duration;
+
+use crate::heap::{Gate, Heap, Span};
+use crate::peers::Roll;
+use crate::segment::words::Words;
+use crate::units::{WORD_BYTES, WordIndex};
+use crate::{Error, Handle, Result};
+
+/// How long another process may take to adopt the one that left the cell in the middle of a
+/// hand-over.
+const PATIENCE: Duration = Duration::from_secs(10);
+const SLEEP: Duration = Duration::from_millis(1);
+
+/// What a collection asks of the heap that it lies in.
+pub(super) trait Home: Roll {
+    type Words<'h>: Words + Copy
+    where
+        Self: 'h;
+
+    fn words(&self) -> Self::Words<'_>;
+
+    /// The words of a live object; `None` if the handle names none.
+    fn span(&self, handle: u64) -> Option<Span>;
+
+    /// Makes an object of so many words, aligned to words and to `align_bytes`, has it filled, and puts it into an empty cell.
+    ///
+    /// # Errors
+    ///
+    /// As `Heap::alloc_unpublished`, and [`Error::Occupied`]; nothing has changed then.
+    fn place(
+        &self,
+        words: u64,
+        align_bytes: usize,
+        cell: WordIndex,
+        fill: impl FnOnce(Span),
+    ) -> Result<u64>;
+
+    /// Frees what is in the cell.
+    fn vacate(&self, cell: WordIndex) -> Result<()>;
+}
+
+impl Home for Heap {
+    type Words<'h> = Gate<'h>;
+
+    #[inline]
+    fn words(&self) -> Gate<'_> {
+        self.gate()
+    }
+
+    #[inline]
+    fn span(&self, handle: u64) -> Option<Span> {
+        Heap::span(self, Handle::from_raw(handle)).ok()
+    }
+
+    fn place(
+        &self,
+        words: u64,
+        align_bytes: usize,
+        cell: WordIndex,
+        fill: impl FnOnce(Span),
+    ) -> Result<u64> {
+        let align_bytes = align_bytes.max(WORD_BYTES as usize);
+        let size_bytes = words.saturating_mul(WORD_BYTES);
+        let layout = usize::try_from(size_bytes).ok();
+        let layout = layout.and_then(|size| Layout::from_size_align(size, align_bytes).ok());
+        let layout = layout.ok_or(Error::InvalidLayout {
+            size_bytes,
+            align_bytes: align_bytes as u64,
+            why: "the size overflows",
+        })?;
+        let object = self.alloc_unpublished(layout)?;
+        fill(Heap::span(self, object.handle())?);
+        Ok(object.publish_at(cell)?.to_raw())
+    }
+
+    fn vacate(&self, cell: WordIndex) -> Result<()> {
+        let mut left = PATIENCE;
+        loop {
+            let word = self.gate().load(cell);
+            if word == 0 {
+                return Ok(());
+            }
+            match self.take_at(cell) {
+                Ok(Some(object)) => {
+                    drop(object);
+                    return Ok(());
+                }
+                Ok(None) if left.is_zero() => {
+                    return Err(Error::TimedOut { what: "the end of a hand-over" });
+                }
+                Ok(None) => {
+                    let slept = self.gate().wait(cell, word, SLEEP);
+                    left = left.saturating_sub(slept.max(Duration::from_micros(1)));
+                }
+                // No object that this collection has made.
+                Err(Error::InvalidHandle { .. } | Error::Stale { .. }) => {
+                    self.gate().store(cell, 0);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
