@@ -12,7 +12,7 @@ use std::slice;
 
 use super::{ShmMap, ShmString, ShmVec};
 use crate::heap::{Heap, Span};
-use crate::object::{Fingerprint, Shareable};
+use crate::object::{Fingerprint, OwnedCell, Shareable};
 #[cfg(test)]
 use crate::segment::words::Words;
 use crate::units::WORD_BYTES;
@@ -24,18 +24,30 @@ unsafe impl<K: Shareable + Copy, V: Shareable + Copy> Shareable for ShmMap<K, V>
         Fingerprint::new("ShmMap", size_of::<Self>(), align_of::<Self>())
             .parameter(K::FINGERPRINT)
             .parameter(V::FINGERPRINT);
+
+    fn owned_cells(visit: &mut dyn FnMut(OwnedCell)) {
+        Self::cells().for_each(visit);
+    }
 }
 
 // SAFETY: as above.
 unsafe impl<T: Shareable + Copy> Shareable for ShmVec<T> {
     const FINGERPRINT: Fingerprint =
         Fingerprint::new("ShmVec", size_of::<Self>(), align_of::<Self>()).parameter(T::FINGERPRINT);
+
+    fn owned_cells(visit: &mut dyn FnMut(OwnedCell)) {
+        Self::cells().for_each(visit);
+    }
 }
 
 // SAFETY: as above.
 unsafe impl Shareable for ShmString {
     const FINGERPRINT: Fingerprint =
         Fingerprint::new("ShmString", size_of::<Self>(), align_of::<Self>());
+
+    fn owned_cells(visit: &mut dyn FnMut(OwnedCell)) {
+        ShmVec::<u8>::owned_cells(visit);
+    }
 }
 
 /// How many elements an object holds, and where the first is; none if it is not aligned for them.

@@ -26,7 +26,7 @@ use std::sync::atomic::AtomicU64;
 use super::cells::Home;
 use super::elements;
 use crate::heap::{Gate, Heap, Span};
-use crate::object::Shareable;
+use crate::object::{OwnedCell, Shareable};
 use crate::segment::words::Words;
 use crate::units::{WORD_BYTES, WordIndex};
 use crate::{Error, Result};
@@ -94,6 +94,15 @@ struct State {
     len: usize,
     which: u64,
     array: Option<Span>,
+}
+
+impl<T> ShmVec<T> {
+    /// The cells of its arrays.
+    pub(super) fn cells() -> impl Iterator<Item = OwnedCell> {
+        [1, 2]
+            .into_iter()
+            .map(|word| OwnedCell { offset_bytes: word * WORD_BYTES as usize, starts_chain: false })
+    }
 }
 
 impl<'h> Place<'h> {

@@ -108,8 +108,16 @@ pub(super) fn alloc<T: Shareable>(heap: &Heap) -> Result<Unpublished<'_>> {
 
 /// Frees what the value in that object owns; `false` if something of it could not be.
 pub(super) fn free(heap: &Heap, object: Span, list: List) -> bool {
-    let cells = list.cells(heap.gate(), object);
-    cells.fold(true, |all, (cell, starts_chain)| free_in(heap, cell, starts_chain) && all)
+    let words = heap.gate();
+    let cells: Vec<_> = list.cells(words, object).collect();
+    // What is on its way from cell to cell may be in two of them.
+    for (number, (cell, _)) in cells.iter().enumerate() {
+        let content = words.load(*cell);
+        if cells[..number].iter().any(|(other, _)| words.load(*other) == content) {
+            words.store(*cell, 0);
+        }
+    }
+    cells.into_iter().fold(true, |all, (cell, chain)| free_in(heap, cell, chain) && all)
 }
 
 /// Frees what is in a cell, and what follows; whether the cell is empty then.

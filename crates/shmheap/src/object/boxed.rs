@@ -126,17 +126,13 @@ impl<'h, T: Shareable> ShmBox<'h, T> {
         unsafe { ptr::read(&*this.object) }
     }
 
-    /// An object whose bytes are a value of that type, as all are.
+    /// An object whose bytes are a value of that type, as any are.
     ///
     /// # Errors
     ///
     /// [`Error::WrongType`] if it is too small for the type, or lies badly. It is freed then.
-    ///
-    /// # Safety
-    ///
-    /// Nobody else uses the object.
-    pub unsafe fn from_unpublished(heap: &'h Heap, object: Unpublished<'h>) -> Result<Self> {
-        heap.located::<T>(object.handle().cast())?;
+    pub fn from_unpublished(object: Unpublished<'h>) -> Result<Self> {
+        object.heap().located::<T>(object.handle().cast())?;
         Ok(Self::of(object))
     }
 }
@@ -227,8 +223,7 @@ impl<T: Shareable> ShmCell<T> {
     pub fn take<'h>(&self, heap: &'h Heap) -> Result<Option<ShmBox<'h, T>>> {
         // SAFETY: the word is a cell and nothing else, and the borrow keeps its object.
         match unsafe { heap.take(self.word()) }? {
-            // SAFETY: what was in the cell is the taker's alone.
-            Some(object) => unsafe { ShmBox::from_unpublished(heap, object) }.map(Some),
+            Some(object) => ShmBox::from_unpublished(object).map(Some),
             None => Ok(None),
         }
     }

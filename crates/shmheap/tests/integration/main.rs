@@ -20,6 +20,7 @@
 //! | `unpublished` | the operations of a hand-over, valid and invalid |
 //! | `same_address` | heaps that lie at one address, or fail to |
 //! | `allocator` | collections in heaps, this process's own and everybody's |
+//! | `examples` | the examples do what they say |
 //! | `fork` | a heap that was made before a fork |
 //! | `hostile` | what is no heap, or no longer one |
 //! | `collections` | maps whose users are killed and stopped at any moment |

@@ -36,8 +36,8 @@ use shard::{Shard, WRITER_WORDS};
 use super::hash;
 use crate::Result;
 use crate::heap::Heap;
-use crate::object::Shareable;
-use crate::units::WordIndex;
+use crate::object::{OwnedCell, Shareable};
+use crate::units::{WORD_BYTES, WordIndex};
 
 /// Writers of different shards do not wait for each other.
 const SHARDS: usize = 16;
@@ -374,6 +374,17 @@ impl<K: Shareable + Copy, V: Shareable + Copy> ShmMap<K, V> {
     /// See [errors](Self#errors); some sixteenths may be empty by then.
     pub fn free(&mut self, heap: &Heap) -> Result<()> {
         self.shards(heap)?.try_for_each(|shard| shard.free(true, Self::PATIENCE))
+    }
+
+    /// The cells of its tables. One may be in two of them for a moment, when a table has grown.
+    pub(in crate::collections) fn cells() -> impl Iterator<Item = OwnedCell> {
+        let cell = |word, starts_chain| OwnedCell {
+            offset_bytes: word * WORD_BYTES as usize,
+            starts_chain,
+        };
+        let next = |shard| SHARDS + shard * WRITER_WORDS as usize + shard::NEXT as usize;
+        let current = (0..SHARDS).map(move |shard| cell(shard, true));
+        current.chain((0..SHARDS).map(move |shard| cell(next(shard), false)))
     }
 
     fn place(&self, heap: &Heap) -> Result<WordIndex> {

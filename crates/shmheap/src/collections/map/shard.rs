@@ -34,6 +34,8 @@ use crate::{Error, Result};
 
 /// The words of a shard for its writers, of which the first four are in use.
 pub(super) const WRITER_WORDS: u64 = 8;
+/// Which of them is the cell of the next table.
+pub(super) const NEXT: u64 = 1;
 
 /// How long the chain of tables is at the most: each is twice as large as the one before.
 const TABLES_MAX: u32 = 64;
@@ -63,7 +65,7 @@ impl<'h, H: Home, K: Shareable + Copy, V: Shareable + Copy> Shard<'h, H, K, V> {
     }
 
     fn next(&self) -> WordIndex {
-        self.lock + 1
+        self.lock + NEXT
     }
 
     fn len_word(&self) -> WordIndex {
