@@ -62,12 +62,24 @@ unsafe impl<T: Shareable> Send for ShmArc<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Shareable> Sync for ShmArc<'_, T> {}
 
-/// The reference of this process.
-struct Held<'h> {
+/// The reference of this process to an object.
+#[derive(Debug)]
+pub(crate) struct Held<'h> {
     heap: &'h Heap,
     holding: Holding<'h>,
     /// Tells this process from its forked children.
     stay: u64,
+}
+
+impl<'h> Held<'h> {
+    pub(super) fn new(heap: &'h Heap, holding: Holding<'h>) -> Self {
+        Self { heap, holding, stay: heap.stay() }
+    }
+
+    /// The object.
+    pub(crate) fn handle(&self) -> Handle {
+        self.holding.object()
+    }
 }
 
 impl Drop for Held<'_> {
@@ -102,7 +114,7 @@ impl<'h, T: Shareable> ShmArc<'h, T> {
 
     /// What this process holds, which is given up if it is not a value of that type.
     pub(super) fn of(heap: &'h Heap, holding: Holding<'h>) -> Result<Self> {
-        let held = Held { heap, holding, stay: heap.stay() };
+        let held = Held::new(heap, holding);
         let place = heap.located(holding.object().cast())?;
         Ok(Self { held: Arc::new(held), place })
     }

@@ -26,6 +26,7 @@ mod roots;
 mod shareable;
 pub(crate) mod value;
 
+pub(crate) use arc::Held;
 pub use arc::{ShmArc, ShmWeak};
 pub use boxed::{NotHandedOver, ShmBox, ShmCell};
 pub use pointer::ShmPtr;

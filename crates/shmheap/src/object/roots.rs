@@ -7,11 +7,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::heap::Unpublished;
+use crate::object::arc::Held;
 use crate::object::belongings;
 use crate::object::place;
 pub use crate::object::registry::Root;
 use crate::object::registry::{Description, Found, Holding, Registry, checked_name};
-use crate::object::{Shareable, ShmArc};
+use crate::object::{Fingerprint, Shareable, ShmArc};
 use crate::{Error, Handle, Heap, Result};
 
 impl Heap {
@@ -84,6 +86,27 @@ impl Heap {
                 init(place::in_the_making(self, &mut making)?)?;
                 ShmArc::of(self, making.finish())
             }
+        }
+    }
+
+    /// The root of that name whose value is laid out by who asks, and whose object `make` makes if
+    /// there is none. It is held by this process.
+    pub(crate) fn find_or_create_object<'h>(
+        &'h self,
+        name: &str,
+        fingerprint: Fingerprint,
+        make: impl Fn() -> Result<Unpublished<'h>>,
+    ) -> Result<Held<'h>> {
+        checked_name(name)?;
+        let description = Description::laid_out_as(fingerprint);
+        let holding = match Registry::roots(self).find_or_make(name, description, None, make)? {
+            Found::There(holding) => holding,
+            Found::Ours(making) => making.finish(),
+        };
+        let held = Held::new(self, holding);
+        match holding.fingerprint() == fingerprint {
+            true => Ok(held),
+            false => Err(Error::WrongType { what: format!("the root '{name}'") }),
         }
     }
 

@@ -48,5 +48,8 @@ fn all_processes_intern_alike() {
 #[test]
 fn workers_share_their_cache() {
     let text = printed("prefork_cache");
-    assert!(text.starts_with("300 requests: ") && text.ends_with("40 answers in the cache\n"), "{text}");
+    assert!(
+        text.starts_with("300 requests: ") && text.ends_with("40 answers in the cache\n"),
+        "{text}"
+    );
 }

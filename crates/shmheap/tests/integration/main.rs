@@ -41,6 +41,7 @@ mod aimed;
 mod allocator;
 mod api;
 mod collections;
+mod examples;
 mod fork;
 mod growth;
 mod handles;

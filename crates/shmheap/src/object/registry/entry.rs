@@ -151,6 +151,11 @@ impl Description {
         Self { fingerprint: T::FINGERPRINT, is_borrowed: false, belongings: List::of::<T>() }
     }
 
+    /// An object whose bytes are no value of a type, and that owns nothing.
+    pub(crate) fn laid_out_as(fingerprint: Fingerprint) -> Self {
+        Self { fingerprint, is_borrowed: false, belongings: List::NONE }
+    }
+
     /// An object that is its users' to free.
     pub(super) const BORROWED: Self =
         Self { fingerprint: Fingerprint::UNTYPED, is_borrowed: true, belongings: List::NONE };
