@@ -52,6 +52,10 @@ impl Parking for Marks {
     fn wake(&self, word: &AtomicU64) {
         word.fetch_add(100, Ordering::SeqCst);
     }
+
+    fn wake_all(&self, word: &AtomicU64) {
+        word.fetch_add(1000, Ordering::SeqCst);
+    }
 }
 
 /// Nobody waits for a word of an area yet; whoever will is not to be woken at another.
