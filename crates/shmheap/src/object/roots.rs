@@ -25,7 +25,8 @@ impl Heap {
     ///
     /// Cost: a walk through the names. Killed while it is being made: it is freed, and whoever
     /// waits gets [`Error::OwnerDied`]. If `init` panics, the root is given up, and the panic goes
-    /// on. An `init` that asks for the same root waits for itself, for ever.
+    /// on. An `init` that asks for the same root waits for itself, for ever. In a child that `init`
+    /// forks it fails ([`Error::Inherited`]): the root is its parent's.
     ///
     /// # Errors
     ///
@@ -84,7 +85,7 @@ impl Heap {
             Found::Ours(mut making) => {
                 // Should it fail or panic, the root is given up with its guard.
                 init(place::in_the_making(self, &mut making)?)?;
-                ShmArc::of(self, making.finish())
+                ShmArc::of(self, making.finish()?)
             }
         }
     }
@@ -101,7 +102,7 @@ impl Heap {
         let description = Description::laid_out_as(fingerprint);
         let holding = match Registry::roots(self).find_or_make(name, description, None, make)? {
             Found::There(holding) => holding,
-            Found::Ours(making) => making.finish(),
+            Found::Ours(making) => making.finish()?,
         };
         let held = Held::new(self, holding);
         match holding.fingerprint() == fingerprint {

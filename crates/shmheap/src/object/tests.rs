@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 mod boxes;
+mod registry;
 mod shared;
 
 use crate::{Heap, HeapOptions, Policy};

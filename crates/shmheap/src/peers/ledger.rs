@@ -208,6 +208,30 @@ impl<W: Words> Ledger<W> {
         Taking::Taken
     }
 
+    /// Brings the publication that the cell is in the middle of to its end, for its owner, who may
+    /// be stopped. The cell must be one from which nothing is ever taken: so the owner can do no
+    /// harm by storing the same once more.
+    pub(crate) fn hasten(&self, cell: WordIndex) {
+        let Content::Midway(entry) = self.content(cell) else { return };
+        let at = self.threads.entry_word(entry);
+        let word = self.words.load(at);
+        let is_for_cell = self.words.load(at + 1) == cell.offset().0;
+        // As long as the cell has the tag, its owner is in the middle of this, and nothing else.
+        if !is_for_cell || self.words.load(cell) != tag(entry) {
+            return;
+        }
+        let handle = word & !STATE_MASK;
+        match word & STATE_MASK {
+            // The state first: should the owner be killed, its adopter must not free the object.
+            PUBLISHING => {
+                let _ = self.words.compare_exchange(at, word, handle | PUBLISHED);
+            }
+            PUBLISHED => {}
+            _ => return,
+        }
+        let _ = self.words.compare_exchange(cell, tag(entry), handle);
+    }
+
     /// Whether the peer owns nothing and is in the middle of nothing.
     pub(crate) fn is_clear(&self, peer: PeerSlot, reserve: Reserve<'_>) -> Result<bool> {
         let mut entries = self.entries_of(peer, reserve)?;
@@ -236,15 +260,21 @@ impl<W: Words> Ledger<W> {
         objects: &impl Objects,
     ) -> Result<()> {
         let at = self.threads.entry_word(entry);
-        let word = self.words.load(at);
-        let handle = word & !STATE_MASK;
-        // The cell counts in some states only: in the others its object may be gone, with its
-        // storage.
-        let cell = match word & STATE_MASK {
-            PUBLISHING | PUBLISHED | TAKING | TAKEN => cell_in(space, self.words.load(at + 1)),
-            _ => None,
+        let (word, cell, is_tagged) = loop {
+            let word = self.words.load(at);
+            // The cell counts in some states only: in the others its object may be gone, with its
+            // storage.
+            let cell = match word & STATE_MASK {
+                PUBLISHING | PUBLISHED | TAKING | TAKEN => cell_in(space, self.words.load(at + 1)),
+                _ => None,
+            };
+            let is_tagged = cell.is_some_and(|cell| self.words.load(cell) == tag(entry));
+            // Who hastens a dead one changes the state before the cell.
+            if self.words.load(at) == word {
+                break (word, cell, is_tagged);
+            }
         };
-        let is_tagged = cell.is_some_and(|cell| self.words.load(cell) == tag(entry));
+        let handle = word & !STATE_MASK;
         match word & STATE_MASK {
             OWNED | FREEING => return objects.free_owned(entry, handle),
             PUBLISHING if !is_tagged => return objects.free_owned(entry, handle),

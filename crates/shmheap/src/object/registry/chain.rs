@@ -28,6 +28,8 @@ const WORDS_MAX: u64 = 4096 * ENTRY_WORDS;
 /// A chain that is longer than this is a damaged one.
 const CHUNKS_MAX: usize = 4096;
 
+const DAMAGED: Error = Error::Damaged { what: "the registry's chain" };
+
 /// The entries of one kind.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chain<'h> {
@@ -91,20 +93,34 @@ impl<'h> Chain<'h> {
     /// Adds a chunk, unless another process was faster.
     pub(super) fn grow(&self) -> Result<()> {
         let (mut cell, mut words) = (self.first, FIRST_WORDS);
-        for chunk in self.chunks() {
+        for (number, chunk) in self.chunks().enumerate() {
+            if number + 1 == CHUNKS_MAX {
+                return Err(DAMAGED);
+            }
             cell = chunk.word(NEXT);
             words = (chunk.words.next_power_of_two() * 2).min(WORDS_MAX);
         }
-        let bytes = (words * WORD_BYTES) as usize;
-        let layout = Layout::from_size_align(bytes, WORD_BYTES as usize);
-        let layout = layout.map_err(|_| Error::Damaged { what: "the registry's chain" })?;
-        let chunk = self.heap.alloc_unpublished_zeroed(layout)?;
-        match chunk.publish_at(cell) {
-            Ok(_) => Ok(()),
-            Err(refused) => match refused.error {
-                Error::Occupied { .. } => Ok(()),
-                error => Err(error),
-            },
-        }
+        append(self.heap, cell, words)
+    }
+}
+
+/// Puts an object of so many words, all 0, into a cell that nobody ever empties, unless another
+/// process was faster: then that one's is there. So whoever calls this in a loop gets on.
+pub(super) fn append(heap: &Heap, cell: WordIndex, words: u64) -> Result<()> {
+    let bytes = (words * WORD_BYTES) as usize;
+    let layout = Layout::from_size_align(bytes, WORD_BYTES as usize).map_err(|_| DAMAGED)?;
+    let Err(refused) = heap.alloc_unpublished_zeroed(layout)?.publish_at(cell) else {
+        return Ok(());
+    };
+    match refused.error {
+        Error::Occupied { .. } => {}
+        error => return Err(error),
+    }
+    // If it is stopped in the middle of that, it must keep nobody waiting.
+    heap.hasten_at(cell);
+    let there = heap.peek_at(cell).and_then(|object| heap.span(object).ok());
+    match there {
+        Some(span) if span.words >= words.min(FIRST_WORDS) => Ok(()),
+        _ => Err(DAMAGED),
     }
 }

@@ -205,6 +205,17 @@ impl<W: Words> Entry<W> {
         }
     }
 
+    /// What `look` sees of the entry, if it was one use of it, in one phase, all the time. Who
+    /// attaches meanwhile changes only the count.
+    pub(super) fn steadily<T>(&self, look: impl FnOnce(State) -> T) -> Option<T> {
+        // The incarnation first: if that is of another use than the state, it is another at the
+        // end.
+        let (incarnation, seen) = (self.incarnation(), self.state());
+        let found = look(seen);
+        let is_same = self.state().phase() == seen.phase() && self.incarnation() == incarnation;
+        is_same.then_some(found)
+    }
+
     /// Exchanges the state that was seen for another; whether it was still that.
     pub(super) fn advance(&self, seen: State, next: State) -> bool {
         self.words.compare_exchange(self.word(STATE), seen.0, next.0).is_ok()

@@ -32,14 +32,24 @@ pub(super) struct Busy<'r, 'h> {
     pub(super) registry: &'r Registry<'h>,
     pub(super) entry: Entry<Gate<'h>>,
     /// The state that says so.
-    pub(super) state: State,
+    state: State,
+    /// The word that says that this process holds the object.
+    holder: Option<WordIndex>,
+    /// Tells this process from its forked children, who inherit a copy of this.
+    stay: u64,
 }
 
-impl<'h> Busy<'_, 'h> {
+impl<'r, 'h> Busy<'r, 'h> {
+    /// An entry that is busy, and this process's.
+    pub(super) fn of(registry: &'r Registry<'h>, entry: Entry<Gate<'h>>, me: PeerId) -> Self {
+        let stay = registry.heap.stay();
+        Self { registry, entry, state: State::busy(me), holder: None, stay }
+    }
+
     /// Puts an object into the entry; the word that says that this process holds it, and its
     /// handle.
     pub(super) fn fill(
-        &self,
+        &mut self,
         object: Unpublished<'h>,
         description: Description,
         name: &str,
@@ -47,7 +57,9 @@ impl<'h> Busy<'_, 'h> {
     ) -> Result<(WordIndex, Handle)> {
         self.entry.describe(description, name);
         let handle = object.publish_at(self.entry.word(OBJECT))?;
-        Ok((self.registry.hold(self.entry, me)?, handle))
+        let holder = self.registry.hold(self.entry, me)?;
+        self.holder = Some(holder);
+        Ok((holder, handle))
     }
 
     /// Puts an object into the entry that is its users' to free.
@@ -65,24 +77,41 @@ impl<'h> Busy<'_, 'h> {
         true
     }
 
+    fn is_ours(&self) -> bool {
+        self.registry.heap.stay() == self.stay
+    }
+
     /// The entry has an object that others can attach to.
-    pub(super) fn make(mut self, is_named: bool) {
+    pub(super) fn make(mut self, is_named: bool) -> Result<()> {
+        if !self.is_ours() {
+            let address = self.registry.heap.address_of(self.entry.at).addr().get();
+            return Err(Error::Inherited { address });
+        }
         let made = self.entry.made(is_named);
         // Nobody else changes an entry that is busy, or under construction by one who lives.
         self.advance(made);
         self.entry.wake();
         std::mem::forget(self);
+        Ok(())
     }
 }
 
-/// Frees the object, unless that is borrowed, and the entry.
+/// Frees the object, unless that is borrowed, and the entry. In a child that was forked meanwhile
+/// it does nothing: the entry is the parent's.
 impl Drop for Busy<'_, '_> {
     fn drop(&mut self) {
         let (entry, heap) = (self.entry, self.registry.heap);
+        if !self.is_ours() {
+            return;
+        }
         if !matches!(self.state.phase(), Phase::Busy(_)) {
             let Some(me) = self.state.owner() else { return };
             // Rejected or not, it is this process's.
             while !entry.advance(entry.state(), State::busy(me)) {}
+        }
+        // Else the next object of the entry would be held by this process as long as that lives.
+        if let (Some(holder), Some(me)) = (self.holder, self.state.owner()) {
+            let _ = heap.gate().compare_exchange(holder, me.word(), 0);
         }
         if entry.description().is_borrowed {
             heap.gate().store(entry.word(OBJECT), 0);
@@ -109,11 +138,15 @@ impl<'h> Making<'_, 'h> {
     }
 
     /// The object is made: from here on others find it.
-    pub(crate) fn finish(self) -> Holding<'h> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Inherited`] in a child that was forked meanwhile.
+    pub(crate) fn finish(self) -> Result<Holding<'h>> {
         let Self { busy, holder, me, object } = self;
         let holding = busy.registry.holding(busy.entry, holder, me, object);
-        busy.make(true);
-        holding
+        busy.make(true)?;
+        Ok(holding)
     }
 }
 
@@ -159,8 +192,20 @@ impl<'h> Registry<'h> {
 
     /// The object that has the name, which this process does not hold.
     pub(crate) fn peek(&self, name: &str) -> Option<Handle> {
-        let (entry, seen) = self.established(name)?;
-        (seen.phase() == Phase::Named).then(|| self.heap.peek_at(entry.word(OBJECT))).flatten()
+        loop {
+            let (entry, seen) = self.established(name)?;
+            if seen.phase() != Phase::Named {
+                return None;
+            }
+            let object = entry.steadily(|seen| {
+                let is_it = seen.phase() == Phase::Named && entry.has_name(name);
+                is_it.then(|| self.heap.peek_at(entry.word(OBJECT)))
+            });
+            // Else another root may have got the entry since it was found.
+            if let Some(Some(object)) = object {
+                return object;
+            }
+        }
     }
 
     /// The entry that has the name, with an object or one in the making.
@@ -201,13 +246,16 @@ impl<'h> Registry<'h> {
     pub(crate) fn set(&self, name: &str, object: Handle) -> Result<bool> {
         let me = Roll::me(self.heap)?;
         for attempt in 0_u32.. {
-            if self.established(name).is_some() {
-                return Ok(false);
+            while let Some((entry, seen)) = self.established(name) {
+                // The name of a root whose process died while it made that is free.
+                if !self.salvage(entry, seen, me) {
+                    return Ok(false);
+                }
             }
             let mut busy = self.busy(me)?;
             busy.borrow(object, name);
             if self.is_elected(&mut busy, name, me) {
-                busy.make(true);
+                busy.make(true)?;
                 return Ok(true);
             }
             drop(busy);
@@ -218,7 +266,7 @@ impl<'h> Registry<'h> {
 
     pub(super) fn busy(&self, me: PeerId) -> Result<Busy<'_, 'h>> {
         let entry = self.claim(me)?;
-        Ok(Busy { registry: self, entry, state: State::busy(me) })
+        Ok(Busy::of(self, entry, me))
     }
 
     /// Whether the entry is the one to have the name; see the module's text.

@@ -119,10 +119,10 @@ impl<'h> Registry<'h> {
         description: Description,
     ) -> Result<Holding<'h>> {
         let me = Roll::me(self.heap)?;
-        let busy = self.busy(me)?;
+        let mut busy = self.busy(me)?;
         let (holder, handle) = busy.fill(object, description, "", me)?;
         let holding = self.holding(busy.entry, holder, me, handle);
-        busy.make(false);
+        busy.make(false)?;
         Ok(holding)
     }
 
@@ -167,7 +167,7 @@ impl<'h> Registry<'h> {
     /// Frees the object if it has no name and nobody holds it.
     fn retire(&self, entry: Entry<Gate<'h>>, me: PeerId) {
         if entry.retire(me, || self.is_held(entry, me)) {
-            drop(Busy { registry: self, entry, state: State::busy(me) });
+            drop(Busy::of(self, entry, me));
         }
     }
 
@@ -218,17 +218,14 @@ impl<'h> Registry<'h> {
 
     fn extend(&self, entry: Entry<Gate<'h>>) -> Result<()> {
         let mut cell = entry.word(MORE);
-        while let Some(span) = self.heap.peek_at(cell).and_then(|next| self.heap.span(next).ok()) {
+        for _ in 0..EXTENSIONS_MAX {
+            let next = self.heap.peek_at(cell).and_then(|next| self.heap.span(next).ok());
+            let Some(span) = next else {
+                return chain::append(self.heap, cell, EXTENSION_WORDS);
+            };
             cell = span.word(EXTENSION_NEXT);
         }
-        let layout = std::alloc::Layout::new::<[u64; EXTENSION_WORDS as usize]>();
-        match self.heap.alloc_unpublished_zeroed(layout)?.publish_at(cell) {
-            Ok(_) => Ok(()),
-            Err(refused) => match refused.error {
-                Error::Occupied { .. } => Ok(()),
-                error => Err(error),
-            },
-        }
+        Err(Error::Damaged { what: "the holders of a shared object" })
     }
 
     fn holding(
@@ -313,29 +310,28 @@ impl<'h> Registry<'h> {
             return false;
         }
         if entry.advance(seen, State::busy(me)) {
-            drop(Busy { registry: self, entry, state: State::busy(me) });
+            drop(Busy::of(self, entry, me));
         }
         true
     }
 
     /// All roots there are.
     pub(crate) fn list(&self) -> Vec<Root> {
-        let listed = self.chain.entries().filter_map(|entry| {
-            let seen = entry.state();
+        let look = |entry: Entry<Gate<'h>>, seen: State| {
             let is_made = match seen.phase() {
                 Phase::Named => true,
                 Phase::Constructing(_) => false,
                 _ => return None,
             };
-            let listed = Root {
+            Some(Root {
                 name: entry.name(),
                 handle: self.heap.peek_at(entry.word(OBJECT)).unwrap_or(Handle::NONE),
                 fingerprint: entry.description().fingerprint.to_raw(),
                 is_made,
-            };
-            // Whoever attaches meanwhile changes only the count.
-            (entry.state().phase() == seen.phase()).then_some(listed)
-        });
-        listed.collect()
+            })
+        };
+        // One that goes while it is looked at is left out.
+        let entries = self.chain.entries();
+        entries.filter_map(|entry| entry.steadily(|seen| look(entry, seen)).flatten()).collect()
     }
 }

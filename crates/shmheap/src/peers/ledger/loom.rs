@@ -117,3 +117,61 @@ fn of_two_who_publish_in_an_empty_cell_one_succeeds() {
 fn who_publishes_in_a_full_cell_waits_for_a_taker() {
     two_publish(false);
 }
+
+/// Once all is quiet the first object is in the cell. What is in the entry loom cannot tell: it
+/// does not know that an exchange that met one store of the entry's owner comes before the next.
+fn check_hastened(memory: &Arc<Memory>) {
+    assert_eq!(memory.view().load(CELL), HANDLES[0]);
+}
+
+#[test]
+fn who_hastens_a_publication_does_no_harm() {
+    explore(4, || {
+        let memory = memory();
+        let view = memory.view();
+        let publishing = start(move || assert!(publish(&view, 0, 0)));
+        let view = memory.view();
+        Ledger::new(&view, TABLE).hasten(CELL);
+        if let Content::Object(_) = Ledger::new(&view, TABLE).content(CELL) {
+            assert_eq!(view.load(OBJECTS[0]), CONTENT, "the object as it was published");
+        }
+        publishing.join().unwrap();
+        check_hastened(&memory);
+    });
+}
+
+/// Remembers whether it was asked to free.
+struct Freed<'v>(&'v View, std::cell::Cell<bool>);
+
+impl super::Objects for Freed<'_> {
+    fn free_owned(&self, entry: LedgerEntry, _handle: u64) -> crate::Result<()> {
+        self.1.set(true);
+        Ledger::new(self.0, TABLE).clear(entry);
+        Ok(())
+    }
+
+    fn is_done(&self, _entry: LedgerEntry) -> crate::Result<bool> {
+        Ok(true)
+    }
+}
+
+/// The publisher was killed with its tag in the cell; one adopts it while another hastens.
+#[test]
+fn what_is_hastened_and_adopted_at_once_is_in_the_cell() {
+    explore(4, || {
+        let memory = memory();
+        let view = memory.view();
+        let tag = super::tag(entry(0));
+        view.store(TABLE.entry_word(entry(0)), HANDLES[0] | super::PUBLISHING);
+        view.store(TABLE.entry_word(entry(0)) + 1, CELL.offset().0);
+        view.store(CELL, tag);
+        let other = memory.view();
+        let hastening = start(move || Ledger::new(&other, TABLE).hasten(CELL));
+        let freed = Freed(&view, std::cell::Cell::new(false));
+        let space = CELL.offset()..(CELL + 1).offset();
+        Ledger::new(&view, TABLE).adopt_entry(entry(0), &space, &freed).unwrap();
+        hastening.join().unwrap();
+        assert!(!freed.1.get(), "it is in the cell");
+        check_hastened(&memory);
+    });
+}

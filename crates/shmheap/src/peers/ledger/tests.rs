@@ -108,6 +108,45 @@ fn a_hand_over_says_what_it_is_about() {
     assert!(!ledger.is_clear(PEER, ENOUGH).unwrap());
 }
 
+/// What a stopped publisher is in the middle of is ended by another, and by its adopter or itself
+/// once more.
+#[test]
+fn a_publication_is_hastened() {
+    for (state, has_tag, cell_then, state_then) in [
+        (PUBLISHING, true, HANDLE, PUBLISHED),
+        (PUBLISHED, true, HANDLE, PUBLISHED),
+        (PUBLISHING, false, 0, PUBLISHING),
+        (PUBLISHED, false, 0, PUBLISHED),
+        (OWNED, false, 0, OWNED),
+        (TAKING, true, u64::MAX, TAKING),
+        (TAKEN, true, u64::MAX, TAKEN),
+    ] {
+        let memory = memory();
+        let row = Row::new(&memory, Futex);
+        let ledger = Ledger::new(row, TABLE);
+        let entry = TABLE.first_entry(TABLE.claim(&row, PEER, ENOUGH).unwrap());
+        row.store(CELL, if has_tag { tag(entry) } else { 0 });
+        ledger.set_cell(entry, CELL);
+        ledger.set(entry, state, HANDLE);
+        ledger.hasten(CELL);
+        let cell_then = if cell_then == u64::MAX { tag(entry) } else { cell_then };
+        assert_eq!(row.load(CELL), cell_then, "{state}");
+        assert_eq!(row.load(TABLE.entry_word(entry)), HANDLE | state_then, "{state}");
+        if cell_then == HANDLE {
+            let freed = Freed { ledger, handles: RefCell::default() };
+            ledger.adopt(PEER, ENOUGH, &SPACE, &freed).unwrap();
+            assert!(freed.handles.into_inner().is_empty());
+            assert_eq!(row.load(CELL), HANDLE);
+        }
+        // An entry that is in the middle of something else.
+        row.store(CELL, tag(entry));
+        ledger.set_cell(entry, CELL + 1);
+        ledger.set(entry, PUBLISHING, HANDLE);
+        ledger.hasten(CELL);
+        assert_eq!(row.load(CELL), tag(entry));
+    }
+}
+
 /// Whatever a dead peer's entries say, nothing changes but they and cells with their tags.
 #[test]
 fn hostile_entries_lead_nowhere() {

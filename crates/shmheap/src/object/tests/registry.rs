@@ -1,0 +1,199 @@
+//! The registry against what it must not trust: other users of the same entries, forked children,
+//! hostile bytes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::process::{Signal, getpid, kill_process};
+
+use super::{heaps, live};
+use crate::os::testing::{exit_status, fork, in_own_process};
+use crate::segment::format::{ROOTS_AT, SHARED_AT};
+use crate::segment::words::Words;
+use crate::units::WordIndex;
+use crate::{Error, Heap, ShmArc, ShmBox};
+
+fn refuse(_: &mut u64) -> crate::Result<()> {
+    Err(Error::Closed { what: "the test" })
+}
+
+/// The words of the first chunk of a chain.
+fn first_chunk(heap: &Heap, chain: WordIndex) -> crate::heap::Span {
+    heap.span(heap.peek_at(chain).unwrap()).unwrap()
+}
+
+#[test]
+fn who_gives_up_a_root_holds_nothing_of_the_next() {
+    for heap in heaps() {
+        for name in ["a", "b", "c", "d"] {
+            heap.find_or_create::<u64>(name, |_| {}).unwrap();
+            heap.remove_root(name).unwrap();
+        }
+        let before = live(&heap);
+        // Often enough that each entry there is has been given up.
+        for _ in 0..20 {
+            let timeout = std::time::Duration::from_secs(1);
+            heap.try_find_or_create("a", timeout, refuse).unwrap_err();
+        }
+        for name in ["a", "b", "c"] {
+            heap.find_or_create::<u64>(name, |_| {}).unwrap();
+        }
+        for name in ["a", "b", "c"] {
+            heap.remove_root(name).unwrap();
+        }
+        assert_eq!(live(&heap), before, "nobody holds them any more");
+    }
+}
+
+#[test]
+fn a_child_forked_while_a_root_is_made_leaves_it_to_its_parent() {
+    in_own_process(
+        module_path!(),
+        "a_child_forked_while_a_root_is_made_leaves_it_to_its_parent",
+        || {
+            for heap in heaps() {
+                for gives_up in [false, true] {
+                    // The child comes out of the closure as its parent does; here it is told apart.
+                    let parent = getpid();
+                    let is_child = || getpid() != parent;
+                    let root = heap.try_find_or_create::<u64>(
+                        "a",
+                        std::time::Duration::from_secs(100),
+                        |value| {
+                            *value = 5;
+                            let child = fork_here();
+                            if is_child() && gives_up {
+                                return Err(Error::Closed { what: "the test" });
+                            }
+                            if let Some(child) = child {
+                                assert_eq!(exit_status(child), 0);
+                                assert_eq!(heap.roots().iter().filter(|r| r.is_made).count(), 0);
+                            }
+                            Ok(())
+                        },
+                    );
+                    if is_child() {
+                        let expected = match root.unwrap_err() {
+                            Error::Inherited { .. } => !gives_up,
+                            Error::Closed { .. } => gives_up,
+                            _ => false,
+                        };
+                        exit_child(i32::from(!expected));
+                    }
+                    let root = root.unwrap();
+                    assert_eq!((*root, *heap.find_root::<u64>("a").unwrap()), (5, 5));
+                    heap.remove_root("a").unwrap();
+                    heap.sweep_shared().unwrap();
+                    assert_eq!(*root, 5);
+                    let before = live(&heap);
+                    drop(root);
+                    assert_eq!(live(&heap), before - 1);
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn the_name_of_a_root_whose_maker_died_can_be_given() {
+    in_own_process(module_path!(), "the_name_of_a_root_whose_maker_died_can_be_given", || {
+        for heap in heaps() {
+            let object = ShmBox::new(&heap, 3_u64).unwrap().keep();
+            let child = fork(|| {
+                let _ = heap.find_or_create::<u64>("a", |_| {
+                    kill_process(getpid(), Signal::KILL).unwrap();
+                });
+                0
+            });
+            assert_eq!(exit_status(child), -1);
+            assert!(!heap.roots()[0].is_made);
+            heap.set_root("a", object.cast()).unwrap();
+            assert_eq!(heap.root_handle("a").unwrap(), object.cast());
+        }
+    });
+}
+
+/// One entry serves roots of different names in turn; who asks for one of them gets no other.
+#[test]
+fn a_handle_is_that_of_the_name() {
+    for heap in heaps() {
+        let [first, second] = [1_u64, 2].map(|n| ShmBox::new(&heap, n).unwrap().keep().cast());
+        let found = AtomicU64::new(0);
+        let enough = if cfg!(miri) { 20 } else { 5000 };
+        std::thread::scope(|scope| {
+            let looker = scope.spawn(|| {
+                while found.load(Ordering::Relaxed) < enough {
+                    if let Ok(handle) = heap.root_handle("first") {
+                        assert_eq!(handle, first);
+                        found.fetch_add(1, Ordering::Relaxed);
+                    }
+                    for root in heap.roots() {
+                        let expected = if root.name == "first" { first } else { second };
+                        assert_eq!(root.handle, expected, "{}", root.name);
+                    }
+                }
+            });
+            while found.load(Ordering::Relaxed) < enough && !looker.is_finished() {
+                for (name, handle) in [("first", first), ("second", second)] {
+                    heap.set_root(name, handle).unwrap();
+                    heap.remove_root(name).unwrap();
+                }
+            }
+            looker.join().unwrap();
+        });
+    }
+}
+
+/// What stands where chunks and further holders are looked for: no object, a small one, a circle.
+#[test]
+fn hostile_chains_end() {
+    for heap in heaps() {
+        let small = ShmBox::new(&heap, 1_u64).unwrap();
+        let held = ShmArc::new(&heap, 1_u64).unwrap();
+        let weak = ShmArc::downgrade(&held);
+        // Until there are further holders, and no free entry.
+        let holders: Vec<_> = (0..100).map(|_| weak.upgrade(&heap).unwrap().unwrap()).collect();
+        let values: Vec<_> = (0..4).map(|n| ShmArc::new(&heap, n).unwrap()).collect();
+        let (words, chunk) = (heap.gate(), first_chunk(&heap, SHARED_AT));
+        let own = heap.peek_at(SHARED_AT).unwrap().to_raw();
+        let nonsense = [8, 1, u64::MAX, ShmBox::handle(&small).to_raw()];
+        // Word 7 of the first entry, and the first word of what is there.
+        let more = chunk.word(32 + 7);
+        let further = heap.span(heap.peek_at(more).unwrap()).unwrap();
+        let further_handle = words.load(more);
+        for (at, values) in [
+            (chunk.word(0), [&nonsense[..], &[own]].concat()),
+            (SHARED_AT, nonsense.to_vec()),
+            (more, nonsense.to_vec()),
+            (further.word(0), [&nonsense[..], &[further_handle]].concat()),
+        ] {
+            let before = words.load(at);
+            for value in values {
+                words.store(at, value);
+                let made: Vec<_> = (0..100).map(|n: u64| ShmArc::new(&heap, n)).collect();
+                let held: Vec<_> = (0..100).map(|_| weak.upgrade(&heap)).collect();
+                let failed = made.iter().any(Result::is_err) || held.iter().any(Result::is_err);
+                assert!(failed || at == SHARED_AT, "{value:#x} at {}", at.0);
+                heap.sweep_shared().unwrap();
+                drop((made, held));
+                words.store(at, before);
+            }
+        }
+        drop((holders, values, held, small));
+        words.store(ROOTS_AT, 8);
+        assert!(heap.roots().is_empty());
+        let refused = heap.find_or_create::<u64>("a", |_| {});
+        assert!(matches!(refused, Err(Error::Damaged { .. })));
+        assert!(matches!(heap.remove_root("a"), Err(Error::NoRoot { .. })));
+    }
+}
+
+/// Forks in the middle of a closure; `None` in the child.
+fn fork_here() -> Option<rustix::process::Pid> {
+    // SAFETY: the only other thread waits for this one and holds no lock that the child could need.
+    rustix::process::Pid::from_raw(unsafe { libc::fork() })
+}
+
+fn exit_child(status: i32) -> ! {
+    // SAFETY: ends the child without running what the parent registered for its own end.
+    unsafe { libc::_exit(status) }
+}
