@@ -10,11 +10,11 @@
 //!
 //! A listener says so, then looks once more at what it waits for, then sleeps for as long as the
 //! word is what it was. Who changes what is waited for rings afterwards. Between what either does
-//! first and what it looks at next there is an exchange or a fence, so one sees the other.
+//! first and what it looks at next there is an exchange, so one sees the other.
 //!
-//! Nobody has the word, so nobody can die with it: a listener that is killed leaves a bit that costs
-//! a vain call into the kernel, a ringer that is killed before it wakes anybody leaves a word that
-//! has changed, or one that has not: listeners look again after a while by themselves.
+//! Nobody has the word, so nobody can die with it: a listener that is killed leaves a bit that
+//! costs a vain call into the kernel, a ringer that is killed before it wakes anybody leaves a word
+//! that has changed, or one that has not: listeners look again after a while by themselves.
 
 use std::time::Duration;
 
@@ -52,6 +52,7 @@ impl Bell {
     pub(super) fn listen(self, words: &impl Words) -> u64 {
         let mut word = words.load(self.at);
         for _ in 0..CHANGES_MAX {
+            // Set by another, who looks again as well, and rings when it has had what it finds.
             if word & LISTENERS != 0 {
                 break;
             }
@@ -60,9 +61,6 @@ impl Bell {
                 Err(found) => word = found,
             }
         }
-        // Its partner is the exchange by which the ringer has changed what is waited for: the bit
-        // may be another's, set long ago.
-        words.fence();
         word
     }
 

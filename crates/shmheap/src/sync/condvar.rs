@@ -15,8 +15,8 @@ use crate::{Error, Heap, Result, Shareable};
 
 const CONDITION: &str = "the condition";
 
-/// A condition variable in a heap, to be used with a [`ShmMutex`](crate::ShmMutex) of the same heap,
-/// for the threads of all processes. All zeros are one that nobody waits for.
+/// A condition variable in a heap, to be used with a [`ShmMutex`](crate::ShmMutex) of the same
+/// heap, for the threads of all processes. All zeros are one that nobody waits for.
 ///
 /// # Killed processes
 ///
@@ -143,8 +143,8 @@ impl ShmCondvar {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidPointer`] if this is not in that heap, [`Error::ReadOnly`] if this connection
-    /// may only read.
+    /// [`Error::InvalidPointer`] if this is not in that heap, [`Error::ReadOnly`] if this
+    /// connection may only read.
     pub fn notify_one(&self, heap: &Heap) -> Result<()> {
         self.notify(heap, Listeners::One)
     }

@@ -33,14 +33,14 @@
 //! word that names one means the same in every PID namespace and is never somebody else's later.
 //! Every change is one exchange of one word, so a killed process leaves a state of the tables here,
 //! and nothing in between. Nobody sleeps without an end. Words may hold anything that a broken
-//! process put there: that costs exclusion, or an error, and neither a fault nor a wait that goes on
-//! when its time is over.
+//! process put there: that costs exclusion, or an error, and neither a fault nor a wait that goes
+//! on when its time is over.
 //!
 //! # Ordering
 //!
 //! Words are changed by exchanges alone, which are sequentially consistent: whoever takes a lock
-//! sees what was written by whoever gave it back, and of two who each change a word and then look at
-//! the other's, one sees the other (`readers`, `bell`).
+//! sees what was written by whoever gave it back, and of two who each change a word and then look
+//! at the other's, one sees the other (`readers`, `bell`).
 
 mod bell;
 mod condvar;

@@ -3,6 +3,7 @@
 //! One word, whose states `owned` lists, and the value behind it.
 
 use std::fmt;
+use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::AtomicU64;
 use std::thread;
@@ -24,9 +25,9 @@ pub(super) const MUTEX: &str = "the mutex";
 ///
 /// The mutex belongs to a *process*. When that is killed with the mutex in its hands, the value may
 /// be half changed. So nobody is let in unawares: [`lock`](Self::lock) fails with
-/// [`Error::OwnerDied`](crate::Error::OwnerDied), for all, until somebody repairs the value in
-/// [`lock_or_repair`](Self::lock_or_repair). The same becomes of a mutex whose guard is dropped by a
-/// panic. A process killed before it has the mutex, or after it gave it back, costs at most the
+/// [`Error::OwnerDied`], for all, until somebody repairs the value in
+/// [`lock_or_repair`](Self::lock_or_repair). The same becomes of a mutex whose guard is dropped by
+/// a panic. A process killed before it has the mutex, or after it gave it back, costs at most the
 /// 50 ms after which those who sleep look again.
 ///
 /// Who is stopped with the mutex in its hands is waited for; [`lock_timeout`](Self::lock_timeout)
@@ -41,8 +42,8 @@ pub(super) const MUTEX: &str = "the mutex";
 /// # Misuse
 ///
 /// Who locks a mutex that the same thread has already waits for itself. A guard that is leaked
-/// keeps the mutex until its process is gone. The copy of a guard that a forked child has is not the
-/// child's: it must not be used; dropping it does nothing.
+/// keeps the mutex until its process is gone. The copy of a guard that a forked child has is not
+/// the child's: it must not be used; dropping it does nothing.
 ///
 /// ```
 /// use shmheap::{Heap, ShmMutex};
@@ -63,11 +64,17 @@ pub(super) const MUTEX: &str = "the mutex";
 /// # Heap::destroy(&name)?;
 /// # Ok::<(), shmheap::Error>(())
 /// ```
+///
+/// [`Error::OwnerDied`]: crate::Error::OwnerDied
 #[repr(C)]
 pub struct ShmMutex<T> {
     word: AtomicU64,
     pub(super) value: Value<T>,
 }
+
+// As FORMAT.md says.
+const _: () = assert!(offset_of!(ShmMutex<u64>, value) == 8);
+const _: () = assert!(offset_of!(ShmMutex<u128>, value) == align_of::<u128>());
 
 /// Access to the value of a [`ShmMutex`]; dropping it gives the mutex back.
 #[must_use = "the mutex is given back when the guard is dropped"]
@@ -85,10 +92,14 @@ impl<T: Shareable> ShmMutex<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::OwnerDied`](crate::Error::OwnerDied) if a process was killed, or a thread panicked, with the mutex in its
-    /// hands, and nobody has repaired the value since. [`Error::InvalidPointer`](crate::Error::InvalidPointer) if the mutex is not
-    /// in this heap, [`Error::ReadOnly`](crate::Error::ReadOnly) if this connection may only read; and what a forked child
-    /// may meet that joins the heap with this.
+    /// [`Error::OwnerDied`] if a process was killed, or a thread panicked, with the mutex in its
+    /// hands, and nobody has repaired the value since. [`Error::InvalidPointer`] if the mutex is
+    /// not in this heap, [`Error::ReadOnly`] if this connection may only read; and what a forked
+    /// child may meet that joins the heap with this.
+    ///
+    /// [`Error::OwnerDied`]: crate::Error::OwnerDied
+    /// [`Error::InvalidPointer`]: crate::Error::InvalidPointer
+    /// [`Error::ReadOnly`]: crate::Error::ReadOnly
     pub fn lock<'a>(&'a self, heap: &'a Heap) -> Result<ShmMutexGuard<'a, T>> {
         self.acquire(heap, Want::Sound, Patience::ENDLESS).map(|(guard, _)| guard)
     }
@@ -97,7 +108,9 @@ impl<T: Shareable> ShmMutex<T> {
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock); [`Error::TimedOut`](crate::Error::TimedOut) if somebody has the mutex all the time.
+    /// As [`lock`](Self::lock); [`Error::TimedOut`] if somebody has the mutex all the time.
+    ///
+    /// [`Error::TimedOut`]: crate::Error::TimedOut
     pub fn lock_timeout<'a>(
         &'a self,
         heap: &'a Heap,
@@ -124,7 +137,9 @@ impl<T: Shareable> ShmMutex<T> {
     ///
     /// # Errors
     ///
-    /// As [`lock`](Self::lock), but for [`Error::OwnerDied`](crate::Error::OwnerDied).
+    /// As [`lock`](Self::lock), but for [`Error::OwnerDied`].
+    ///
+    /// [`Error::OwnerDied`]: crate::Error::OwnerDied
     pub fn lock_or_repair<'a>(
         &'a self,
         heap: &'a Heap,
@@ -137,8 +152,10 @@ impl<T: Shareable> ShmMutex<T> {
     ///
     /// # Errors
     ///
-    /// As [`lock_or_repair`](Self::lock_or_repair); [`Error::TimedOut`](crate::Error::TimedOut) if somebody has the mutex
+    /// As [`lock_or_repair`](Self::lock_or_repair); [`Error::TimedOut`] if somebody has the mutex
     /// all the time.
+    ///
+    /// [`Error::TimedOut`]: crate::Error::TimedOut
     pub fn lock_or_repair_timeout<'a>(
         &'a self,
         heap: &'a Heap,

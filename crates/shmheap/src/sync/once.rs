@@ -12,6 +12,8 @@
 //! | none | 0 | not done | |
 //! | p | 0 | p is at it | the next one who asks does it |
 //! | none | 1 | done, for good | |
+//!
+//! *Contended* says that somebody may sleep on the word; all are woken when it is done, or left.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -159,7 +161,6 @@ impl Deed {
         me: PeerId,
         waiting: &mut Waiting,
     ) -> Result<bool> {
-        let mut contended = 0;
         loop {
             let word = words.load(self.at);
             match PeerId::of_word(word) {
@@ -169,14 +170,12 @@ impl Deed {
                     let waited = word | CONTENDED;
                     if waited == word || words.compare_exchange(self.at, word, waited).is_ok() {
                         waiting.sleep(words, self.at, waited)?;
-                        // Whoever has slept must assume that others still do.
-                        contended = CONTENDED;
                         continue;
                     }
                 }
                 // Nobody is at it, or somebody who is dead.
                 _ => {
-                    let begun = me.word() | word & CONTENDED | contended;
+                    let begun = me.word() | word & CONTENDED;
                     if words.compare_exchange(self.at, word, begun).is_ok() {
                         return Ok(true);
                     }

@@ -10,6 +10,7 @@
 //! and sleeps.
 
 use std::fmt;
+use std::mem::offset_of;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -62,6 +63,9 @@ pub struct ShmPermits<const N: usize> {
     bell: AtomicU64,
     holders: [AtomicU64; N],
 }
+
+// As FORMAT.md says.
+const _: () = assert!(offset_of!(ShmPermits<2>, holders) == 8);
 
 /// One of the permits of a [`ShmPermits`]; dropping it gives it back.
 #[must_use = "the permit is given back when this is dropped"]

@@ -12,8 +12,9 @@
 //! for its end when the process is dead: whoever finds that clears it, since who only reads leaves
 //! no harm.
 //!
-//! A reader enters, then looks whether a writer keeps it out. A writer keeps readers out, then looks
-//! at the entries. Both change a word by an exchange before they look, so one of them sees the other.
+//! A reader enters, then looks whether a writer keeps it out. A writer keeps readers out, then
+//! looks at the entries. Both change a word by an exchange before they look, so one of them sees
+//! the other.
 
 use super::wait::Waiting;
 use crate::Result;

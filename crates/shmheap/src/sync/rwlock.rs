@@ -8,6 +8,7 @@
 //! ```
 
 use std::fmt;
+use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::AtomicU64;
 use std::thread;
@@ -28,9 +29,9 @@ const LOCK: &str = "the read-write lock";
 /// A read-write lock in a heap, with the value that it protects, for the threads of all processes.
 /// All zeros are a free lock whose value is zeros.
 ///
-/// Up to 14 processes read at once, each with as many threads as it likes; a further one waits until
-/// one of them has stopped reading, and that is all it may cost. A writer keeps new readers out
-/// while it waits for those that are in.
+/// Up to 14 processes read at once, each with as many threads as it likes; a further one waits
+/// until one of them has stopped reading, and that is all it may cost. A writer keeps new readers
+/// out while it waits for those that are in.
 ///
 /// # Killed and stopped processes
 ///
@@ -82,6 +83,10 @@ pub struct ShmRwLock<T> {
     pub(super) value: Value<T>,
 }
 
+// As FORMAT.md says.
+const _: () = assert!(offset_of!(ShmRwLock<u8>, readers) == 16);
+const _: () = assert!(offset_of!(ShmRwLock<u8>, value) == 128);
+
 /// Access to the value of a [`ShmRwLock`] beside other readers.
 #[must_use = "the lock is given back when the guard is dropped"]
 pub struct ShmReadGuard<'a, T: Shareable> {
@@ -107,10 +112,14 @@ impl<T: Shareable> ShmRwLock<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::OwnerDied`](crate::Error::OwnerDied) if a process was killed, or a thread panicked, while it wrote, and
-    /// nobody has repaired the value since. [`Error::InvalidPointer`](crate::Error::InvalidPointer) if the lock is not in this
-    /// heap; [`Error::ReadOnly`](crate::Error::ReadOnly) if this connection may only read the heap, for a reader has to be
+    /// [`Error::OwnerDied`] if a process was killed, or a thread panicked, while it wrote, and
+    /// nobody has repaired the value since. [`Error::InvalidPointer`] if the lock is not in this
+    /// heap; [`Error::ReadOnly`] if this connection may only read the heap, for a reader has to be
     /// counted; and what a forked child may meet that joins the heap with this.
+    ///
+    /// [`Error::OwnerDied`]: crate::Error::OwnerDied
+    /// [`Error::InvalidPointer`]: crate::Error::InvalidPointer
+    /// [`Error::ReadOnly`]: crate::Error::ReadOnly
     pub fn read<'a>(&'a self, heap: &'a Heap) -> Result<ShmReadGuard<'a, T>> {
         self.enter(heap, Patience::ENDLESS)
     }
@@ -119,8 +128,10 @@ impl<T: Shareable> ShmRwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read); [`Error::TimedOut`](crate::Error::TimedOut) if somebody writes all the time, or 14 other
+    /// As [`read`](Self::read); [`Error::TimedOut`] if somebody writes all the time, or 14 other
     /// processes read.
+    ///
+    /// [`Error::TimedOut`]: crate::Error::TimedOut
     pub fn read_timeout<'a>(
         &'a self,
         heap: &'a Heap,
@@ -151,7 +162,9 @@ impl<T: Shareable> ShmRwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write); [`Error::TimedOut`](crate::Error::TimedOut) if somebody reads or writes all the time.
+    /// As [`write`](Self::write); [`Error::TimedOut`] if somebody reads or writes all the time.
+    ///
+    /// [`Error::TimedOut`]: crate::Error::TimedOut
     pub fn write_timeout<'a>(
         &'a self,
         heap: &'a Heap,
@@ -175,7 +188,9 @@ impl<T: Shareable> ShmRwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`write`](Self::write), but for [`Error::OwnerDied`](crate::Error::OwnerDied).
+    /// As [`write`](Self::write), but for [`Error::OwnerDied`].
+    ///
+    /// [`Error::OwnerDied`]: crate::Error::OwnerDied
     pub fn write_or_repair<'a>(
         &'a self,
         heap: &'a Heap,
@@ -188,8 +203,10 @@ impl<T: Shareable> ShmRwLock<T> {
     ///
     /// # Errors
     ///
-    /// As [`write_or_repair`](Self::write_or_repair); [`Error::TimedOut`](crate::Error::TimedOut) if somebody reads or
+    /// As [`write_or_repair`](Self::write_or_repair); [`Error::TimedOut`] if somebody reads or
     /// writes all the time.
+    ///
+    /// [`Error::TimedOut`]: crate::Error::TimedOut
     pub fn write_or_repair_timeout<'a>(
         &'a self,
         heap: &'a Heap,

@@ -96,8 +96,8 @@ const fn fingerprint<S>(name: &str) -> Fingerprint {
 }
 
 // SAFETY: words, and a value of which any bytes are one; no address. Bytes between the words and
-// the value, and behind it, carry nothing anywhere: the type cannot be made or copied, only be there
-// as the zeros of its object.
+// the value, and behind it, carry nothing anywhere: the type cannot be made or copied, only be
+// there as the zeros of its object.
 unsafe impl<T: Shareable> Shareable for ShmMutex<T> {
     const FINGERPRINT: Fingerprint =
         fingerprint::<Self>("shmheap::ShmMutex").parameter(T::FINGERPRINT);

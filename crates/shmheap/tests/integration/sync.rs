@@ -37,7 +37,7 @@ fn repair(counts: &mut Counts) {
 }
 
 fn assert_sound(counts: &Counts) {
-    assert_eq!(counts[0], counts[1..].iter().sum(), "half a change: {counts:?}");
+    assert_eq!(counts[0], counts[1..].iter().sum::<u64>(), "half a change: {counts:?}");
 }
 
 #[test]
