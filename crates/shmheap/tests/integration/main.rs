@@ -17,6 +17,7 @@
 //! | `trim` | memory given back, and needed again |
 //! | `growth` | growth under the feet of others; storage and address space that end |
 //! | `unpublished` | the operations of a hand-over, valid and invalid |
+//! | `channel` | messages between processes that are killed and stopped; overwritten channels |
 //! | `fork` | a heap that was made before a fork |
 //! | `hostile` | what is no heap, or no longer one |
 //! | `overwritten` | heaps whose records are overwritten |
@@ -33,6 +34,7 @@ mod support;
 
 mod aimed;
 mod api;
+mod channel;
 mod fork;
 mod growth;
 mod handles;
