@@ -21,7 +21,7 @@
 //! | `dead` | how what the dead have left is found | |
 //! | `event` | how processes sleep and are woken | |
 //! | `transfer` | all of that, for any kind of message | |
-//! | `broadcast` | one writer, and readers with positions of their own | of writing |
+//! | `sequence`, `broadcast` | one writer, and readers with positions of their own | of writing |
 //! | `asynchronous` | the channel of values for tasks | |
 //! | `port`, `values`, `objects` | the channels of values and of objects | of objects on their way |
 
@@ -33,6 +33,7 @@ mod event;
 mod objects;
 mod port;
 mod queue;
+mod sequence;
 mod shape;
 mod transfer;
 mod values;
@@ -43,6 +44,7 @@ mod tests;
 
 #[cfg(feature = "async")]
 pub use asynchronous::{AsyncChannel, RecvFuture, SendFuture};
-pub use broadcast::{Broadcast, Publisher, Received, ShmBroadcast, Subscriber};
+pub use broadcast::{Broadcast, Publisher, ShmBroadcast, Subscriber};
 pub use objects::{NotSent, ObjectChannel, ShmObjectChannel};
+pub use sequence::Received;
 pub use values::{Channel, ShmChannel};

@@ -225,4 +225,27 @@ mod tests {
         }
         assert!(Shape::format(&words, short, 4, KIND).is_err());
     }
+
+    #[test]
+    fn format_document_names_every_word_of_a_channel() {
+        let document = include_str!("../../../../FORMAT.md");
+        let words = [
+            (MAGIC, "magic"),
+            (FINGERPRINT, "fingerprint"),
+            (VALUE_WORDS, "value words"),
+            (CAPACITY, "capacity"),
+            (CLOSED, "closed"),
+            (TAIL, "tail"),
+            (HEAD, "head"),
+            (ITEMS, "items"),
+            (ROOM, "room"),
+            (SLOTS, "slots"),
+        ];
+        for row in words.map(|(at, name)| format!("\n| {at} | {name} |")) {
+            assert!(document.contains(&row), "FORMAT.md lacks {row}");
+        }
+        let capacity = format!("at most {CAPACITY_MAX} |");
+        let cells = format!("twice the capacity and {SPARE_CELLS} of them");
+        assert!(document.contains(&capacity) && document.contains(&cells));
+    }
 }

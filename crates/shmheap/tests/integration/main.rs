@@ -21,6 +21,7 @@
 //! | `same_address` | heaps that lie at one address, or fail to |
 //! | `allocator` | collections in heaps, this process's own and everybody's |
 //! | `examples` | the examples do what they say |
+//! | `channel` | messages between processes that are killed and stopped; overwritten channels |
 //! | `fork` | a heap that was made before a fork |
 //! | `hostile` | what is no heap, or no longer one |
 //! | `collections` | maps whose users are killed and stopped at any moment |
@@ -40,6 +41,7 @@ mod aimed;
 #[cfg(feature = "allocator-api2")]
 mod allocator;
 mod api;
+mod channel;
 mod collections;
 mod examples;
 mod fork;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use ::loom::sync::{Condvar, Mutex};
 
 use super::{DEAD, Peer, id, shape as full_shape, transfer};
-use crate::channel::broadcast::{Core, Received};
 use crate::channel::event::{Look, Patience};
+use crate::channel::sequence::{Core, Received};
 use crate::channel::shape::Shape;
 use crate::channel::words::State;
 use crate::heap::Span;

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{DEAD, Peer, id, memory, row, shape, transfer};
-use crate::channel::broadcast::{Core, Received};
 use crate::channel::event::{Event, Look};
 use crate::channel::queue::{Claim, Sending};
+use crate::channel::sequence::{Core, Received};
 use crate::channel::shape::Shape;
 use crate::channel::words::State;
 use crate::heap::Span;
@@ -44,7 +44,7 @@ fn messages_come_in_order_and_never_more_than_the_capacity() {
         let mut model = VecDeque::new();
         let mut seed = capacity;
         for number in 0..20_000_u64 {
-            if !random(&mut seed).is_multiple_of(3) == (number / 500).is_multiple_of(2) {
+            if random(&mut seed).is_multiple_of(3) != (number / 500).is_multiple_of(2) {
                 let sent = it.try_send(&number, Look::Quick).unwrap().is_some();
                 assert_eq!(sent, (model.len() as u64) < capacity);
                 if sent {
@@ -304,7 +304,7 @@ fn whatever_stands_in_a_queue_no_call_hangs_or_panics() {
                 3 => memory[at].load(Ordering::SeqCst) ^ 1 << (random(&mut seed) % 64),
                 4 => State::Queued(random(&mut seed) % 16).word(),
                 5 => State::Receiving(Some(id(DEAD))).word(),
-                6 => random(&mut seed) % 16 << 24 | random(&mut seed) % 40,
+                6 => ((random(&mut seed) % 16) << 24) | (random(&mut seed) % 40),
                 _ => 0,
             };
             memory[at].store(word, Ordering::SeqCst);
