@@ -176,6 +176,22 @@ fn a_reader_does_not_miss_a_key_whose_neighbour_goes() {
     );
 }
 
+/// An entry that a reader stands on comes into another bucket, whose chain does not lead on.
+#[test]
+fn a_reader_does_not_miss_a_key_behind_one_that_goes() {
+    let [key, before, first] = keys();
+    let elsewhere = (0..).find(|key| hash::of(key) & 7 == 2).unwrap();
+    race_for(
+        key,
+        move |process| [key, before, first].iter().for_each(|&key| process.set(key, Some(5))),
+        move |process| {
+            process.set(before, None);
+            process.set(elsewhere, Some(6));
+        },
+        |found| *found == [Some(5), Some(5)],
+    );
+}
+
 #[test]
 fn a_reader_finds_what_is_in_the_old_table_or_in_the_new_one() {
     let [key, other, _] = keys();
