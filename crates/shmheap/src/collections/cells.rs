@@ -32,7 +32,8 @@ pub(super) trait Home: Roll {
     /// The words of a live object; `None` if the handle names none.
     fn span(&self, handle: u64) -> Option<Span>;
 
-    /// Makes an object of so many words, aligned to words and to `align_bytes`, has it filled, and puts it into an empty cell.
+    /// Makes an object of so many words, aligned to words and to `align_bytes`, has it filled, and
+    /// puts it into an empty cell.
     ///
     /// # Errors
     ///

@@ -82,9 +82,9 @@ pub(super) fn of<'a, T: Shareable + Copy>(
     len: usize,
 ) -> &'a [T] {
     let (first, capacity) = whole::<T>(heap, array);
-    // SAFETY: so many elements lie in a live object, which is mapped as long as the heap is, and are
-    // aligned; any bytes are elements. The object is the vector's: it stays live, and nobody writes
-    // to it, as long as the vector is borrowed, for that is for one user at a time.
+    // SAFETY: so many elements lie in a live object, which is mapped as long as the heap is, and
+    // are aligned; any bytes are elements. The object is the vector's: it stays live, and nobody
+    // writes to it, as long as the vector is borrowed, for that is for one user at a time.
     unsafe { slice::from_raw_parts(first.as_ptr(), len.min(capacity)) }
 }
 

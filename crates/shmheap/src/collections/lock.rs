@@ -9,9 +9,9 @@
 //! ```
 //!
 //! Who waits sleeps a moment at a time and then asks the kernel whether the holder lives. A dead
-//! one's lock is taken over by an exchange of the very word that named it, and whoever takes it over
-//! is told that it has to set things right first. If that cannot be done now, the lock is released
-//! as *unfinished*, and the next one is told the same.
+//! one's lock is taken over by an exchange of the very word that named it, and whoever takes it
+//! over is told that it has to set things right first. If that cannot be done now, the lock is
+//! released as *unfinished*, and the next one is told the same.
 //!
 //! It is no lock for the threads of one process that call themselves: who waits for itself waits
 //! until its patience ends.
@@ -215,6 +215,28 @@ mod tests {
         held.is_unfinished = false;
         drop(held);
         assert!(!take(words, AT, &other, LONG).unwrap().is_unfinished);
+    }
+
+    /// The wake of a release reaches one sleeper; that one has to wake the next.
+    #[test]
+    fn whoever_has_slept_wakes_another() {
+        let memory = [const { AtomicU64::new(0) }; 1];
+        let words = Row::new(&memory, Futex);
+        let held = take(words, AT, &peer(1), LONG).unwrap();
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                let held = take(words, AT, &peer(2), LONG).unwrap();
+                let word = words.load(AT);
+                drop(held);
+                word
+            });
+            while words.load(AT) & AWAITED == 0 {
+                std::thread::yield_now();
+            }
+            drop(held);
+            assert_ne!(sleeper.join().unwrap() & AWAITED, 0);
+        });
+        assert_eq!(words.load(AT), 0);
     }
 
     #[test]

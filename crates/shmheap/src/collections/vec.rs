@@ -56,7 +56,7 @@ const LEN_MAX: usize = usize::MAX >> 8;
 /// use std::alloc::Layout;
 /// let heap = HeapOptions::new(1 << 20).create_memfd()?;
 /// let object = heap.alloc_zeroed(Layout::new::<ShmVec<u32>>())?;
-/// // SAFETY: the object is large enough, aligned, zeros are an empty vector, and nobody else has it.
+/// // SAFETY: the object is large enough, aligned, zeros are an empty vector; nobody else has it.
 /// let vec = unsafe { object.cast::<ShmVec<u32>>().as_mut() };
 ///
 /// vec.extend_from_slice(&heap, &[1, 2, 4])?;
@@ -279,7 +279,7 @@ impl<T: Shareable + Copy> ShmVec<T> {
     ///
     /// # Errors
     ///
-    /// See [errors](Self#errors); [`Error::InvalidOption`] if there are fewer elements than `index`.
+    /// See [errors](Self#errors); [`Error::InvalidOption`] if there are fewer elements than that.
     pub fn insert(&mut self, heap: &Heap, index: usize, element: T) -> Result<()> {
         self.splice(heap, index, 0, &[element])
     }
@@ -302,7 +302,7 @@ impl<T: Shareable + Copy> ShmVec<T> {
     ///
     /// # Errors
     ///
-    /// See [errors](Self#errors); [`Error::InvalidOption`] if there are fewer elements than `index`.
+    /// See [errors](Self#errors); [`Error::InvalidOption`] if there are fewer elements than that.
     pub fn splice(&mut self, heap: &Heap, index: usize, count: usize, more: &[T]) -> Result<()> {
         let place = Place::of(self, heap)?;
         let state = place.settled::<T>()?;
@@ -402,7 +402,7 @@ impl<T: Shareable + Copy> ShmVec<T> {
 }
 
 impl Place<'_> {
-    /// Puts the parts into an array with room for `room` elements, in the place of the one there is.
+    /// Puts the parts into an array with room for `room` elements, in place of the one there is.
     fn rebuild<T: Shareable + Copy>(
         &self,
         state: State,

@@ -39,16 +39,7 @@ impl<'h, K: Shareable + Copy, V: Shareable + Copy> Iter<'h, K, V> {
             (self.shard, self.bucket) = (self.shard + 1, 0);
             return true;
         };
-        loop {
-            let content = table.bucket(self.bucket);
-            let chain = table.walk(self.bucket, content);
-            self.entries
-                .extend(chain.map(|entry| (table.key(entry.name), table.value(entry.name))));
-            if table.bucket(self.bucket) == content {
-                break;
-            }
-            self.entries.clear();
-        }
+        table.read_all(self.bucket, &mut self.entries);
         self.bucket += 1;
         true
     }

@@ -49,8 +49,9 @@ const WORDS: usize = SHARDS + SHARDS * WRITER_WORDS as usize;
 /// It lies in an object of a heap, or inside a value that does, and its entries in objects that it
 /// allocates there; every operation is told the heap. All bytes 0 is an empty map.
 ///
-/// Keys and values are plain values that are copied in and out. Keys are hashed and compared byte by
-/// byte, which for floating-point numbers is not what `==` does.
+/// Keys and values are plain values that are copied in and out. Keys are hashed and compared byte
+/// by byte, which for floating-point numbers is not what `==` does. The hash is the same for all:
+/// who may choose the keys can choose ones that make operations slow.
 ///
 /// # Readers and writers
 ///
@@ -73,8 +74,8 @@ const WORDS: usize = SHARDS + SHARDS * WRITER_WORDS as usize;
 ///
 /// A table that is full is replaced by one twice as large, of its sixteenth alone. Since a reader
 /// may be stopped in the middle of the old one, that stays allocated: all old tables together are
-/// about as large as those in use. [`free_old_tables`](Self::free_old_tables) frees them where that is known to
-/// harm nobody. Entries that are removed are used again; the tables do not shrink.
+/// about as large as those in use. [`free_old_tables`](Self::free_old_tables) frees them where
+/// that is known to harm nobody. Entries that are removed are used again; the tables do not shrink.
 ///
 /// A map that is not needed any more is to be [freed](Self::free) before its object is: dropping
 /// does nothing, as for all values in shared memory.
@@ -160,8 +161,8 @@ impl<K: Shareable + Copy, V: Shareable + Copy> ShmMap<K, V> {
         Ok(self.change(heap, &key, |_| Some(value))?.0)
     }
 
-    /// Gives the key a value if it has none, and returns the one that it has already. Of several who
-    /// try that at once, one gets `None`. As [`insert`](Self::insert).
+    /// Gives the key a value if it has none, and returns the one that it has already. Of several
+    /// who try that at once, one gets `None`. As [`insert`](Self::insert).
     ///
     /// # Errors
     ///

@@ -163,6 +163,19 @@ impl<W: Words + Copy, K: Shareable + Copy, V: Shareable + Copy> Table<W, K, V> {
         self.walk(bucket, content).find(is_it)
     }
 
+    /// What a bucket holds in one moment, in the place of what is in `entries`.
+    pub(super) fn read_all(&self, bucket: u64, entries: &mut Vec<(K, V)>) {
+        loop {
+            let content = self.bucket(bucket);
+            let chain = self.walk(bucket, content);
+            entries.clear();
+            entries.extend(chain.map(|entry| (self.key(entry.name), self.value(entry.name))));
+            if self.bucket(bucket) == content {
+                return;
+            }
+        }
+    }
+
     #[inline]
     fn has_key(&self, name: Name, key: &K) -> bool {
         value::equals(&self.words, self.link_word(name) + 1, key)

@@ -112,7 +112,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => any::<u16>().prop_map(Step::Push),
         2 => more.clone().prop_map(Step::Extend),
         2 => Just(Step::Pop),
-        2 => (index.clone(), any::<u16>()).prop_map(|(index, element)| Step::Insert(index, element)),
+        2 => (index.clone(), any::<u16>()).prop_map(|(at, element)| Step::Insert(at, element)),
         2 => index.clone().prop_map(Step::Remove),
         2 => (index.clone(), 0..9_usize, more)
             .prop_map(|(index, count, more)| Step::Splice(index, count, more)),

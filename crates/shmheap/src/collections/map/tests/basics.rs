@@ -262,6 +262,22 @@ fn a_table_has_the_buckets_and_entries_that_it_was_made_for() {
     confirm::<[u64; 5], [u8; 1001]>();
 }
 
+/// FORMAT.md says what the constants say.
+#[test]
+fn format_document_states_the_words_of_collections() {
+    let words: Vec<&str> = include_str!("../../../../../../FORMAT.md").split_whitespace().collect();
+    let document = words.join(" ");
+    for text in [
+        format!("A map is {} words", size_of::<Map>() / 8),
+        format!("It has {} *shards*", super::SHARDS),
+        format!("| {} + {} s | lock |", super::SHARDS, super::super::WRITER_WORDS),
+        format!("at most 2^28 - {}", (1 << 28) - super::super::table::ENTRIES_MAX),
+        format!("A vector is {} words", size_of::<crate::ShmVec<u8>>() / 8),
+    ] {
+        assert!(document.contains(&text), "FORMAT.md lacks {text}");
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Insert(u64, u64),
@@ -308,7 +324,8 @@ proptest! {
         for step in steps {
             match step {
                 Step::Insert(key, value) => {
-                    prop_assert_eq!(map.insert(&heap, key, value).unwrap(), model.insert(key, value));
+                    let old = model.insert(key, value);
+                    prop_assert_eq!(map.insert(&heap, key, value).unwrap(), old);
                 }
                 Step::Absent(key, value) => {
                     let old = model.get(&key).copied();

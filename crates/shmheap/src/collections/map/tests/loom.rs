@@ -111,12 +111,12 @@ fn keys() -> [u64; 3] {
     std::array::from_fn(|_| keys.next().unwrap())
 }
 
-/// Prepares, lets one change while another reads twice, and judges what that found.
-fn race(
+/// Prepares, lets one process change the shard while another looks twice, and judges what that saw.
+fn race<T: std::fmt::Debug + Send + 'static>(
     prepare: impl Fn(&Process) + Send + Sync + 'static,
     change: impl Fn(&Process) + Send + Sync + Copy + 'static,
-    key: u64,
-    judge: impl Fn([Option<u64>; 2]) -> bool + Send + Sync + 'static,
+    look: impl Fn(&Process) -> T + Send + Sync + Copy + 'static,
+    judge: impl Fn(&[T; 2]) -> bool + Send + Sync + 'static,
 ) {
     explore(3, move || {
         let memory = memory();
@@ -125,33 +125,46 @@ fn race(
             let memory = Arc::clone(&memory);
             start(move || change(&process(&memory, 1)))
         };
-        let reader = process(&memory, 2);
-        let found = [(); 2].map(|()| reader.get(key));
-        assert!(judge(found), "{found:?}");
+        let reader = {
+            let memory = Arc::clone(&memory);
+            start(move || [2, 3].map(|slot| look(&process(&memory, slot))))
+        };
         writer.join().unwrap();
+        let found = reader.join().unwrap();
+        assert!(judge(&found), "{found:?}");
     });
+}
+
+/// As [`race`] with one who looks for a key.
+fn race_for(
+    key: u64,
+    prepare: impl Fn(&Process) + Send + Sync + 'static,
+    change: impl Fn(&Process) + Send + Sync + Copy + 'static,
+    judge: impl Fn(&[Option<u64>; 2]) -> bool + Send + Sync + 'static,
+) {
+    race(prepare, change, move |process| process.get(key), judge);
 }
 
 #[test]
 fn a_reader_finds_a_whole_value_while_it_is_changed_and_its_entry_used_again() {
     let [key, other, _] = keys();
-    race(
+    race_for(
+        key,
         move |process| process.set(key, Some(1)),
-        // The entry of 1 is used for the other key, that of 2 for 3.
+        // The entry of the 1 is used again for the other key.
         move |process| {
             process.set(key, Some(2));
             process.set(other, Some(9));
-            process.set(key, Some(3));
         },
-        key,
-        |found| found.is_sorted() && found.iter().all(|value| value.is_some_and(|value| value < 4)),
+        |found| found.is_sorted() && found.iter().all(|value| value.is_some_and(|value| value < 3)),
     );
 }
 
 #[test]
 fn a_reader_does_not_miss_a_key_whose_neighbour_goes() {
     let [key, first, last] = keys();
-    race(
+    race_for(
+        key,
         move |process| [last, key, first].iter().for_each(|&key| process.set(key, Some(5))),
         // Both times the entry of the key is copied, or the chain behind it changes.
         move |process| {
@@ -159,15 +172,31 @@ fn a_reader_does_not_miss_a_key_whose_neighbour_goes() {
             process.set(first, None);
             process.set(last, Some(6));
         },
+        |found| *found == [Some(5), Some(5)],
+    );
+}
+
+/// An entry that a reader stands on comes into another bucket, whose chain does not lead on.
+#[test]
+fn a_reader_does_not_miss_a_key_behind_one_that_goes() {
+    let [key, before, first] = keys();
+    let elsewhere = (0..).find(|key| hash::of(key) & 7 == 2).unwrap();
+    race_for(
         key,
-        |found| found == [Some(5), Some(5)],
+        move |process| [key, before, first].iter().for_each(|&key| process.set(key, Some(5))),
+        move |process| {
+            process.set(before, None);
+            process.set(elsewhere, Some(6));
+        },
+        |found| *found == [Some(5), Some(5)],
     );
 }
 
 #[test]
 fn a_reader_finds_what_is_in_the_old_table_or_in_the_new_one() {
     let [key, other, _] = keys();
-    race(
+    race_for(
+        key,
         move |process| {
             process.set(key, Some(1));
         },
@@ -176,7 +205,6 @@ fn a_reader_finds_what_is_in_the_old_table_or_in_the_new_one() {
             process.set(key, Some(2));
             process.set(other, Some(7));
         },
-        key,
         |found| found.is_sorted() && found.iter().all(|value| value.is_some_and(|value| value < 3)),
     );
 }
@@ -184,15 +212,37 @@ fn a_reader_finds_what_is_in_the_old_table_or_in_the_new_one() {
 #[test]
 fn a_key_that_comes_and_goes_is_seen_in_that_order() {
     let [key, other, _] = keys();
-    race(
+    race_for(
+        key,
         |_| {},
         move |process| {
             process.set(key, Some(1));
             process.set(key, None);
             process.set(other, Some(2));
         },
-        key,
         |found| found.iter().all(|value| matches!(value, None | Some(1))),
+    );
+}
+
+#[test]
+fn who_looks_at_all_entries_sees_each_of_them_once() {
+    let [key, first, last] = keys();
+    let look = |process: &Process| {
+        let (table, mut entries) = (process.shard().table().unwrap().unwrap(), vec![]);
+        table.read_all(1, &mut entries);
+        entries.sort_unstable();
+        entries.iter().map(|&(key, [one, _])| (key, one)).collect::<Vec<_>>()
+    };
+    let mut states = [vec![(key, 5), (last, 5)], vec![(key, 5)], vec![(key, 5), (first, 6)]];
+    states.iter_mut().for_each(|state| state.sort_unstable());
+    race(
+        move |process| [last, key].iter().for_each(|&key| process.set(key, Some(5))),
+        move |process| {
+            process.set(last, None);
+            process.set(first, Some(6));
+        },
+        look,
+        move |found| found.iter().all(|seen| states.contains(seen)),
     );
 }
 
