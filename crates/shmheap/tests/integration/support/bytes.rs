@@ -10,7 +10,7 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-use shmheap::{Handle, Heap, NotPublished, Result, Unpublished};
+use shmheap::{Handle, Heap, NotPublished, Result, Shareable, ShmWeak, Unpublished};
 
 /// The layout of `size` bytes aligned to `align`.
 pub(crate) fn layout(size: u64, align: u64) -> Layout {
@@ -108,6 +108,19 @@ pub(crate) fn write_words(object: NonNull<u8>, words: [u64; 2]) {
 pub(crate) fn read_words(_heap: &Heap, object: NonNull<u8>) -> [u64; 2] {
     // SAFETY: as above.
     unsafe { object.cast().read() }
+}
+
+/// A reference to a shared value as the two words that it is.
+pub(crate) fn words_of_weak<T: Shareable>(weak: ShmWeak<T>) -> [u64; 2] {
+    // SAFETY: it is plain data of that size, and a shareable type has no padding.
+    unsafe { std::mem::transmute_copy(&weak) }
+}
+
+/// What two words say as a reference; any do.
+pub(crate) fn weak_of_words<T: Shareable>(words: [u64; 2]) -> ShmWeak<T> {
+    const { assert!(size_of::<ShmWeak<u64>>() == size_of::<[u64; 2]>()) };
+    // SAFETY: it is a shareable type of that size, so any bytes are one.
+    unsafe { std::mem::transmute_copy(&words) }
 }
 
 /// A cell so many bytes behind the start of object space, be there an object or not.
