@@ -42,6 +42,9 @@
 //! States 3 and 6 exist for that: without them a cell without the tag could mean "not won" as well
 //! as "done".
 //!
+//! A cell from which nothing is ever taken need not wait for its publisher: others make its stores 3
+//! and after for it ([`Ledger::hasten`]).
+//!
 //! # In session
 //!
 //! Under first fit an object is made or freed for an entry by an operation that others may complete

@@ -112,7 +112,7 @@ struct Scene<'h> {
 
 impl<'h> Scene<'h> {
     fn start(heap: &'h Heap, seed: u64) -> Self {
-        let (map_handle, map) = bytes::make::<Map>(heap);
+        let (map_handle, map) = bytes::alloc_object::<Map>(heap);
         let rows: Vec<_> = (0..WRITERS).map(|_| bytes::alloc_words(heap, Words::COUNT)).collect();
         let (reads_handle, reads) = bytes::alloc_words(heap, 1);
         let mut scene = Self {
@@ -290,7 +290,7 @@ fn threads_of_a_process_share_a_map() {
     const COUNTERS: u64 = 50;
     for policy in POLICIES {
         let heap = HeapOptions::new(16 << 20).policy(policy).create_memfd().unwrap();
-        let (_, map) = bytes::make::<ShmMap<u64, u64>>(&heap);
+        let (_, map) = bytes::alloc_object::<ShmMap<u64, u64>>(&heap);
         let heap = &heap;
         std::thread::scope(|scope| {
             for thread in 0..THREADS {

@@ -6,6 +6,7 @@
 //! | `lifecycle` | create, connect, pass on, destroy; races for a name |
 //! | `processes` | many processes share a heap and hand each other objects |
 //! | `handover` | objects in cells: none lost, none doubled, whoever is killed |
+//! | `roots` | names and shared values, whoever is killed or stopped |
 //! | `operations` | any row of operations keeps content and count, by threads, too |
 //! | `handles` | a handle names one object in its one life |
 //! | `kills` | processes killed at any moment cost the others nothing, by first fit |
@@ -54,6 +55,7 @@ mod lifecycle;
 mod operations;
 mod overwritten;
 mod processes;
+mod roots;
 mod same_address;
 mod stops;
 mod storm;

@@ -10,7 +10,7 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-use shmheap::{Handle, Heap, NotPublished, Result, Shareable, Unpublished};
+use shmheap::{Handle, Heap, NotPublished, Result, Shareable, ShmWeak, Unpublished};
 
 /// The layout of `size` bytes aligned to `align`.
 pub(crate) fn layout(size: u64, align: u64) -> Layout {
@@ -110,6 +110,19 @@ pub(crate) fn read_words(_heap: &Heap, object: NonNull<u8>) -> [u64; 2] {
     unsafe { object.cast().read() }
 }
 
+/// A reference to a shared value as the two words that it is.
+pub(crate) fn words_of_weak<T: Shareable>(weak: ShmWeak<T>) -> [u64; 2] {
+    // SAFETY: it is plain data of that size, and a shareable type has no padding.
+    unsafe { std::mem::transmute_copy(&weak) }
+}
+
+/// What two words say as a reference; any do.
+pub(crate) fn weak_of_words<T: Shareable>(words: [u64; 2]) -> ShmWeak<T> {
+    const { assert!(size_of::<ShmWeak<u64>>() == size_of::<[u64; 2]>()) };
+    // SAFETY: it is a shareable type of that size, so any bytes are one.
+    unsafe { std::mem::transmute_copy(&words) }
+}
+
 /// A cell so many bytes behind the start of object space, be there an object or not.
 pub(crate) fn cell_anywhere(heap: &Heap, bytes: u64) -> &AtomicU64 {
     let address = heap.base().as_ptr().wrapping_add(bytes as usize);
@@ -160,18 +173,10 @@ pub(crate) fn object<T: Shareable>(heap: &Heap, handle: Handle) -> &T {
     unsafe { object.cast().as_ref() }
 }
 
-/// A shareable value in an object of its own, all bytes 0.
-pub(crate) fn make<T: Shareable>(heap: &Heap) -> (Handle, &T) {
-    let object = heap.alloc_zeroed(Layout::new::<T>()).unwrap().cast::<T>();
-    // SAFETY: the object is large enough and aligned, and any bytes are a value; the tests free it
-    // when nobody uses it.
-    (heap.handle(object.cast()).unwrap(), unsafe { object.as_ref() })
-}
-
 /// The value that a handle names, which nobody else uses.
 #[allow(clippy::mut_from_ref)]
 pub(crate) fn exclusive<T: Shareable>(heap: &Heap, handle: Handle) -> &mut T {
     let mut object = heap.resolve(handle).unwrap().cast::<T>();
-    // SAFETY: made by `make`; the test has ended all others that had it.
+    // SAFETY: made by `alloc_object`; the test has ended all others that had it.
     unsafe { object.as_mut() }
 }
