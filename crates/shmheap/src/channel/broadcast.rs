@@ -4,11 +4,12 @@
 use std::alloc::Layout;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::event::{Look, Patience};
 use super::sequence::{CAPACITY_MAX, CAPACITY_MIN, Core, Received};
-use crate::object::{Shareable, value};
+use crate::object::{Fingerprint, Held, Shareable, value};
 use crate::peers::{PeerId, Roll};
 use crate::units::{LINE_BYTES, WORD_BYTES};
 use crate::{Error, Handle, Heap, Result, Unpublished};
@@ -52,6 +53,8 @@ pub struct Broadcast<'h, T> {
     heap: &'h Heap,
     handle: Handle<ShmBroadcast<T>>,
     core: Core,
+    /// Keeps the object of one that was found by its name.
+    held: Option<Arc<Held<'h>>>,
 }
 
 impl<'h, T: Shareable + Copy> Broadcast<'h, T> {
@@ -99,7 +102,24 @@ impl<'h, T: Shareable + Copy> Broadcast<'h, T> {
         let object = heap.alloc_unpublished(layout)?;
         let handle = object.handle().cast();
         let core = Core::format::<T>(&heap.gate(), heap.span(handle)?, capacity)?;
-        Ok((object, Self { heap, handle, core }))
+        Ok((object, Self { heap, handle, core, held: None }))
+    }
+
+    /// The broadcast of that name, or a new one of the last `capacity` values, rounded up to a power
+    /// of two. It stays while it has the name ([`Heap::remove_root`]), or a process has it, or a
+    /// publisher or subscriber of it, open so.
+    ///
+    /// Cost: a walk through the names. Killed inside: there is one, or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Heap::find_or_create`] and [`create`](Self::create).
+    pub fn find_or_create(heap: &'h Heap, name: &str, capacity: u64) -> Result<Self> {
+        let fingerprint = Fingerprint::new("ShmBroadcast", 0, 1).parameter(T::FINGERPRINT);
+        let make = || Self::create_unpublished(heap, capacity).map(|(object, _)| object);
+        let held = heap.find_or_create_object(name, fingerprint, make)?;
+        let broadcast = Self::open(heap, held.handle().cast())?;
+        Ok(Self { held: Some(Arc::new(held)), ..broadcast })
     }
 
     /// Opens a broadcast that somebody has made.
@@ -110,7 +130,7 @@ impl<'h, T: Shareable + Copy> Broadcast<'h, T> {
     /// [`Heap::resolve`] if it is not live.
     pub fn open(heap: &'h Heap, handle: Handle<ShmBroadcast<T>>) -> Result<Self> {
         let core = Core::open::<T>(&heap.gate(), heap.span(handle)?)?;
-        Ok(Self { heap, handle, core })
+        Ok(Self { heap, handle, core, held: None })
     }
 
     /// The broadcast's handle, for others to open it by.
@@ -127,14 +147,26 @@ impl<'h, T: Shareable + Copy> Broadcast<'h, T> {
     /// [`Error::ReadOnly`].
     pub fn publisher(&self) -> Result<Publisher<'h, T>> {
         let me = self.core.claim(&self.heap.gate(), self.heap)?;
-        Ok(Publisher { heap: self.heap, core: self.core, me, of: PhantomData })
+        Ok(Publisher {
+            heap: self.heap,
+            core: self.core,
+            me,
+            of: PhantomData,
+            held: self.held.clone(),
+        })
     }
 
     /// Reads all that is written from now on.
     #[must_use]
     pub fn subscribe(&self) -> Subscriber<'h, T> {
         let position = self.core.count(&self.heap.gate());
-        Subscriber { heap: self.heap, core: self.core, position, of: PhantomData }
+        Subscriber {
+            heap: self.heap,
+            core: self.core,
+            position,
+            of: PhantomData,
+            held: self.held.clone(),
+        }
     }
 
     /// Reads all that is there, the oldest first, and all that is written from now on.
@@ -173,6 +205,9 @@ pub struct Publisher<'h, T> {
     core: Core,
     me: PeerId,
     of: PhantomData<fn() -> T>,
+    /// As that of the broadcast.
+    #[allow(dead_code, reason = "it is there to be dropped")]
+    held: Option<Arc<Held<'h>>>,
 }
 
 impl<T: Shareable + Copy> Publisher<'_, T> {
@@ -214,6 +249,9 @@ pub struct Subscriber<'h, T> {
     core: Core,
     position: u64,
     of: PhantomData<fn() -> T>,
+    /// As that of the broadcast.
+    #[allow(dead_code, reason = "it is there to be dropped")]
+    held: Option<Arc<Held<'h>>>,
 }
 
 impl<T: Shareable + Copy> Subscriber<'_, T> {

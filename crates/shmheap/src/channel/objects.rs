@@ -150,6 +150,28 @@ impl<'h> ObjectChannel<'h> {
         Ok((object, Self { port }))
     }
 
+    /// The channel of that name, or a new one for `capacity` messages, rounded up to a power of two.
+    /// It stays while it has the name ([`Heap::remove_root`]), or a process has it open so. What
+    /// is in it then is lost to all: [drain](Self::drain) it before.
+    ///
+    /// Cost: a walk through the names. Killed inside: there is one, or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Heap::find_or_create`] and [`create`](Self::create).
+    ///
+    /// ```
+    /// # let heap = shmheap::HeapOptions::new(1 << 20).create_memfd()?;
+    /// // In any number of processes:
+    /// let frames = shmheap::ObjectChannel::find_or_create(&heap, "frames", 100)?;
+    /// frames.send(heap.alloc_unpublished(std::alloc::Layout::new::<[u8; 100]>())?)?;
+    /// # Ok::<(), shmheap::Error>(())
+    /// ```
+    pub fn find_or_create(heap: &'h Heap, name: &str, capacity: u64) -> Result<Self> {
+        let port = Port::find_or_create(heap, name, capacity, KIND, Objects(heap))?;
+        Ok(Self { port })
+    }
+
     /// Opens a channel that somebody has made.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use super::queue::Queue;
 use super::shape::{CAPACITY_MAX, Kind, Shape, layout_words};
 use super::transfer::{Cargo, Transfer};
 use crate::heap::Gate;
+use crate::object::{Fingerprint, Held};
 use crate::peers::Roll;
 use crate::units::{LINE_BYTES, WORD_BYTES};
 use crate::{Error, Handle, Heap, Result, Unpublished};
@@ -23,6 +24,9 @@ pub(super) struct Port<'h, C> {
     pub(super) handle: Handle,
     pub(super) shape: Shape,
     pub(super) cargo: C,
+    /// Keeps the object of one that was found by its name.
+    #[allow(dead_code, reason = "it is there to be dropped")]
+    held: Option<Held<'h>>,
     /// Attempts in a row that found nothing.
     empty_looks: AtomicU32,
 }
@@ -35,26 +39,24 @@ impl<'h, C: Cargo<Gate<'h>>> Port<'h, C> {
         kind: Kind,
         cargo: C,
     ) -> Result<(Unpublished<'h>, Self)> {
-        let refuse = |option, value, why| Error::InvalidOption { option, value, why };
-        if capacity == 0 || capacity > CAPACITY_MAX {
-            return Err(refuse("a channel's capacity", capacity, "it is 1 to 1048576"));
-        }
-        let capacity = capacity.next_power_of_two();
-        let words = layout_words(capacity, kind.value_words).ok_or_else(|| {
-            let why = "a value in a channel has at most 524288 bytes; send objects instead";
-            refuse("a value's size", kind.value_words.saturating_mul(WORD_BYTES), why)
-        })?;
-        let layout = Layout::from_size_align((words * WORD_BYTES) as usize, LINE_BYTES as usize);
-        let layout = layout.map_err(|_| Error::InvalidLayout {
-            size_bytes: words * WORD_BYTES,
-            align_bytes: LINE_BYTES,
-            why: "it overflows",
-        })?;
-        let object = heap.alloc_unpublished(layout)?;
-        let span = heap.span(object.handle())?;
-        let shape = Shape::format(&heap.gate(), span, capacity, kind)?;
+        let (object, shape) = make(heap, capacity, kind)?;
         let port = Self::new(heap, object.handle(), shape, cargo);
         Ok((object, port))
+    }
+
+    /// The queue that is the root of that name, or a new one.
+    pub(super) fn find_or_create(
+        heap: &'h Heap,
+        name: &str,
+        capacity: u64,
+        kind: Kind,
+        cargo: C,
+    ) -> Result<Self> {
+        let fingerprint = Fingerprint::from_raw(kind.magic).parameter(kind.fingerprint);
+        let make = || make(heap, capacity, kind).map(|(object, _)| object);
+        let held = heap.find_or_create_object(name, fingerprint, make)?;
+        let port = Self::open(heap, held.handle(), kind, cargo)?;
+        Ok(Self { held: Some(held), ..port })
     }
 
     pub(super) fn open(heap: &'h Heap, handle: Handle, kind: Kind, cargo: C) -> Result<Self> {
@@ -63,7 +65,7 @@ impl<'h, C: Cargo<Gate<'h>>> Port<'h, C> {
     }
 
     fn new(heap: &'h Heap, handle: Handle, shape: Shape, cargo: C) -> Self {
-        Self { heap, handle, shape, cargo, empty_looks: AtomicU32::new(0) }
+        Self { heap, handle, shape, cargo, held: None, empty_looks: AtomicU32::new(0) }
     }
 
     #[inline]
@@ -132,4 +134,27 @@ impl<'h, C: Cargo<Gate<'h>>> Port<'h, C> {
     pub(super) fn at_capacity(&self) -> Error {
         Error::AtCapacity { what: "the channel", limit: self.shape.laps.capacity() }
     }
+}
+
+/// Makes a queue that dies with this process until it is published or kept.
+fn make(heap: &Heap, capacity: u64, kind: Kind) -> Result<(Unpublished<'_>, Shape)> {
+    let refuse = |option, value, why| Error::InvalidOption { option, value, why };
+    if capacity == 0 || capacity > CAPACITY_MAX {
+        return Err(refuse("a channel's capacity", capacity, "it is 1 to 1048576"));
+    }
+    let capacity = capacity.next_power_of_two();
+    let words = layout_words(capacity, kind.value_words).ok_or_else(|| {
+        let why = "a value in a channel has at most 524288 bytes; send objects instead";
+        refuse("a value's size", kind.value_words.saturating_mul(WORD_BYTES), why)
+    })?;
+    let layout = Layout::from_size_align((words * WORD_BYTES) as usize, LINE_BYTES as usize);
+    let layout = layout.map_err(|_| Error::InvalidLayout {
+        size_bytes: words * WORD_BYTES,
+        align_bytes: LINE_BYTES,
+        why: "it overflows",
+    })?;
+    let object = heap.alloc_unpublished(layout)?;
+    let span = heap.span(object.handle())?;
+    let shape = Shape::format(&heap.gate(), span, capacity, kind)?;
+    Ok((object, shape))
 }

@@ -82,6 +82,27 @@ impl<'h, T: Shareable + Copy> Channel<'h, T> {
         Ok((object, Self { port }))
     }
 
+    /// The channel of that name, or a new one for `capacity` messages, rounded up to a power of two.
+    /// It stays while it has the name ([`Heap::remove_root`]), or a process has it open so.
+    ///
+    /// Cost: a walk through the names. Killed inside: there is one, or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Heap::find_or_create`] and [`create`](Self::create).
+    ///
+    /// ```
+    /// # let heap = shmheap::HeapOptions::new(1 << 20).create_memfd()?;
+    /// // In any number of processes:
+    /// let jobs = shmheap::Channel::<u64>::find_or_create(&heap, "jobs", 100)?;
+    /// jobs.send(7)?;
+    /// # Ok::<(), shmheap::Error>(())
+    /// ```
+    pub fn find_or_create(heap: &'h Heap, name: &str, capacity: u64) -> Result<Self> {
+        let port = Port::find_or_create(heap, name, capacity, Self::KIND, Values(PhantomData))?;
+        Ok(Self { port })
+    }
+
     /// Opens a channel that somebody has made.
     ///
     /// # Errors
