@@ -12,6 +12,8 @@
 //! for its end when the process is dead: whoever finds that clears it, since who only reads leaves
 //! no harm.
 //!
+//! Who finds no entry sleeps on one of them, and looks at all when that is free or after a while.
+//!
 //! A reader enters, then looks whether a writer keeps it out. A writer keeps readers out, then
 //! looks at the entries. Both change a word by an exchange before they look, so one of them sees
 //! the other.
