@@ -35,6 +35,8 @@ mod string;
 mod vec;
 
 #[cfg(test)]
+mod owned;
+#[cfg(test)]
 mod testing;
 
 pub use map::{Iter, ShmMap};

@@ -1,0 +1,68 @@
+//! What collections own is freed with the value that they are a part of, by whoever frees that and
+//! whoever was killed before.
+
+use crate::object::killed::at_every_store;
+use crate::object::{OwnedCell, Shareable};
+use crate::os::testing::in_own_process;
+use crate::{Fingerprint, Heap, ShmArc, ShmMap, ShmMutex, ShmString, ShmVec};
+
+/// A value that owns by way of each collection.
+#[repr(C)]
+struct Owner {
+    map: ShmMap<u64, u64>,
+    vec: ShmMutex<ShmVec<[u64; 3]>>,
+    text: ShmMutex<ShmString>,
+}
+
+// SAFETY: the fields are shareable, and follow each other without a gap.
+#[allow(unsafe_code)]
+unsafe impl Shareable for Owner {
+    const FINGERPRINT: Fingerprint = Fingerprint::new("Owner", size_of::<Self>(), 8);
+
+    fn owned_cells(visit: &mut dyn FnMut(OwnedCell)) {
+        let (vec, text) = (std::mem::offset_of!(Self, vec), std::mem::offset_of!(Self, text));
+        ShmMap::<u64, u64>::owned_cells(visit);
+        ShmMutex::<ShmVec<[u64; 3]>>::owned_cells(&mut |cell| visit(cell.within(vec)));
+        ShmMutex::<ShmString>::owned_cells(&mut |cell| visit(cell.within(text)));
+    }
+}
+
+/// Adds so much to each that all of them grow, some several times.
+fn fill(heap: &Heap, owner: &ShmArc<'_, Owner>) {
+    for number in 0..12 {
+        // Of one shard, as far as that can be had with little ado.
+        owner.map.insert(heap, number, number).unwrap();
+        owner.vec.lock(heap).unwrap().push(heap, [number; 3]).unwrap();
+        owner.text.lock(heap).unwrap().push_str(heap, "some text ").unwrap();
+    }
+}
+
+fn live(heap: &Heap) -> u64 {
+    heap.stats().live_objects
+}
+
+#[test]
+fn what_collections_own_is_freed_whoever_is_killed() {
+    in_own_process(module_path!(), "what_collections_own_is_freed_whoever_is_killed", || {
+        let prepare = |heap: &Heap| {
+            heap.find_or_create::<u64>("other", |_| {}).unwrap();
+            let before = live(heap);
+            heap.find_or_create::<Owner>("owner", |_| {}).unwrap();
+            before
+        };
+        let operate = |heap: &Heap, _: &u64| {
+            let owner = heap.find_root::<Owner>("owner").unwrap();
+            fill(heap, &owner);
+            heap.remove_root("owner").unwrap();
+            drop(owner);
+        };
+        let judge = |heap: &Heap, before: &u64| {
+            // By one that knows nothing of its type.
+            let _ = heap.remove_root("owner");
+            heap.sweep_shared().unwrap();
+            assert_eq!(live(heap), *before);
+        };
+        let stores = at_every_store(prepare, operate, judge);
+        assert!(stores > 400, "{stores}");
+    });
+}
