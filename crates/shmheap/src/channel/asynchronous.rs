@@ -9,8 +9,8 @@
 //! ```
 //!
 //! There is one for those who receive and one for those who send, from the first task that must
-//! wait until no task has waited for a second. While tasks wait for long, it wakes them twenty times
-//! a second: then they look for what the dead have left.
+//! wait until no task has waited for a second. While tasks wait for long, it wakes them twenty
+//! times a second: then they look for what the dead have left.
 
 use std::fmt;
 use std::future::Future;

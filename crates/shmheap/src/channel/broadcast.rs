@@ -24,9 +24,9 @@ pub struct ShmBroadcast<T>(PhantomData<fn() -> T>);
 /// The last values that one process has written, for any number of others to read.
 ///
 /// The writer never waits, and readers cost it nothing; a reader that is slower than the writer by
-/// more than the capacity loses values, and is told how many. A writer that is *killed* or *stopped*
-/// anywhere leaves every value that it had written; a stopped one holds up nobody but those who want
-/// its next. When it is dead, another may take its place.
+/// more than the capacity loses values, and is told how many. A writer that is *killed* or
+/// *stopped* anywhere leaves every value that it had written; a stopped one holds up nobody but
+/// those who want its next. When it is dead, another may take its place.
 ///
 /// ```
 /// use shmheap::{Broadcast, HeapOptions, Received};

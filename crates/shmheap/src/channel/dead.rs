@@ -8,8 +8,8 @@
 //!
 //! # Marks of the dead
 //!
-//! *queued(t)* of a cell that no slot names is a sender's that did not come to its exchange, or lost
-//! it. A mark for *t* is only made while *t* is open (see `queue`). So:
+//! *queued(t)* of a cell that no slot names is a sender's that did not come to its exchange, or
+//! lost it. A mark for *t* is only made while *t* is open (see `queue`). So:
 //!
 //! - *t* is open: the mark stays as it is until *t* is over, for its sender cannot lose the turn
 //!   before, and nobody claims or frees what is not named. If the sender is dead, sending the

@@ -9,9 +9,9 @@
 //! ```
 //!
 //! A message is written into a cell, which nobody else has, and then named by a slot of the ring:
-//! one exchange, before which there is no message and after which there is one. It is claimed by one
-//! exchange of its cell, which then belongs to the receiver until that has it. So whoever is killed
-//! or stopped has a cell in hand and nothing that others need.
+//! one exchange, before which there is no message and after which there is one. It is claimed by
+//! one exchange of its cell, which then belongs to the receiver until that has it. So whoever is
+//! killed or stopped has a cell in hand and nothing that others need.
 //!
 //! | file | holds | its table says what a kill leaves |
 //! |---|---|---|
@@ -23,7 +23,7 @@
 //! | `transfer` | all of that, for any kind of message | |
 //! | `sequence`, `broadcast` | one writer, and readers with positions of their own | of writing |
 //! | `asynchronous` | the channel of values for tasks | |
-//! | `port`, `values`, `objects` | the channels of values and of objects | of objects on their way |
+//! | `port`, `values`, `objects` | channels of values and of objects | of objects on their way |
 
 #[cfg(feature = "async")]
 mod asynchronous;

@@ -98,9 +98,9 @@ impl From<NotSent<'_>> for Error {
 /// A queue of objects, which any number of processes send to and receive from: as
 /// [`Channel`](crate::Channel), with objects that change hands.
 ///
-/// An object that is sent belongs to the channel; received, to the receiver, with whom it dies until
-/// it is published, sent on or kept. If a process is killed at any moment, each object is in the
-/// channel, or somebody's, or freed: once, and with the dead one only if it was that one's.
+/// An object that is sent belongs to the channel; received, to the receiver, with whom it dies
+/// until it is published, sent on or kept. If a process is killed at any moment, each object is in
+/// the channel, or somebody's, or freed: once, and with the dead one only if it was that one's.
 ///
 /// ```
 /// use shmheap::{HeapOptions, ObjectChannel};

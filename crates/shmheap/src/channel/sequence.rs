@@ -12,15 +12,15 @@
 //!               2 n + 2   it stands there
 //! ```
 //!
-//! The n-th value, counted from 0, stands in slot *n* modulo the capacity, where it replaces the one
-//! of a lap before. Readers keep their positions to themselves, so they cost the writer nothing and
-//! hold up nobody. A reader looks at the sequence, at the value, and at the sequence again: if that
-//! has changed, it has seen a mixture, and the value that it wanted is gone.
+//! The n-th value, counted from 0, stands in slot *n* modulo the capacity, where it replaces the
+//! one of a lap before. Readers keep their positions to themselves, so they cost the writer nothing
+//! and hold up nobody. A reader looks at the sequence, at the value, and at the sequence again: if
+//! that has changed, it has seen a mixture, and the value that it wanted is gone.
 //!
 //! | the writer is killed or stopped | readers see | the next writer |
 //! |---|---|---|
 //! | before a sequence is stored | all up to the last value | goes on |
-//! | while it writes the n-th value | all but those at *n*, where it is not there yet | writes the n-th anew |
+//! | while it writes the n-th value | all before it; the n-th is not there yet | writes it anew |
 //! | after its sequence, before *written* | the n-th as well | counts it, and goes on |
 //!
 //! All stores are release stores, in the order of the table, and all loads acquire: who sees a word

@@ -2,11 +2,12 @@
 //! a process that is stopped; whatever is written over a channel, a healthy process gets an error.
 //!
 //! Method: a *conductor*, a program of its own, forks senders and receivers. Each message is a
-//! ticket; a sender marks it as sent after the call, a receiver as received. The conductor kills one
-//! after the other with SIGKILL at random moments and starts another in its place. In the end every
-//! ticket must have been received once, if it was sent, but for one for each receiver that was
-//! killed: with that one it was received, and not marked yet. Others are stopped at random moments,
-//! while messages are passed by them; and a *victim* uses channels that another process overwrites.
+//! ticket; a sender marks it as sent after the call, a receiver as received. The conductor kills
+//! one after the other with SIGKILL at random moments and starts another in its place. In the end
+//! every ticket must have been received once, if it was sent, but for one for each receiver that
+//! was killed: with that one it was received, and not marked yet. Others are stopped at random
+//! moments, while messages are passed by them; and a *victim* uses channels that another process
+//! overwrites.
 //!
 //! `SHMHEAP_KILLS=n`, `SHMHEAP_STOPS=n` and `SHMHEAP_MUTATIONS=n` set how much of each.
 

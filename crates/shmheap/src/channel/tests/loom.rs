@@ -288,7 +288,7 @@ fn who_waits_is_told_that_it_is_closed() {
 /// A value that is read is whole, whatever the writer is at.
 #[test]
 fn no_reader_sees_a_mixture() {
-    explore(3, || {
+    explore(2, || {
         let core = broadcast();
         let words = core.words().chain((1..=2).map(|word| core.slot(0) + word));
         let memory = Memory::new(words.chain((1..=2).map(|word| core.slot(1) + word)), [], &[]);
