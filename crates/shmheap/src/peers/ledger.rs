@@ -42,8 +42,8 @@
 //! States 3 and 6 exist for that: without them a cell without the tag could mean "not won" as well
 //! as "done".
 //!
-//! A cell from which nothing is ever taken need not wait for its publisher: others make its stores 3
-//! and after for it ([`Ledger::hasten`]).
+//! A cell from which nothing is ever taken need not wait for its publisher: others make its stores
+//! from 3 on for it ([`Ledger::hasten`]).
 //!
 //! # In session
 //!
