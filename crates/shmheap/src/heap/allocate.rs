@@ -221,6 +221,9 @@ impl Heap {
         let words = self.words();
         loop {
             let end = engine.end(&words, area);
+            if end <= at {
+                return Err(Fault::Damaged("the heap ends before a live object"));
+            }
             Host(self).ensure_storage(area, end.0)?;
             let object_end = engine.next_start(&words, area, at, end);
             // A growth that came to nothing is there for a moment: its end, and where that begins.

@@ -4,7 +4,7 @@
 use std::alloc::Layout;
 use std::sync::atomic::Ordering;
 
-use crate::first_fit::layout::Area;
+use crate::first_fit::layout::{Area, LENGTH};
 use crate::os::testing::{
     NameGuard, close_all_descriptors, exit_status, fork, in_own_process, tmpfs_of_own,
 };
@@ -182,4 +182,19 @@ fn hostile_round(seed: u64) {
         let _ = heap.grow(60_000 + below(300_000));
     }
     let _ = (heap.stats(), heap.blocks().count(), heap.peers(), heap.sweep(), heap.check());
+}
+
+/// Callers write to as many bytes as an object is said to have.
+#[test]
+fn an_object_behind_an_overwritten_end_has_no_bytes() {
+    use crate::segment::words::Words;
+    let heap = first_fit(60_000).create_memfd().unwrap();
+    let rest = heap.stats().largest_free_bytes;
+    let last = heap.alloc(bytes(100)).and_then(|_| heap.alloc(bytes(rest as usize - 112))).unwrap();
+    let length = crate::units::WordIndex(area_start(&heap, Area::FIRST) / 8 + LENGTH);
+    assert!(heap.usable_size(last).unwrap() <= rest as usize);
+    for nonsense in [0, 8, 64] {
+        heap.words().store(length, nonsense);
+        assert!(heap.usable_size(last).is_err(), "{nonsense}");
+    }
 }
