@@ -308,6 +308,66 @@ SHMHEAP_API void *shmheap_aligned_alloc(shmheap_memory_handle mem, size_t alignm
 /** Bytes that the object may use, at least what was asked for. 0: @p ptr is NULL, or EINVAL. */
 SHMHEAP_API size_t shmheap_usable_size(shmheap_memory_handle mem, void *ptr);
 
+/* ---- roots: names in a heap ------------------------------------------------------------------ */
+
+/**
+ * Gives an object a name in the heap, by which any process finds it that is connected to the heap.
+ *
+ * @param name  1 to 120 bytes of UTF-8, which the library copies.
+ * @param ptr   a live object.
+ * @return 0, or -1: EEXIST (the name is taken, also by a root that is still being made), EINVAL
+ *         (name, ptr), EROFS, ENOMEM (no room for the heap's list of names, which is an object).
+ *
+ * The name does not keep the object: remove the name before you free that. Of processes that give
+ * the same name at once, one succeeds. One that is killed inside leaves the name given or not.
+ *
+ * @code
+ *   if (shmheap_root_set(mem, "config", config) == 0) ... // one process
+ *   config = shmheap_root_get(mem, "config");             // the others
+ * @endcode
+ */
+SHMHEAP_API int shmheap_root_set(shmheap_memory_handle mem, const char *name, void *ptr);
+
+/**
+ * The object of that name, also under a read-only connection. Never waits.
+ *
+ * @return the object, or NULL: ENOENT (nothing has the name, or it is still being made), EINVAL (@p
+ *         name is NULL or not UTF-8; or the object was freed before its name was removed), under
+ *         the scalable policy ESTALE for the latter.
+ *
+ * Roots that Rust programs have made (Heap::find_or_create) are found as well: what is returned is
+ * where the value is. It does not hold the value: that is freed when its name has been removed and
+ * no Rust program holds it any more, and must not be freed by shmheap_free(). So programs agree on
+ * when a name is removed; as long as it is there, the value is.
+ */
+SHMHEAP_API void *shmheap_root_get(shmheap_memory_handle mem, const char *name);
+
+/**
+ * Takes the name from a root. An object that got it by shmheap_root_set() stays, and is the
+ * caller's; a value that a Rust program made is freed when no process holds it any more.
+ *
+ * @return 0, or -1: ENOENT (nothing has the name), EBUSY (a living process is still making it),
+ *         EINVAL (@p name is NULL or not UTF-8), EROFS.
+ */
+SHMHEAP_API int shmheap_root_remove(shmheap_memory_handle mem, const char *name);
+
+/**
+ * Calls @p visit for each root that is made, in no order: with its name, its object (NULL if that
+ * was freed before its name was removed), and @p context.
+ *
+ * What is listed are the roots at one moment before the first call: others may come, and these may
+ * go meanwhile. Names and list stand until this function returns. @p visit may call any function of
+ * this library, shmheap_disconnect() and shmheap_destroy() included. It may leave by longjmp() or a
+ * C++ exception: then the list is not freed, 32 bytes and the name for each root.
+ *
+ * @return 0 when all were visited; what @p visit returned, if that was not 0: nothing more is
+ *         visited then; or -1: EINVAL (@p mem, or @p visit is NULL). A @p visit that stops should
+ *         return a positive number, for -1 to be a failure.
+ */
+SHMHEAP_API int shmheap_root_list(shmheap_memory_handle mem,
+                                  int (*visit)(const char *name, void *ptr, void *context),
+                                  void *context);
+
 /* ---- looking inside -------------------------------------------------------------------------- */
 
 /** How full a heap is. Later versions add fields at the end. */

@@ -30,6 +30,8 @@ pub(crate) enum Failure {
     System(&'static str, io::Error),
     /// The audit found something.
     Unsound(shmheap::Finding, Audit),
+    /// The root is to be removed, but a process is still making it.
+    RootInTheMaking,
     /// The library has a bug.
     Panicked,
 }
@@ -55,6 +57,7 @@ impl Failure {
             Self::TooLarge | Self::NoRoom(_) => libc::ENOMEM,
             Self::System(_, error) => error.raw_os_error().unwrap_or(libc::EIO),
             Self::Unsound(..) => libc::EUCLEAN,
+            Self::RootInTheMaking => libc::EBUSY,
             Self::Panicked => libc::ENOTRECOVERABLE,
         }
     }
@@ -86,6 +89,9 @@ impl fmt::Display for Failure {
                 }
                 Ok(())
             }
+            Self::RootInTheMaking => f.write_str(
+                "a process is still making that root; try again when it has made it, or is gone",
+            ),
             Self::Panicked => f.write_str(
                 "internal error in libshmheap; the heap is as a killed process leaves it: \
                  disconnect, and report the bug",
@@ -174,7 +180,8 @@ pub(crate) fn describe(errno: c_int) -> *const c_char {
         0 => c"success",
         libc::EINVAL => c"invalid argument: a name, option, pointer or handle that cannot be",
         libc::EEXIST => c"something of that name exists already",
-        libc::ENOENT => c"no heap of that name",
+        libc::ENOENT => c"no heap, or no root, of that name",
+        libc::EBUSY => c"a process is still making the root of that name",
         libc::EACCES => c"permission denied",
         libc::EBADF => c"not a heap, or not a whole one",
         libc::EPROTO => c"made by an incompatible version of shmheap",

@@ -21,6 +21,7 @@
 //! |---|---|
 //! | `lifetime.rs` | create, connect, disconnect, destroy and their variants, grow, trim |
 //! | `objects.rs` | alloc, free, handles and the rest of the malloc family |
+//! | `roots.rs` | names in a heap |
 //! | `inspect.rs` | statistics, audit, error texts, version |
 //! | `options.rs` | the two structs of the header, as programs of any version pass them |
 //! | `tool.rs`, `asan.rs`, `memcheck.rs` | none: how the tools are found and told |
@@ -40,6 +41,7 @@ mod memcheck;
 mod objects;
 mod options;
 mod pins;
+mod roots;
 #[cfg_attr(not(feature = "sanitizers"), path = "no_tool.rs")]
 mod tool;
 mod watch;
@@ -57,3 +59,4 @@ pub use objects::{
     shmheap_ptr_to_handle, shmheap_realloc, shmheap_underlying, shmheap_usable_size,
 };
 pub use options::{MemoryHandle, ObjectHandle, Options, Statistics};
+pub use roots::{shmheap_root_get, shmheap_root_list, shmheap_root_remove, shmheap_root_set};

@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Stat(Stat),
     /// Audit a heap from end to end; exit code 1 if it is not sound
     Check(Reader),
+    /// List the names in a heap, and what has them
+    Roots(Roots),
     /// Give memory that no object uses back to the system
     Trim(Reader),
     /// Remove a heap and everything in it
@@ -107,6 +109,24 @@ pub(crate) struct Reader {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+A root is an object with a name, by which processes find it. TYPE is a hash of
+the type that a Rust program has stored there; objects named by C programs have
+none. 'in the making': its process is at it, or died of that and left the name
+for the next to take.
+
+Characters of a name that cannot be printed are escaped, as \\n and \\u{1b};
+in JSON they are not.
+
+Fields of --json, a list with one object for each root:
+  name, handle (text), size_bytes (null when the object was freed), made, type
+  (hexadecimal text, null when it has none)")]
+pub(crate) struct Roots {
+    #[command(flatten)]
+    pub(crate) reader: Reader,
 }
 
 /// How the objects of a new heap are placed.

@@ -5,6 +5,11 @@
 
 enum { LEN = 1 << 16 };
 
+static int visit_nothing(const char *name, void *ptr, void *context) {
+    (void)name, (void)ptr, (void)context;
+    return 0;
+}
+
 /* Every function that takes a memory handle refuses this one. */
 static void refuse_everything(const char *heap, shmheap_memory_handle mem, void *object) {
     shmheap_statistics statistics = SHMHEAP_STATISTICS_INIT;
@@ -22,6 +27,10 @@ static void refuse_everything(const char *heap, shmheap_memory_handle mem, void 
     CHECK_FAILS(shmheap_stats(mem, &statistics) == -1, EINVAL);
     CHECK_FAILS(shmheap_check(mem) == -1, EINVAL);
     CHECK_FAILS(shmheap_fd(mem) == -1, EINVAL);
+    CHECK_FAILS(shmheap_root_set(mem, "a", object) == -1, EINVAL);
+    CHECK_FAILS(shmheap_root_get(mem, "a") == NULL, EINVAL);
+    CHECK_FAILS(shmheap_root_remove(mem, "a") == -1, EINVAL);
+    CHECK_FAILS(shmheap_root_list(mem, visit_nothing, NULL) == -1, EINVAL);
     CHECK_REFUSES(shmheap_free(mem, object), EINVAL);
     CHECK_REFUSES(shmheap_disconnect(mem), EINVAL);
     if (mem != NULL) {

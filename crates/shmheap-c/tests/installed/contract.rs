@@ -23,6 +23,8 @@ cases! {
         handles_through_a_pipe generations threads_left_behind;
     misuse, "misuse.c":
         memory_handles pointers object_handles names sizes foreign_objects;
+    roots, "roots.c":
+        named wrong_arguments listed read_only two_processes killed;
     threads, "threads.c":
         churn errors_are_per_thread connections disconnect_races thread_ends;
     options, "options.c":

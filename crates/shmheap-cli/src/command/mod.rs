@@ -8,6 +8,7 @@ mod doctor;
 mod gc;
 mod info;
 mod ls;
+mod roots;
 mod stat;
 mod trim;
 
@@ -26,6 +27,7 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<Verdict> {
         Command::Info(arguments) => info::run(&arguments, out),
         Command::Stat(arguments) => stat::run(&arguments, out),
         Command::Check(arguments) => check::run(&arguments, out),
+        Command::Roots(arguments) => roots::run(&arguments.reader, out),
         Command::Trim(arguments) => trim::run(&arguments, out),
         Command::Destroy(arguments) => destroy::run(&arguments, out),
         Command::Gc(arguments) => gc::run(&arguments, out),

@@ -163,7 +163,7 @@ impl Description {
 
 /// How an attempt to attach to an entry went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Attaching {
+enum Attaching {
     Attached,
     /// Not the same object any more, or not one yet.
     Gone,
@@ -297,8 +297,26 @@ impl<W: Words> Entry<W> {
         self.words.wake_all(self.word(STATE));
     }
 
+    /// Holds the object of that use: `hold` puts a word among the holders, and `let_go` takes it back
+    /// and looks whether it has kept somebody from retiring the entry. `None` if it is not that use.
+    pub(super) fn join<H>(
+        &self,
+        incarnation: u64,
+        hold: impl FnOnce() -> Result<H>,
+        let_go: impl FnOnce(H),
+    ) -> Result<Option<H>> {
+        let holder = hold()?;
+        match self.attach(incarnation) {
+            Attaching::Attached => Ok(Some(holder)),
+            Attaching::Gone => {
+                let_go(holder);
+                Ok(None)
+            }
+        }
+    }
+
     /// Holds the object, for whom a holder's word says so already.
-    pub(super) fn attach(&self, incarnation: u64) -> Attaching {
+    fn attach(&self, incarnation: u64) -> Attaching {
         loop {
             let seen = self.state();
             let is_made = matches!(seen.phase(), Phase::Named | Phase::Nameless);
@@ -402,3 +420,5 @@ pub(crate) fn checked_name(name: &str) -> Result<()> {
 
 #[cfg(test)]
 mod loom;
+#[cfg(test)]
+mod tests;

@@ -290,7 +290,8 @@ impl<'h> Registry<'h> {
                 });
             }
             let object = self.heap.peek_at(entry.word(OBJECT)).unwrap_or(Handle::NONE);
-            if entry.has_name(name) && entry.unname(seen) {
+            // That it is as it was seen says, too, that the name is the same.
+            if entry.unname(seen) {
                 self.retire(entry, me);
                 return Ok(Some(object));
             }

@@ -27,8 +27,8 @@ mod making;
 use std::time::Duration;
 
 use chain::Chain;
-use entry::{Attaching, Entry, HOLDERS, HOLDERS_INLINE, MORE, OBJECT, Phase, State};
 pub(crate) use entry::{Description, checked_name};
+use entry::{Entry, HOLDERS, HOLDERS_INLINE, MORE, OBJECT, Phase, State};
 use making::Busy;
 pub(crate) use making::{Found, Making};
 
@@ -138,18 +138,15 @@ impl<'h> Registry<'h> {
         incarnation: u64,
         me: PeerId,
     ) -> Result<Option<Holding<'h>>> {
-        let holder = self.hold(entry, me)?;
-        match entry.attach(incarnation) {
-            Attaching::Attached => match self.heap.peek_at(entry.word(OBJECT)) {
-                Some(object) => Ok(Some(self.holding(entry, holder, me, object))),
-                None => {
-                    self.let_go(entry, holder, me);
-                    Err(Error::Damaged { what: "the cell of a shared object" })
-                }
-            },
-            Attaching::Gone => {
-                self.let_go(entry, holder, me);
-                Ok(None)
+        let let_go = |holder| self.let_go(entry, holder, me);
+        let Some(holder) = entry.join(incarnation, || self.hold(entry, me), let_go)? else {
+            return Ok(None);
+        };
+        match self.heap.peek_at(entry.word(OBJECT)) {
+            Some(object) => Ok(Some(self.holding(entry, holder, me, object))),
+            None => {
+                let_go(holder);
+                Err(Error::Damaged { what: "the cell of a shared object" })
             }
         }
     }

@@ -112,6 +112,44 @@ fn the_name_of_a_root_whose_maker_died_can_be_given() {
     });
 }
 
+/// A living process makes a root for as long as it likes: nobody takes it from there.
+#[test]
+fn a_root_in_the_making_is_its_makers() {
+    in_own_process(module_path!(), "a_root_in_the_making_is_its_makers", || {
+        for heap in heaps() {
+            let object = ShmBox::new(&heap, 3_u64).unwrap().keep();
+            let flags = ShmBox::<[AtomicU64; 2]>::new_zeroed(&heap).unwrap();
+            let wait_for = |flag: &AtomicU64| {
+                while flag.load(Ordering::SeqCst) == 0 {
+                    std::thread::yield_now();
+                }
+            };
+            let child = fork(|| {
+                let root = heap.find_or_create::<u64>("a", |value| {
+                    flags[0].store(1, Ordering::SeqCst);
+                    wait_for(&flags[1]);
+                    *value = 5;
+                });
+                i32::from(*root.unwrap() != 5)
+            });
+            wait_for(&flags[0]);
+            heap.sweep_shared().unwrap();
+            let values: Vec<_> = (0..100).map(|n: u64| ShmArc::new(&heap, n).unwrap()).collect();
+            drop(values);
+            let refused = heap.set_root("a", object.cast());
+            assert!(matches!(refused, Err(Error::RootExists { .. })));
+            assert!(matches!(heap.remove_root("a"), Err(Error::Occupied { .. })));
+            assert!(matches!(heap.root_handle("a"), Err(Error::NoRoot { .. })));
+            let timeout = std::time::Duration::from_millis(1);
+            let refused = heap.try_find_or_create("a", timeout, refuse);
+            assert!(matches!(refused, Err(Error::TimedOut { .. })));
+            flags[1].store(1, Ordering::SeqCst);
+            assert_eq!(exit_status(child), 0);
+            assert_eq!(*heap.find_root::<u64>("a").unwrap(), 5);
+        }
+    });
+}
+
 /// One entry serves roots of different names in turn; who asks for one of them gets no other.
 #[test]
 fn a_handle_is_that_of_the_name() {
@@ -135,6 +173,32 @@ fn a_handle_is_that_of_the_name() {
             while found.load(Ordering::Relaxed) < enough && !looker.is_finished() {
                 for (name, handle) in [("first", first), ("second", second)] {
                     heap.set_root(name, handle).unwrap();
+                    heap.remove_root(name).unwrap();
+                }
+            }
+            looker.join().unwrap();
+        });
+    }
+}
+
+/// The same for who holds what he finds, and for values that are freed with their names.
+#[test]
+fn a_root_that_is_found_is_that_of_the_name() {
+    for heap in heaps() {
+        let found = AtomicU64::new(0);
+        let enough = if cfg!(miri) { 20 } else { 5000 };
+        std::thread::scope(|scope| {
+            let looker = scope.spawn(|| {
+                while found.load(Ordering::Relaxed) < enough {
+                    if let Ok(root) = heap.find_root::<u64>("first") {
+                        assert_eq!(*root, 1);
+                        found.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+            while found.load(Ordering::Relaxed) < enough && !looker.is_finished() {
+                for (name, value) in [("first", 1), ("second", 2)] {
+                    drop(heap.find_or_create::<u64>(name, |root| *root = value).unwrap());
                     heap.remove_root(name).unwrap();
                 }
             }

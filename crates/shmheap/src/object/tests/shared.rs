@@ -243,17 +243,18 @@ fn a_dead_process_holds_nothing() {
 fn a_child_leaves_what_its_parent_holds() {
     in_own_process(module_path!(), "a_child_leaves_what_its_parent_holds", || {
         for heap in heaps() {
-            let value = ShmArc::new(&heap, 4_u64).unwrap();
-            let mut inherited = Some(value.clone());
+            let mut value = Some(ShmArc::new(&heap, 4_u64).unwrap());
+            let weak = ShmArc::downgrade(value.as_ref().unwrap());
             let child = fork(|| {
-                drop(inherited.take());
-                let own = ShmArc::downgrade(&value).upgrade(&heap).unwrap().unwrap();
+                // The last that this process has of it.
+                drop(value.take());
+                let own = weak.upgrade(&heap).unwrap().unwrap();
                 i32::from(*own != 4)
             });
             assert_eq!(exit_status(child), 0);
             heap.sweep_shared().unwrap();
-            assert_eq!(*value, 4);
-            assert!(ShmArc::downgrade(&value).upgrade(&heap).unwrap().is_some());
+            assert_eq!(**value.as_ref().unwrap(), 4);
+            assert!(weak.upgrade(&heap).unwrap().is_some());
         }
     });
 }

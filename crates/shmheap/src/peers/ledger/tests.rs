@@ -3,8 +3,10 @@
 use super::*;
 use crate::os::Futex;
 use crate::segment::words::Row;
-use std::cell::RefCell;
+use crate::units::LINE_WORDS;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 const TABLE: ThreadTable = ThreadTable::new(WordIndex(16), 2, WordIndex(0));
 const PEER: PeerSlot = PeerSlot(4);
@@ -145,6 +147,67 @@ fn a_publication_is_hastened() {
         ledger.hasten(CELL);
         assert_eq!(row.load(CELL), tag(entry));
     }
+}
+
+/// Words in which somebody hastens what is in the cell, right before it is looked at first.
+struct Hastened<'m> {
+    row: Row<'m, Futex>,
+    is_due: Cell<bool>,
+}
+
+impl Words for Hastened<'_> {
+    fn load(&self, at: WordIndex) -> u64 {
+        if at == CELL && self.is_due.take() {
+            Ledger::new(self.row, TABLE).hasten(CELL);
+        }
+        self.row.load(at)
+    }
+
+    fn load_line(&self, at: WordIndex) -> [u64; LINE_WORDS] {
+        self.row.load_line(at)
+    }
+
+    fn store(&self, at: WordIndex, value: u64) {
+        self.row.store(at, value);
+    }
+
+    fn compare_exchange(
+        &self,
+        at: WordIndex,
+        current: u64,
+        new: u64,
+    ) -> std::result::Result<u64, u64> {
+        self.row.compare_exchange(at, current, new)
+    }
+
+    fn wait(&self, at: WordIndex, expected: u64, timeout: Duration) -> Duration {
+        self.row.wait(at, expected, timeout)
+    }
+
+    fn wake(&self, at: WordIndex) {
+        self.row.wake(at);
+    }
+
+    fn wake_all(&self, at: WordIndex) {
+        self.row.wake_all(at);
+    }
+}
+
+#[test]
+fn what_is_hastened_while_it_is_adopted_is_not_freed() {
+    let memory = memory();
+    let row = Row::new(&memory, Futex);
+    let ledger = Ledger::new(row, TABLE);
+    let entry = TABLE.first_entry(TABLE.claim(&row, PEER, ENOUGH).unwrap());
+    row.store(CELL, tag(entry));
+    ledger.set_cell(entry, CELL);
+    ledger.set(entry, PUBLISHING, HANDLE);
+    let freed = Freed { ledger, handles: RefCell::default() };
+    let words = Hastened { row, is_due: Cell::new(true) };
+    Ledger::new(&words, TABLE).adopt(PEER, ENOUGH, &SPACE, &freed).unwrap();
+    assert!(!words.is_due.get() && freed.handles.into_inner().is_empty());
+    assert_eq!(row.load(CELL), HANDLE);
+    assert!(ledger.is_clear(PEER, ENOUGH).unwrap());
 }
 
 /// Whatever a dead peer's entries say, nothing changes but they and cells with their tags.

@@ -58,15 +58,19 @@ fn let_go(view: &View, number: u64, me: PeerId) {
     retire(view, me);
 }
 
-/// Attaches if the object is still there, looks at it, and lets it go again.
-fn visit(view: &View, number: u64, me: PeerId) -> bool {
-    assert!(hold(view, holder(number), me, None));
-    let attached = entry(view, 0).attach(INCARNATION) == Attaching::Attached;
-    if attached {
+/// Attaches if the object of that use is still there, looks at it, and lets it go again.
+fn visit(view: &View, number: u64, me: PeerId, incarnation: u64) -> bool {
+    let hold = || {
+        assert!(hold(view, holder(number), me, None));
+        Ok(number)
+    };
+    let attached = entry(view, 0).join(incarnation, hold, |number| let_go(view, number, me));
+    let is_attached = attached.unwrap().is_some();
+    if is_attached {
         assert_eq!(view.load(VALUE), MADE, "what is held is there");
+        let_go(view, number, me);
     }
-    let_go(view, number, me);
-    attached
+    is_attached
 }
 
 /// An object that the first peer holds.
@@ -85,7 +89,21 @@ fn an_object_is_freed_once_and_not_while_it_is_held() {
         let memory = memory(1);
         held_by_first(&memory);
         let view = memory.view();
-        let visitor = start(move || visit(&view, 1, peer(1)));
+        let visitor = start(move || visit(&view, 1, peer(1), INCARNATION));
+        let_go(&memory.view(), 0, peer(0));
+        visitor.join().unwrap();
+        assert_eq!(memory.view().load(VALUE), 0, "nobody holds it, so it is freed");
+    });
+}
+
+/// A latecomer, who has heard of an earlier use, may keep the last holder from freeing the object.
+#[test]
+fn a_latecomer_leaves_no_object_behind() {
+    explore(4, || {
+        let memory = memory(1);
+        held_by_first(&memory);
+        let view = memory.view();
+        let visitor = start(move || assert!(!visit(&view, 1, peer(1), INCARNATION - 1)));
         let_go(&memory.view(), 0, peer(0));
         visitor.join().unwrap();
         assert_eq!(memory.view().load(VALUE), 0, "nobody holds it, so it is freed");
