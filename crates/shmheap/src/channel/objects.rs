@@ -195,9 +195,10 @@ impl<'h> ObjectChannel<'h> {
     ///
     /// # Errors
     ///
-    /// [`Error::AtCapacity`] if there is none, [`Error::Closed`], [`Error::Inherited`],
-    /// [`Error::ReadOnly`]; [`Error::Damaged`] if somebody has overwritten the channel. The object
-    /// comes back with the error.
+    /// [`Error::AtCapacity`] if there is none, [`Error::Closed`], [`Error::Inherited`];
+    /// [`Error::InvalidPointer`] if the object was made through another connection than the
+    /// channel's, [`Error::Damaged`] if somebody has overwritten the channel. The object comes back
+    /// with the error.
     pub fn try_send(&self, object: Unpublished<'h>) -> Result<Handle, NotSent<'h>> {
         self.send_within(object, Some(Duration::ZERO), || self.port.at_capacity())
     }
@@ -231,6 +232,10 @@ impl<'h> ObjectChannel<'h> {
         timeout: Option<Duration>,
         late: impl Fn() -> Error,
     ) -> Result<Handle, NotSent<'h>> {
+        // Of another heap it would be published there.
+        if let Err(error) = self.port.heap.word_at(object.as_ptr()) {
+            return Err(NotSent { error, object: Some(object) });
+        }
         let transfer = self.port.transfer();
         let patience = self.port.patience(timeout);
         let reserved = transfer.wait_for_room(patience, |look| {

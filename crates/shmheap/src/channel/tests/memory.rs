@@ -110,6 +110,23 @@ fn who_is_stopped_in_a_call_blocks_nobody() {
 }
 
 #[test]
+fn a_sender_makes_the_room_that_a_stopped_receiver_did_not_come_to_make() {
+    for looks_before in [false, true] {
+        let memory = memory(1);
+        let (words, shape) = (row(&memory), shape(1));
+        let it = transfer(words, &ME, shape);
+        it.try_send(&1, Look::Quick).unwrap().unwrap();
+        let (filled, head) = (words.load(shape.slot(0)), words.load(shape.head()));
+        let Claim::Message(_) = it.queue.claim(id(1)).unwrap() else { panic!() };
+        words.store(shape.slot(0), filled);
+        words.store(shape.head(), head);
+        assert!(!looks_before || it.queue.has_room());
+        assert_eq!(it.try_send(&2, Look::Quick).unwrap(), Some(()));
+        assert_eq!(it.try_receive(Look::Quick).unwrap(), Some(2));
+    }
+}
+
+#[test]
 fn what_the_dead_had_claimed_is_received_once() {
     let memory = memory(4);
     let (words, shape) = (row(&memory), shape(4));
@@ -161,7 +178,9 @@ fn what_the_dead_had_marked_is_sent_or_its_cell_becomes_free() {
     let cell = it.queue.reserve(id(DEAD)).unwrap();
     value::store(&words, cell.value(), &5_u64);
     assert_eq!(it.queue.commit(cell).unwrap(), Sending::Sent);
-    assert_eq!(it.try_reserve(Look::Thorough).map(|cell| it.give_up(cell.unwrap())).ok(), Some(()));
+    let held: Vec<_> = std::iter::from_fn(|| it.queue.reserve(id(1))).collect();
+    assert!(it.try_reserve(Look::Thorough).unwrap().is_none(), "there was nothing to find");
+    held.into_iter().for_each(|cell| it.queue.abandon(cell));
     assert_eq!(it.try_receive(Look::Quick).unwrap(), Some(5));
     pass(&words, shape, 100);
 }
