@@ -270,6 +270,13 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// This process does not have it, so it cannot give it up: the caller has a bug.
+    #[error("{what} is not this process's, so it cannot be given up here")]
+    NotOwner {
+        /// What was to be given up.
+        what: &'static str,
+    },
+
     /// It did not come about in time: try again, wait longer, or look for who holds it up.
     #[error("{what} did not come about in time; try again, or look at peers() for who holds it up")]
     TimedOut {
@@ -392,6 +399,7 @@ impl Error {
             Self::RootExists { .. } => libc::EEXIST,
             Self::WrongType { .. } => libc::EPROTOTYPE,
             Self::OwnerDied { .. } => libc::EOWNERDEAD,
+            Self::NotOwner { .. } => libc::EPERM,
             Self::TimedOut { .. } => libc::ETIMEDOUT,
             Self::Closed { .. } => libc::EPIPE,
             Self::AtCapacity { .. } => libc::ENOBUFS,

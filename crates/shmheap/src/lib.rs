@@ -89,8 +89,8 @@ pub use object::{
     ShmWeak,
 };
 pub use sync::{
-    ShmCondvar, ShmMutex, ShmMutexGuard, ShmOnce, ShmPermit, ShmPermits, ShmReadGuard, ShmRwLock,
-    ShmSemaphore, ShmWriteGuard,
+    Locked, RawMutex, ShmCondvar, ShmMutex, ShmMutexGuard, ShmOnce, ShmPermit, ShmPermits,
+    ShmReadGuard, ShmRwLock, ShmSemaphore, ShmWriteGuard,
 };
 
 /// The programs in the README compile and run.

@@ -84,6 +84,21 @@ impl Heap {
         Ok(WordIndex((self.shape.data_offset.0 + bytes) / WORD_BYTES))
     }
 
+    /// As [`word_at`](Self::word_at), for an address of anybody's: also that there is storage.
+    ///
+    /// # Errors
+    ///
+    /// As [`word_at`](Self::word_at).
+    pub(crate) fn committed_word_at(&self, address: NonNull<u8>) -> Result<WordIndex> {
+        let at = self.word_at(address)?;
+        self.cell(address.cast()).map(|_| at).map_err(|error| match error {
+            Error::InvalidCell { address } => {
+                Error::InvalidPointer { address, why: NotLive::Foreign }
+            }
+            error => error,
+        })
+    }
+
     /// The address of a word.
     #[inline]
     pub(crate) fn address_of(&self, at: WordIndex) -> NonNull<u8> {

@@ -48,6 +48,7 @@ mod mutex;
 mod once;
 mod owned;
 mod permits;
+mod raw;
 mod readers;
 mod rwlock;
 mod semaphore;
@@ -59,6 +60,7 @@ pub use condvar::ShmCondvar;
 pub use mutex::{ShmMutex, ShmMutexGuard};
 pub use once::ShmOnce;
 pub use permits::{ShmPermit, ShmPermits};
+pub use raw::{Locked, RawMutex};
 pub use rwlock::{ShmReadGuard, ShmRwLock, ShmWriteGuard};
 pub use semaphore::ShmSemaphore;
 

@@ -210,9 +210,19 @@ impl Owned {
         }
     }
 
-    /// The value has been repaired.
-    pub(super) fn set_sound(&self, words: &impl Words, me: PeerId) {
-        self.change(words, me, |word| word & !ORPHANED);
+    /// The value has been repaired; whether the word is this process's.
+    pub(super) fn set_sound(&self, words: &impl Words, me: PeerId) -> bool {
+        self.change(words, me, |word| word & !ORPHANED).is_some()
+    }
+
+    /// Gives the word up with the value as it is, sound or in doubt, if the word is this process's;
+    /// whether it was.
+    pub(super) fn unlock(&self, words: &impl Words, me: PeerId) -> bool {
+        let before = self.change(words, me, |word| word & ORPHANED);
+        if before.is_some_and(|word| word & CONTENDED != 0) {
+            words.wake_all(self.at);
+        }
+        before.is_some()
     }
 
     /// Gives the word up with a value that is sound, and wakes one who sleeps.
