@@ -18,6 +18,7 @@
 //! | `growth` | growth under the feet of others; storage and address space that end |
 //! | `unpublished` | the operations of a hand-over, valid and invalid |
 //! | `channel` | messages between processes that are killed and stopped; overwritten channels |
+//! | `refused` | what channels refuse |
 //! | `fork` | a heap that was made before a fork |
 //! | `hostile` | what is no heap, or no longer one |
 //! | `overwritten` | heaps whose records are overwritten |
@@ -45,6 +46,7 @@ mod lifecycle;
 mod operations;
 mod overwritten;
 mod processes;
+mod refused;
 mod stops;
 mod storm;
 mod thefts;
