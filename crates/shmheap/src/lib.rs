@@ -70,8 +70,8 @@ mod collections;
 #[cfg(feature = "async")]
 pub use channel::{AsyncChannel, RecvFuture, SendFuture};
 pub use channel::{
-    Broadcast, Channel, NotSent, ObjectChannel, Publisher, Received, ShmBroadcast, ShmChannel,
-    ShmObjectChannel, Subscriber,
+    Broadcast, ByteChannel, Channel, NotSent, ObjectChannel, Publisher, Received, ShmBroadcast,
+    ShmChannel, ShmObjectChannel, Subscriber,
 };
 pub use collections::{Iter as ShmMapIter, ShmMap, ShmString, ShmVec};
 pub use error::{Error, NotAHeap, NotLive, Result};

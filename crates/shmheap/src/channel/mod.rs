@@ -23,11 +23,12 @@
 //! | `transfer` | all of that, for any kind of message | |
 //! | `sequence`, `broadcast` | one writer, and readers with positions of their own | of writing |
 //! | `asynchronous` | the channel of values for tasks | |
-//! | `port`, `values`, `objects` | channels of values and of objects | of objects on their way |
+//! | `port`, `values`, `bytes`, `objects` | channels of each kind | of objects on their way |
 
 #[cfg(feature = "async")]
 mod asynchronous;
 mod broadcast;
+mod bytes;
 mod dead;
 mod event;
 mod objects;
@@ -45,6 +46,7 @@ mod tests;
 #[cfg(feature = "async")]
 pub use asynchronous::{AsyncChannel, RecvFuture, SendFuture};
 pub use broadcast::{Broadcast, Publisher, ShmBroadcast, Subscriber};
+pub use bytes::ByteChannel;
 pub use objects::{NotSent, ObjectChannel, ShmObjectChannel};
 pub use sequence::Received;
 pub use values::{Channel, ShmChannel};

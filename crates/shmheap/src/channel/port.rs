@@ -54,6 +54,7 @@ impl<'h, C: Cargo<Gate<'h>>> Port<'h, C> {
     ) -> Result<Self> {
         let fingerprint = Fingerprint::from_raw(kind.magic).parameter(kind.fingerprint);
         let make = || make(heap, capacity, kind).map(|(object, _)| object);
+        // Whether a stranger's fits is looked at when it is opened.
         let held = heap.find_or_create_object(name, fingerprint, make)?;
         let port = Self::open(heap, held.handle(), kind, cargo)?;
         Ok(Self { held: Some(held), ..port })

@@ -105,10 +105,10 @@ impl Shape {
     /// The queue of that kind in an object, if it is one.
     pub(crate) fn open(words: &impl Words, span: Span, kind: Kind) -> Result<Self> {
         let load = |number| words.load(span.word(number));
-        let found = [MAGIC, FINGERPRINT, VALUE_WORDS].map(load);
-        let shape = (found == [kind.magic, kind.fingerprint.to_raw(), kind.value_words])
-            .then(|| Self::new(span, load(CAPACITY), kind.value_words))
-            .flatten();
+        let fingerprints = [Fingerprint::from_raw(load(FINGERPRINT)), kind.fingerprint];
+        let is_same = [MAGIC, VALUE_WORDS].map(load) == [kind.magic, kind.value_words]
+            && (fingerprints[0] == fingerprints[1] || fingerprints.contains(&Fingerprint::UNTYPED));
+        let shape = is_same.then(|| Self::new(span, load(CAPACITY), kind.value_words)).flatten();
         shape.ok_or_else(|| Error::WrongType { what: "the channel".to_owned() })
     }
 
@@ -187,6 +187,11 @@ impl Shape {
         let first = self.span.first;
         head.chain(slots).chain(cells).map(move |number| first + number)
     }
+}
+
+/// How many words a value has in the queue in that object, if it is one.
+pub(super) fn value_words(words: &impl Words, span: Span) -> u64 {
+    words.load(span.word(VALUE_WORDS))
 }
 
 /// How many words a queue takes.

@@ -217,17 +217,42 @@ impl<W: Words, R: Roll, C: Cargo<W>> Transfer<'_, '_, W, R, C> {
     }
 }
 
-impl<W: Words, R: Roll, T: Shareable + Copy> Transfer<'_, '_, W, R, Values<T>> {
-    /// Sends a value if there is room, without waking anybody.
-    fn send_silently(&self, value: &T, look: Look) -> Result<Option<()>> {
+impl<W: Words, R: Roll, C: Cargo<W>> Transfer<'_, '_, W, R, C> {
+    /// Sends what `write` writes into a cell, if there is room, without waking anybody. Not for
+    /// cargo that must be discarded.
+    fn send_silently_with(
+        &self,
+        look: Look,
+        write: impl FnOnce(&W, WordIndex),
+    ) -> Result<Option<()>> {
         let Some(cell) = self.try_reserve(look)? else { return Ok(None) };
-        value::store(&self.queue.words, cell.value(), value);
+        write(&self.queue.words, cell.value());
         let sent = self.commit_silently(cell);
         if !matches!(sent, Ok(Some(()))) {
             // Wakes nobody, least of all this one: without room another could not send either.
             self.queue.abandon(cell);
         }
         sent
+    }
+
+    /// As [`send_silently_with`](Self::send_silently_with), and wakes a receiver.
+    pub(super) fn try_send_with(
+        &self,
+        look: Look,
+        write: impl FnOnce(&W, WordIndex),
+    ) -> Result<Option<()>> {
+        let sent = self.send_silently_with(look, write)?;
+        if sent.is_some() {
+            self.tell_receivers();
+        }
+        Ok(sent)
+    }
+}
+
+impl<W: Words, R: Roll, T: Shareable + Copy> Transfer<'_, '_, W, R, Values<T>> {
+    /// Sends a value if there is room, without waking anybody.
+    fn send_silently(&self, value: &T, look: Look) -> Result<Option<()>> {
+        self.send_silently_with(look, |words, at| value::store(words, at, value))
     }
 
     /// Sends a value if there is room.

@@ -11,6 +11,9 @@ use super::transfer::Values;
 use crate::object::{Shareable, value};
 use crate::{Error, Handle, Heap, Result, Unpublished};
 
+/// What queues of values and of bytes begin with.
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"shmqueue");
+
 /// What a handle to a [`Channel`] names: a queue of values of type `T` in a heap.
 #[derive(Debug)]
 pub struct ShmChannel<T>(PhantomData<fn() -> T>);
@@ -47,11 +50,8 @@ pub struct Channel<'h, T> {
 }
 
 impl<'h, T: Shareable + Copy> Channel<'h, T> {
-    const KIND: Kind = Kind {
-        magic: u64::from_le_bytes(*b"shmqueue"),
-        fingerprint: T::FINGERPRINT,
-        value_words: value::words_of::<T>(),
-    };
+    const KIND: Kind =
+        Kind { magic: MAGIC, fingerprint: T::FINGERPRINT, value_words: value::words_of::<T>() };
 
     /// Makes a channel for `capacity` messages, rounded up to a power of two.
     ///
@@ -82,8 +82,8 @@ impl<'h, T: Shareable + Copy> Channel<'h, T> {
         Ok((object, Self { port }))
     }
 
-    /// The channel of that name, or a new one for `capacity` messages, rounded up to a power of two.
-    /// It stays while it has the name ([`Heap::remove_root`]), or a process has it open so.
+    /// The channel of that name, or a new one for `capacity` messages, rounded up to a power of
+    /// two. It stays while it has the name ([`Heap::remove_root`]), or a process has it open so.
     ///
     /// Cost: a walk through the names. Killed inside: there is one, or none.
     ///

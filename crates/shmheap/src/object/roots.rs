@@ -90,8 +90,8 @@ impl Heap {
         }
     }
 
-    /// The root of that name whose value is laid out by who asks, and whose object `make` makes if
-    /// there is none. It is held by this process.
+    /// The root of that name, whatever its type, or a new one whose object `make` makes. It is held
+    /// by this process.
     pub(crate) fn find_or_create_object<'h>(
         &'h self,
         name: &str,
@@ -104,11 +104,7 @@ impl Heap {
             Found::There(holding) => holding,
             Found::Ours(making) => making.finish()?,
         };
-        let held = Held::new(self, holding);
-        match holding.fingerprint() == fingerprint {
-            true => Ok(held),
-            false => Err(Error::WrongType { what: format!("the root '{name}'") }),
-        }
+        Ok(Held::new(self, holding))
     }
 
     fn typed_root<'h, T: Shareable>(

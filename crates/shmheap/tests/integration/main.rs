@@ -23,6 +23,7 @@
 //! | `allocator` | collections in heaps, this process's own and everybody's |
 //! | `examples` | the examples do what they say |
 //! | `channel` | messages between processes that are killed and stopped; overwritten channels |
+//! | `refused` | what channels refuse |
 //! | `fork` | a heap that was made before a fork |
 //! | `hostile` | what is no heap, or no longer one |
 //! | `collections` | maps whose users are killed and stopped at any moment |
@@ -55,6 +56,7 @@ mod lifecycle;
 mod operations;
 mod overwritten;
 mod processes;
+mod refused;
 mod roots;
 mod same_address;
 mod stops;
