@@ -4,7 +4,7 @@
 //! ends it before the store that the fuse was cut for, so that memory is left as a real `kill -9`
 //! at that instruction leaves it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
@@ -14,16 +14,26 @@ use crate::units::{LINE_WORDS, WordIndex};
 
 /// Stores that this process has left; 0: as many as it likes.
 static LEFT: AtomicU64 = AtomicU64::new(0);
+static IS_TO_STOP: AtomicBool = AtomicBool::new(false);
 
 /// From here on this process makes `stores` stores and exchanges, and is killed before the next.
 pub(crate) fn light(stores: u64) {
     LEFT.store(stores + 1, Ordering::Relaxed);
 }
 
+/// As [`light`], but this process is stopped before that store; sent on, it makes that and all
+/// others.
+pub(crate) fn light_to_stop(stores: u64) {
+    IS_TO_STOP.store(true, Ordering::Relaxed);
+    light(stores);
+}
+
 fn burn() {
     // Relaxed: one thread works in a process whose fuse is lit.
     if LEFT.load(Ordering::Relaxed) != 0 && LEFT.fetch_sub(1, Ordering::Relaxed) == 1 {
-        kill_process(getpid(), Signal::KILL).unwrap();
+        let is_to_stop = IS_TO_STOP.load(Ordering::Relaxed);
+        let signal = if is_to_stop { Signal::STOP } else { Signal::KILL };
+        kill_process(getpid(), signal).unwrap();
     }
 }
 

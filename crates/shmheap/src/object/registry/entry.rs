@@ -99,7 +99,7 @@ impl State {
         Self::of(1, peer)
     }
 
-    pub(super) fn candidate(peer: PeerId) -> Self {
+    fn candidate(peer: PeerId) -> Self {
         Self::of(2, peer)
     }
 
@@ -297,8 +297,9 @@ impl<W: Words> Entry<W> {
         self.words.wake_all(self.word(STATE));
     }
 
-    /// Holds the object of that use: `hold` puts a word among the holders, and `let_go` takes it back
-    /// and looks whether it has kept somebody from retiring the entry. `None` if it is not that use.
+    /// Holds the object of that use: `hold` puts a word among the holders, and `let_go` takes it
+    /// back and looks whether it has kept somebody from retiring the entry. `None` if it is not
+    /// that use.
     pub(super) fn join<H>(
         &self,
         incarnation: u64,
@@ -363,10 +364,23 @@ impl<W: Words> Entry<W> {
     }
 }
 
+/// Has a busy entry stand for its name; whether it is the one that has it, and is constructing.
+/// Else it is what it was, or a candidate, or rejected.
+pub(super) fn stand<W: Words, E: Iterator<Item = Entry<W>>>(
+    own: Entry<W>,
+    name: &str,
+    me: PeerId,
+    all: impl Fn() -> E,
+) -> bool {
+    own.advance(State::busy(me), State::candidate(me))
+        && is_sole(&own, name, all)
+        && own.advance(State::candidate(me), State::constructing(me))
+}
+
 /// Whether a candidate is the only one that may have the name: rejects all others, unless one of
 /// them has it.
-pub(super) fn is_sole<W: Words, E: Iterator<Item = Entry<W>>>(
-    candidate: Entry<W>,
+fn is_sole<W: Words, E: Iterator<Item = Entry<W>>>(
+    candidate: &Entry<W>,
     name: &str,
     all: impl Fn() -> E,
 ) -> bool {

@@ -68,28 +68,19 @@ impl<'r, 'h> Busy<'r, 'h> {
         self.registry.heap.gate().store(self.entry.word(OBJECT), object.to_raw());
     }
 
-    /// Goes on to another state; whether nobody has rejected the entry meanwhile.
-    fn advance(&mut self, next: State) -> bool {
-        if !self.entry.advance(self.state, next) {
-            return false;
-        }
-        self.state = next;
-        true
-    }
-
     fn is_ours(&self) -> bool {
         self.registry.heap.stay() == self.stay
     }
 
     /// The entry has an object that others can attach to.
-    pub(super) fn make(mut self, is_named: bool) -> Result<()> {
+    pub(super) fn make(self, is_named: bool) -> Result<()> {
         if !self.is_ours() {
             let address = self.registry.heap.address_of(self.entry.at).addr().get();
             return Err(Error::Inherited { address });
         }
         let made = self.entry.made(is_named);
         // Nobody else changes an entry that is busy, or under construction by one who lives.
-        self.advance(made);
+        self.entry.advance(self.state, made);
         self.entry.wake();
         std::mem::forget(self);
         Ok(())
@@ -271,9 +262,9 @@ impl<'h> Registry<'h> {
 
     /// Whether the entry is the one to have the name; see the module's text.
     fn is_elected(&self, busy: &mut Busy<'_, 'h>, name: &str, me: PeerId) -> bool {
-        busy.advance(State::candidate(me))
-            && entry::is_sole(busy.entry, name, || self.chain.entries())
-            && busy.advance(State::constructing(me))
+        // If it is not, others may change it to rejected, as a candidate.
+        busy.state = State::constructing(me);
+        entry::stand(busy.entry, name, me, || self.chain.entries())
     }
 
     /// Takes the name from a root, whose object stays as long as somebody holds it; what it was the

@@ -3,14 +3,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Signal, WaitOptions, getpid, kill_process, waitpid};
 
 use super::{heaps, live};
 use crate::os::testing::{exit_status, fork, in_own_process};
 use crate::segment::format::{ROOTS_AT, SHARED_AT};
+use crate::segment::fuse;
 use crate::segment::words::Words;
 use crate::units::WordIndex;
-use crate::{Error, Heap, ShmArc, ShmBox};
+use crate::{Error, Heap, HeapOptions, Policy, ShmArc, ShmBox};
 
 fn refuse(_: &mut u64) -> crate::Result<()> {
     Err(Error::Closed { what: "the test" })
@@ -148,6 +149,60 @@ fn a_root_in_the_making_is_its_makers() {
             assert_eq!(*heap.find_root::<u64>("a").unwrap(), 5);
         }
     });
+}
+
+/// Also where a chunk of the registry is on its way into its cell, and further holders are.
+#[test]
+fn who_is_stopped_at_any_store_keeps_nobody_waiting() {
+    in_own_process(module_path!(), "who_is_stopped_at_any_store_keeps_nobody_waiting", || {
+        let mut stops = 0;
+        for policy in [Policy::FirstFit, Policy::Scalable] {
+            while is_stopped_at(policy, stops) {
+                stops += 1;
+            }
+            assert!(stops > 100, "{stops}");
+            stops = 0;
+        }
+    });
+}
+
+/// Stops a process that uses a new registry before that store; whether there is one.
+fn is_stopped_at(policy: Policy, store: u64) -> bool {
+    let heap = HeapOptions::new(8 << 20).policy(policy).create_memfd().unwrap();
+    let child = fork(|| {
+        fuse::light_to_stop(store);
+        use_registry(&heap, "child");
+        0
+    });
+    let (_, status) = waitpid(Some(child), WaitOptions::UNTRACED).unwrap().unwrap();
+    if !status.stopped() {
+        assert_eq!(status.exit_status(), Some(0));
+        return false;
+    }
+    use_registry(&heap, "parent");
+    // Sent on or killed, it does no harm.
+    let is_sent_on = store.is_multiple_of(2);
+    kill_process(child, if is_sent_on { Signal::CONT } else { Signal::KILL }).unwrap();
+    assert_eq!(exit_status(child), if is_sent_on { 0 } else { -1 });
+    heap.sweep().unwrap();
+    heap.sweep_shared().unwrap();
+    use_registry(&heap, "parent");
+    assert!(heap.roots().iter().all(|root| root.name == "child" && root.is_made));
+    let report = heap.check();
+    assert!(report.is_sound(), "stopped at store {store}: {:?}", report.findings);
+    let small = |block: &crate::Block| block.live && block.bytes < 512;
+    assert_eq!(heap.blocks().filter(small).count(), heap.roots().len(), "store {store}");
+    true
+}
+
+/// Needs a chunk of each chain, another, and further holders.
+fn use_registry(heap: &Heap, name: &str) {
+    let root = heap.find_or_create::<u64>(name, |value| *value = 5).unwrap();
+    let values: Vec<_> = (0..4).map(|n: u64| ShmArc::new(heap, n).unwrap()).collect();
+    let weak = ShmArc::downgrade(&values[3]);
+    let holders: Vec<_> = (0..8).map(|_| weak.upgrade(heap).unwrap().unwrap()).collect();
+    assert!(holders.iter().all(|value| **value == 3) && *root == 5);
+    heap.remove_root(name).unwrap();
 }
 
 /// One entry serves roots of different names in turn; who asks for one of them gets no other.

@@ -130,9 +130,7 @@ fn stand(view: &View, number: usize) -> bool {
     view.store(own.word(NAME), 1);
     view.store(own.word(NAME + 1), u64::from(b'x'));
     view.store(own.word(STATE), State::busy(me).0);
-    own.advance(State::busy(me), State::candidate(me))
-        && is_sole(own, "x", || (0..2).map(|number| entry(view, number)))
-        && own.advance(State::candidate(me), State::constructing(me))
+    super::stand(own, "x", me, || (0..2).map(|number| entry(view, number)))
 }
 
 #[test]
