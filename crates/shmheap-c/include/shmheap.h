@@ -368,6 +368,75 @@ SHMHEAP_API int shmheap_root_list(shmheap_memory_handle mem,
                                   int (*visit)(const char *name, void *ptr, void *context),
                                   void *context);
 
+/* ---- mutexes and channels -------------------------------------------------------------------- */
+
+/**
+ * A mutex in an object of a heap, 0 when nobody has it, as in a zeroed object. In Rust
+ * `struct { shmheap_mutex mutex; T value; }` is a `ShmMutex<T>`, if T is aligned to 8 at the most.
+ */
+typedef struct shmheap_mutex {
+    uint64_t word; /**< belongs to the library */
+} shmheap_mutex;
+
+/**
+ * Waits until no process has the mutex, and takes it for this one.
+ *
+ * @param timeout_ns  nanoseconds to wait at the most; 0 does not wait, a negative number for ever.
+ * @return 0: it is this process's. 1: so it is, but a process was killed with the mutex in its
+ *         hands, and may have left half changed what it guards: repair that, then say so by
+ *         shmheap_mutex_set_sound(); unless you do, the next one gets 1 again. -1: ETIMEDOUT,
+ *         EINVAL (@p mutex lies outside the heap, or at no multiple of 8), EROFS.
+ *
+ * It belongs to the process, not to the thread: a thread that takes it twice waits for itself, and
+ * another thread may give it up. There is no system call unless another wants it, too.
+ */
+SHMHEAP_API int shmheap_mutex_lock(shmheap_memory_handle mem, shmheap_mutex *mutex,
+                                   int64_t timeout_ns);
+
+/** What the mutex guards is repaired. @return 0, or -1: EPERM (not this process's), EINVAL. */
+SHMHEAP_API int shmheap_mutex_set_sound(shmheap_memory_handle mem, shmheap_mutex *mutex);
+
+/** Gives the mutex up. @return 0, or -1: EPERM (not this process's), EINVAL. */
+SHMHEAP_API int shmheap_mutex_unlock(shmheap_memory_handle mem, shmheap_mutex *mutex);
+
+/**
+ * Opens the queue of that name, or makes one for @p capacity messages of @p size bytes, rounded up
+ * to a power of two and to a multiple of 8. Any number of processes send to it and receive from it.
+ * shmheap_root_remove() frees it. In Rust it is a `Channel<T>` whose T has that size.
+ *
+ * @return a handle that is valid in every process, or 0: EINVAL (name; capacity: 1 to 1048576;
+ *         size: at most 524288), EPROTOTYPE (the name is that of something else, or of messages of
+ *         another size), ENOMEM, EROFS.
+ *
+ * A process that is killed or stopped inside one of these functions keeps nobody waiting. What it
+ * was sending is sent or not; what it was receiving comes to another receiver.
+ */
+SHMHEAP_API shmheap_object_handle shmheap_channel_open(shmheap_memory_handle mem, const char *name,
+                                                       size_t capacity, size_t size);
+
+/**
+ * Sends a message of @p size bytes; one that is shorter than the channel's is filled up with zeros.
+ *
+ * @param timeout_ns  how long to wait for room, as for shmheap_mutex_lock().
+ * @return 0, or -1: ETIMEDOUT (no room), EPIPE (the channel is closed), EINVAL (@p message is NULL
+ *         or too long; @p channel), EPROTOTYPE (@p channel is none), EROFS.
+ */
+SHMHEAP_API int shmheap_channel_send(shmheap_memory_handle mem, shmheap_object_handle channel,
+                                     const void *message, size_t size, int64_t timeout_ns);
+
+/**
+ * Receives the oldest message into @p message, which has room for @p size bytes: at least the
+ * channel's size, rounded up to a multiple of 8.
+ *
+ * @return 1: a message. 0: the channel is closed and empty. -1: ETIMEDOUT (none), EINVAL,
+ *         EPROTOTYPE, EROFS.
+ */
+SHMHEAP_API int shmheap_channel_recv(shmheap_memory_handle mem, shmheap_object_handle channel,
+                                     void *message, size_t size, int64_t timeout_ns);
+
+/** Closes the channel to senders for good. @return 0, or -1: EINVAL, EPROTOTYPE, EROFS. */
+SHMHEAP_API int shmheap_channel_close(shmheap_memory_handle mem, shmheap_object_handle channel);
+
 /* ---- looking inside -------------------------------------------------------------------------- */
 
 /** How full a heap is. Later versions add fields at the end. */

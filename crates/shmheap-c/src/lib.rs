@@ -21,9 +21,9 @@
 //! |---|---|
 //! | `lifetime.rs` | create, connect, disconnect, destroy and their variants, grow, trim |
 //! | `objects.rs` | alloc, free, handles and the rest of the malloc family |
-//! | `roots.rs` | names in a heap |
 //! | `inspect.rs` | statistics, audit, error texts, version |
 //! | `options.rs` | the two structs of the header, as programs of any version pass them |
+//! | `roots.rs`, `mutex.rs`, `channel.rs` | names, mutexes, and channels of bytes |
 //! | `tool.rs`, `asan.rs`, `memcheck.rs` | none: how the tools are found and told |
 //!
 //! No call unwinds into C, ends the process, prints, or installs a signal handler. A failed call
@@ -32,12 +32,14 @@
 #[cfg(feature = "sanitizers")]
 mod asan;
 mod call;
+mod channel;
 mod error;
 mod handles;
 mod inspect;
 mod lifetime;
 #[cfg(feature = "sanitizers")]
 mod memcheck;
+mod mutex;
 mod objects;
 mod options;
 mod pins;
@@ -46,6 +48,9 @@ mod roots;
 mod tool;
 mod watch;
 
+pub use channel::{
+    shmheap_channel_close, shmheap_channel_open, shmheap_channel_recv, shmheap_channel_send,
+};
 pub use inspect::{
     shmheap_check, shmheap_last_error, shmheap_stats, shmheap_strerror, shmheap_version,
 };
@@ -54,6 +59,7 @@ pub use lifetime::{
     shmheap_create_memfd, shmheap_create_with, shmheap_destroy, shmheap_destroy_with,
     shmheap_disconnect, shmheap_fd, shmheap_grow, shmheap_trim,
 };
+pub use mutex::{Mutex, shmheap_mutex_lock, shmheap_mutex_set_sound, shmheap_mutex_unlock};
 pub use objects::{
     shmheap_aligned_alloc, shmheap_alloc, shmheap_calloc, shmheap_free, shmheap_handle_to_ptr,
     shmheap_ptr_to_handle, shmheap_realloc, shmheap_underlying, shmheap_usable_size,

@@ -19,6 +19,7 @@ use std::ffi::c_void;
 use std::mem::size_of;
 use std::num::NonZeroUsize;
 use std::ptr;
+use std::time::Duration;
 
 use shmheap::{Granule, HeapOptions, Policy, Stats};
 
@@ -234,4 +235,8 @@ unsafe fn size_of_struct(given: *const usize) -> Result<usize, Failure> {
              (SHMHEAP_OPTIONS_INIT and SHMHEAP_STATISTICS_INIT do)",
         )),
     }
+}
+/// How long a caller waits; `None`: for ever.
+pub(crate) fn timeout_of(timeout_ns: i64) -> Option<Duration> {
+    u64::try_from(timeout_ns).ok().map(Duration::from_nanos)
 }

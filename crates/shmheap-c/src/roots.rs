@@ -133,7 +133,7 @@ fn c_string(mut text: String) -> CString {
 /// # Safety
 ///
 /// `name` is null or a C string that outlives the result.
-unsafe fn name_of<'call>(name: *const c_char) -> Result<&'call str, Failure> {
+pub(crate) unsafe fn name_of<'call>(name: *const c_char) -> Result<&'call str, Failure> {
     if name.is_null() {
         return Err(Failure::Argument("the root's name is NULL"));
     }

@@ -35,5 +35,7 @@ int main(void) {
     FIELD(shmheap_statistics, peers_dead);
     FIELD(shmheap_statistics, tail_bytes);
     FIELD(shmheap_statistics, trimmed_bytes);
+    WHOLE(shmheap_mutex);
+    FIELD(shmheap_mutex, word);
     return 0;
 }

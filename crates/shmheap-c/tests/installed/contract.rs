@@ -25,6 +25,10 @@ cases! {
         memory_handles pointers object_handles names sizes foreign_objects;
     roots, "roots.c":
         named wrong_arguments listed read_only two_processes killed;
+    mutex, "mutex.c":
+        locks wrong_arguments counts killed;
+    channel, "channel.c":
+        messages closed wrong_arguments two_processes;
     threads, "threads.c":
         churn errors_are_per_thread connections disconnect_races thread_ends;
     options, "options.c":

@@ -1,7 +1,8 @@
 //! The programs of `examples` do what their comments say.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::cxx::{STANDARDS, compiler};
 use crate::support::{C99, HeapName, compile, flags, guarded, printed, succeed, workspace};
@@ -58,4 +59,20 @@ fn standard_containers_in_several_processes() {
             ]
         );
     }
+}
+
+#[test]
+fn a_producer_in_c_has_a_consumer_in_rust() {
+    let heap = HeapName::new();
+    let mut producer = guarded(&example("sensor.c"));
+    let mut producer = producer.arg(heap.as_str()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(producer.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    assert_eq!(ready, "ready\n");
+    let mut consumer = Command::new(env!("CARGO"));
+    consumer.current_dir(workspace()).args(["run", "--quiet", "--package", "shmheap"]);
+    consumer.args(["--example", "sensor", "--", heap.as_str()]);
+    assert_eq!(printed(&mut consumer), "10000 samples, 12.375 on average");
+    assert!(producer.wait().unwrap().success());
+    assert!(!heap.exists());
 }

@@ -6,7 +6,7 @@ use std::mem::{offset_of, size_of};
 use std::path::Path;
 use std::process::Command;
 
-use shmheap_c::{MemoryHandle, ObjectHandle, Options, Statistics};
+use shmheap_c::{MemoryHandle, Mutex, ObjectHandle, Options, Statistics};
 
 use crate::support::{compile, flags, has, prefix, printed, program};
 
@@ -65,6 +65,7 @@ fn layouts_agree() {
     expected.extend(layout!(Statistics, "shmheap_statistics":
         size len max_len live_bytes live_objects free_bytes largest_free metadata_bytes
         operations peers_alive peers_dead tail_bytes trimmed_bytes));
+    expected.extend(layout!(Mutex, "shmheap_mutex": word));
     let found = printed(&mut Command::new(program("layout.c")));
     assert_eq!(found.lines().collect::<Vec<_>>(), expected);
 }

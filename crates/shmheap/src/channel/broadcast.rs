@@ -105,8 +105,8 @@ impl<'h, T: Shareable + Copy> Broadcast<'h, T> {
         Ok((object, Self { heap, handle, core, held: None }))
     }
 
-    /// The broadcast of that name, or a new one of the last `capacity` values, rounded up to a power
-    /// of two. It stays while it has the name ([`Heap::remove_root`]), or a process has it, or a
+    /// The broadcast of that name, or a new one of the last `capacity` values, rounded up to a
+    /// power of two. It stays while it has the name ([`Heap::remove_root`]), or a process has it, or a
     /// publisher or subscriber of it, open so.
     ///
     /// Cost: a walk through the names. Killed inside: there is one, or none.

@@ -21,7 +21,7 @@ fn peer(number: u16) -> PeerId {
 
 fn made<W: Words>(entry: Entry<W>) -> u64 {
     assert!(entry.claim(entry.state(), peer(0)));
-    entry.describe(Description { fingerprint: 1, is_borrowed: false }, "");
+    entry.describe(Description::of::<u64>(), "");
     assert!(entry.advance(State::busy(peer(0)), entry.made(false)));
     entry.incarnation()
 }
