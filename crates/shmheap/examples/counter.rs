@@ -8,6 +8,8 @@
 //! The counts stand in a heap, under a mutex. When a worker is killed with the mutex in its hands,
 //! the next one is told, repairs what the dead one may have left half changed, and goes on.
 
+#![allow(clippy::print_stdout)]
+
 use std::env;
 use std::error::Error;
 use std::process::{Child, Command};

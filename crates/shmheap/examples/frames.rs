@@ -9,6 +9,8 @@
 //! them where they are, and free them. One consumer is killed on the way: the others go on, the
 //! frame in its hands is freed, and no other is lost.
 
+#![allow(clippy::print_stdout)]
+
 use std::env;
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Write};

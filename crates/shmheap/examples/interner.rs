@@ -8,7 +8,7 @@
 //! The texts are objects of the heap; a map leads from a text's hash to the newest text with that
 //! hash, and each text to the one before it.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::print_stdout)]
 
 use std::env;
 use std::error::Error;

@@ -8,6 +8,8 @@
 //! in shared memory what any of them has worked out before. One is killed on the way; the cache
 //! stays, with all that it had put there.
 
+#![allow(clippy::print_stdout)]
+
 use std::env;
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
@@ -60,9 +62,8 @@ fn serve(heap: &Heap, name: &str) -> Result<(), Box<dyn Error>> {
         let question = 1_000_000_007 + number % QUESTIONS;
         // The worker that took the connection may be the one that was killed: ask again.
         let answer = loop {
-            match ask(TcpStream::connect(address)?, question) {
-                Ok(Some(answer)) => break answer,
-                Ok(None) | Err(_) => {}
+            if let Ok(Some(answer)) = ask(TcpStream::connect(address)?, question) {
+                break answer;
             }
         };
         assert_eq!(answer, largest_prime_factor(question));

@@ -8,7 +8,7 @@
 //! What the two share are structs of the same layout: samples, which come through a channel, and
 //! totals under a mutex, by their name.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::print_stdout)]
 
 use std::env;
 use std::error::Error;

@@ -106,8 +106,8 @@ impl<'h, T: Shareable + Copy> Broadcast<'h, T> {
     }
 
     /// The broadcast of that name, or a new one of the last `capacity` values, rounded up to a
-    /// power of two. It stays while it has the name ([`Heap::remove_root`]), or a process has it, or a
-    /// publisher or subscriber of it, open so.
+    /// power of two. It stays while it has the name ([`Heap::remove_root`]), or a process has it
+    /// open so, or a publisher or subscriber of it.
     ///
     /// Cost: a walk through the names. Killed inside: there is one, or none.
     ///

@@ -39,7 +39,8 @@ pub(super) fn get_mut<T: Shareable>(_heap: &Heap, mut object: NonNull<T>) -> &mu
 pub(super) fn overwrite<T>(object: NonNull<T>, word: usize, value: u64) {
     assert!(word < size_of::<T>() / 8);
     // SAFETY: the object has the word, which is an atomic to everybody.
-    let word = unsafe { object.cast::<std::sync::atomic::AtomicU64>().add(word).as_ref() };
+    let word =
+        unsafe { &*object.as_ptr().cast::<std::sync::atomic::AtomicU64>().wrapping_add(word) };
     word.store(value, std::sync::atomic::Ordering::Relaxed);
 }
 
