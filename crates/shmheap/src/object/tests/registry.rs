@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::process::{Signal, WaitOptions, getpid, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
 
 use super::{heaps, live};
 use crate::os::testing::{exit_status, fork, in_own_process};
@@ -125,14 +125,14 @@ fn a_root_in_the_making_is_its_makers() {
                     std::thread::yield_now();
                 }
             };
-            let child = fork(|| {
+            let guard = Guard(fork(|| {
                 let root = heap.find_or_create::<u64>("a", |value| {
                     flags[0].store(1, Ordering::SeqCst);
                     wait_for(&flags[1]);
                     *value = 5;
                 });
                 i32::from(*root.unwrap() != 5)
-            });
+            }));
             wait_for(&flags[0]);
             heap.sweep_shared().unwrap();
             let values: Vec<_> = (0..100).map(|n: u64| ShmArc::new(&heap, n).unwrap()).collect();
@@ -145,7 +145,8 @@ fn a_root_in_the_making_is_its_makers() {
             let refused = heap.try_find_or_create("a", timeout, refuse);
             assert!(matches!(refused, Err(Error::TimedOut { .. })));
             flags[1].store(1, Ordering::SeqCst);
-            assert_eq!(exit_status(child), 0);
+            assert_eq!(exit_status(guard.0), 0);
+            std::mem::forget(guard);
             assert_eq!(*heap.find_root::<u64>("a").unwrap(), 5);
         }
     });
@@ -169,14 +170,16 @@ fn who_is_stopped_at_any_store_keeps_nobody_waiting() {
 /// Stops a process that uses a new registry before that store; whether there is one.
 fn is_stopped_at(policy: Policy, store: u64) -> bool {
     let heap = HeapOptions::new(8 << 20).policy(policy).create_memfd().unwrap();
-    let child = fork(|| {
+    let guard = Guard(fork(|| {
         fuse::light_to_stop(store);
         use_registry(&heap, "child");
         0
-    });
+    }));
+    let child = guard.0;
     let (_, status) = waitpid(Some(child), WaitOptions::UNTRACED).unwrap().unwrap();
     if !status.stopped() {
         assert_eq!(status.exit_status(), Some(0));
+        std::mem::forget(guard);
         return false;
     }
     use_registry(&heap, "parent");
@@ -184,6 +187,7 @@ fn is_stopped_at(policy: Policy, store: u64) -> bool {
     let is_sent_on = store.is_multiple_of(2);
     kill_process(child, if is_sent_on { Signal::CONT } else { Signal::KILL }).unwrap();
     assert_eq!(exit_status(child), if is_sent_on { 0 } else { -1 });
+    std::mem::forget(guard);
     heap.sweep().unwrap();
     heap.sweep_shared().unwrap();
     use_registry(&heap, "parent");
@@ -306,10 +310,20 @@ fn hostile_chains_end() {
     }
 }
 
+/// Kills a child that waits for a test which has failed.
+struct Guard(Pid);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::KILL);
+        let _ = waitpid(Some(self.0), WaitOptions::empty());
+    }
+}
+
 /// Forks in the middle of a closure; `None` in the child.
-fn fork_here() -> Option<rustix::process::Pid> {
+fn fork_here() -> Option<Pid> {
     // SAFETY: the only other thread waits for this one and holds no lock that the child could need.
-    rustix::process::Pid::from_raw(unsafe { libc::fork() })
+    Pid::from_raw(unsafe { libc::fork() })
 }
 
 fn exit_child(status: i32) -> ! {
