@@ -14,7 +14,8 @@ const HEADERS: &str = "/usr/include";
 const BOOST_VERSION: &str = "/usr/include/boost/version.hpp";
 
 const LOCK: &str = "../../Cargo.lock";
-const CRATES_WITHOUT_VERSION: [&str; 3] = ["rts-alloc", "snmalloc-sys", "talc"];
+const CRATES_WITHOUT_VERSION: [&str; 5] =
+    ["crossbeam-channel", "iceoryx2", "rts-alloc", "snmalloc-sys", "talc"];
 
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");

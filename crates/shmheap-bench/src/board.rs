@@ -6,13 +6,14 @@
 //!
 //! # Unsafe code
 //!
-//! One cast, from mapped zeros to words.
+//! One cast, from mapped zeros to words or what else zeros make.
 #![allow(unsafe_code)]
 
 use std::fs::File;
+use std::marker::PhantomData;
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 use memmap2::{MmapOptions, MmapRaw};
@@ -67,41 +68,67 @@ impl Patience {
     }
 }
 
+/// What processes may share as it comes, in memory of zeros.
+///
+/// # Safety
+///
+/// Any bytes will do, and whoever uses it leaves others room to use it at the same time: it is made
+/// of atomics, or says when its other parts may be used.
+pub(crate) unsafe trait Zeroable: Sync {}
+
+// SAFETY: all of it is atomics.
+unsafe impl Zeroable for Board {}
+
+// SAFETY: it is an atomic.
+unsafe impl Zeroable for AtomicU32 {}
+
+// SAFETY: what holds for one holds for many.
+unsafe impl<T: Zeroable, const N: usize> Zeroable for [T; N] {}
+
 /// The file of an empty board, for children to inherit.
 pub(crate) fn create() -> Result<File> {
+    create_for::<Board>()
+}
+
+/// The file of whatever is shared, for children to inherit.
+pub(crate) fn create_for<T: Zeroable>() -> Result<File> {
     // Without CLOEXEC.
     let memory = rustix::fs::memfd_create("shmheap-bench", MemfdFlags::empty())
-        .context("no memory for the workers' board")?;
+        .context("no memory for what workers share")?;
     let file = File::from(memory);
-    file.set_len(size_of::<Board>() as u64)?;
+    file.set_len(size_of::<T>() as u64)?;
     Ok(file)
 }
 
-/// The number by which a child finds the board.
-pub(crate) fn number(board: &File) -> i32 {
-    board.as_raw_fd()
+/// The number by which a child finds the file.
+pub(crate) fn number(file: &File) -> i32 {
+    file.as_raw_fd()
 }
 
 /// A board in this process's address space.
-#[derive(Debug)]
-pub(crate) struct Mapped(MmapRaw);
+pub(crate) type Mapped = Shared<Board>;
 
-impl Mapped {
-    /// Maps the board that was inherited under this number.
+/// Something shared in this process's address space.
+#[derive(Debug)]
+pub(crate) struct Shared<T>(MmapRaw, PhantomData<fn() -> T>);
+
+impl<T: Zeroable> Shared<T> {
+    /// Maps what was inherited under this number.
     pub(crate) fn inherited(number: i32) -> Result<Self> {
+        const { assert!(align_of::<T>() <= 4096) };
         let path = format!("/proc/self/fd/{number}");
         let file = File::options().read(true).write(true).open(path)?;
-        Ok(Self(MmapOptions::new().len(size_of::<Board>()).map_raw(&file)?))
+        Ok(Self(MmapOptions::new().len(size_of::<T>()).map_raw(&file)?, PhantomData))
     }
 }
 
-impl Deref for Mapped {
-    type Target = Board;
+impl<T: Zeroable> Deref for Shared<T> {
+    type Target = T;
 
-    fn deref(&self) -> &Board {
-        // SAFETY: the mapping is page-aligned, as long as a board and lives as long as `self`. A
-        // board is made of atomics, for which any bytes will do, and is only ever used as such.
-        unsafe { &*self.0.as_ptr().cast::<Board>() }
+    fn deref(&self) -> &T {
+        // SAFETY: the mapping is page-aligned, as long as a `T` and lives as long as `self`. By the
+        // contract of `Zeroable` any bytes make one, and others may use it meanwhile.
+        unsafe { &*self.0.as_ptr().cast::<T>() }
     }
 }
 

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::board;
 use crate::options::Effort;
-use crate::peer::{Demand, Peer, Sharing};
-use crate::workload::{self, Seat, Tally, Work};
+use crate::peer::{Peer, Sharing};
+use crate::workload::{self, Contest, Seat, Tally, Work};
 
 const JOB_VARIABLE: &str = "SHMHEAP_BENCH_JOB";
 
@@ -48,7 +48,12 @@ pub(crate) trait AnyPeer {
     fn name(&self) -> &'static str;
     fn description(&self) -> String;
     fn sharing(&self) -> Sharing;
-    fn refuses(&self, demand: Demand) -> Option<&'static str>;
+
+    /// In which it takes part.
+    fn contest(&self) -> Contest;
+
+    /// Why so many workers cannot do that work with it, if so.
+    fn refuses(&self, work: Work, workers: usize) -> Option<&'static str>;
 
     /// Has so many workers do the work, and returns their tallies in order.
     fn run_crew(&self, work: Work, workers: usize, effort: Effort) -> Result<Vec<Tally>>;
@@ -70,16 +75,45 @@ impl<P: Peer> AnyPeer for P {
         Peer::sharing(self)
     }
 
-    fn refuses(&self, demand: Demand) -> Option<&'static str> {
-        Peer::refuses(self, demand)
+    fn contest(&self) -> Contest {
+        Contest::Allocation
+    }
+
+    fn refuses(&self, work: Work, workers: usize) -> Option<&'static str> {
+        let lacks_names = work.needs_names() && Peer::sharing(self) == Sharing::Threads;
+        let reason = Peer::refuses(self, work.demand(workers));
+        reason.or_else(|| lacks_names.then_some("has no heaps to create and connect to"))
     }
 
     fn run_crew(&self, work: Work, workers: usize, effort: Effort) -> Result<Vec<Tally>> {
-        let sharing = Peer::sharing(self);
         let heap = HeapName::new(self, unique_name());
         if !matches!(work, Work::Create) {
             drop(self.create(&heap.name)?);
         }
+        let order = Order { peer: Peer::name(self), work, heap: &heap.name, workers, effort };
+        order.carry_out(Peer::sharing(self))
+    }
+
+    fn take_part(&self, job: &Job) -> Result<Vec<Tally>> {
+        job.seat_workers(|seat| workload::run(self, job.work, &job.heap, seat))
+    }
+}
+
+/// What a crew is to do, before its members have seats.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order<'o> {
+    pub(crate) peer: &'static str,
+    pub(crate) work: Work,
+    /// By what the members find what they share.
+    pub(crate) heap: &'o str,
+    pub(crate) workers: usize,
+    pub(crate) effort: Effort,
+}
+
+impl Order<'_> {
+    /// Starts the processes of the crew, and collects their tallies.
+    pub(crate) fn carry_out(self, sharing: Sharing) -> Result<Vec<Tally>> {
+        let Self { peer, work, heap, workers, effort } = self;
         let board = board::create()?;
         let seats_of_a_process = match sharing {
             Sharing::Processes => 1,
@@ -88,9 +122,9 @@ impl<P: Peer> AnyPeer for P {
         let mut children = Children::default();
         for first in (0..workers).step_by(seats_of_a_process) {
             children.spawn(&Job {
-                peer: Peer::name(self).to_owned(),
+                peer: peer.to_owned(),
                 work,
-                heap: heap.name.clone(),
+                heap: heap.to_owned(),
                 board: board::number(&board),
                 workers,
                 seats: first..first + seats_of_a_process,
@@ -99,21 +133,37 @@ impl<P: Peer> AnyPeer for P {
         }
         let tallies = children.tallies(&board)?;
         ensure!(tallies.len() == workers, "{} of {workers} workers reported", tallies.len());
+        workload::compare(&tallies)?;
         Ok(tallies)
     }
+}
 
-    fn take_part(&self, job: &Job) -> Result<Vec<Tally>> {
-        let board = board::Mapped::inherited(job.board)?;
+impl Job {
+    pub(crate) fn work(&self) -> Work {
+        self.work
+    }
+
+    /// By what the members find what they share.
+    pub(crate) fn heap(&self) -> &str {
+        &self.heap
+    }
+
+    /// Has each worker of this process do its work, and returns their tallies in order.
+    pub(crate) fn seat_workers(
+        &self,
+        work: impl Fn(Seat<'_>) -> Result<Tally> + Sync,
+    ) -> Result<Vec<Tally>> {
+        let board = board::Mapped::inherited(self.board)?;
         let work = |number| {
-            if job.workers > 1 {
+            if self.workers > 1 {
                 pin(number)?;
             }
-            let seat = Seat { number, workers: job.workers, board: &board, effort: job.effort };
-            workload::run(self, job.work, &job.heap, seat)
+            work(Seat { number, workers: self.workers, board: &board, effort: self.effort })
         };
         thread::scope(|scope| {
+            let work = &work;
             let threads: Vec<_> =
-                job.seats.clone().map(|number| scope.spawn(move || work(number))).collect();
+                self.seats.clone().map(|number| scope.spawn(move || work(number))).collect();
             let joined = threads.into_iter().map(|thread| thread.join());
             joined.map(|tally| tally.unwrap_or_else(|_| bail!("a worker panicked"))).collect()
         })
@@ -137,7 +187,9 @@ pub(crate) fn work(job: &Job, peers: &[Box<dyn AnyPeer>]) -> Result<()> {
         print(panic);
         std::process::exit(101);
     }));
-    let peer = peers.iter().find(|peer| peer.name() == job.peer);
+    let contest = job.work.contest();
+    let mut peers = peers.iter().filter(|peer| peer.contest() == contest);
+    let peer = peers.find(|peer| peer.name() == job.peer);
     let tallies = peer.context("no such peer")?.take_part(job)?;
     println!("{}", serde_json::to_string(&tallies)?);
     Ok(())
@@ -170,7 +222,7 @@ impl<P: Peer> Drop for HeapName<'_, P> {
     }
 }
 
-fn unique_name() -> String {
+pub(crate) fn unique_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("shmheap-bench-{}-{count}", std::process::id())

@@ -26,15 +26,18 @@
 //! | `board`, `ring` | what the workers of a crew share: a meeting point, queues |
 //! | `trace` | what a real program allocated and freed |
 //! | `peer` | the allocators, behind one small trait |
+//! | `typed` | maps, channels and locks, likewise |
 //! | `post` | objects from each worker to the next, exactly once |
 //! | `workload` | what the workers do |
 //! | `crew` | processes and threads: from a job to the tallies of its workers |
+//! | `entrant` | what is in `typed`, as peers |
 //! | `plan` | the experiments, their tables and the targets |
 //! | `report` | medians, verdicts; the printed tables, the JSON, the charts, the papers |
 //! | `machine` | what the figures were taken on |
 //! | `guard` | instructions instead of time, counted under Valgrind |
 //!
-//! A new peer is a file in `peer` and a line in `plan::peers`.
+//! A new peer is a file in `peer` or `typed` and a line in `plan::peers`. It takes part in one
+//! contest: allocators have rows beside allocators, maps beside maps.
 
 mod options;
 
@@ -50,10 +53,13 @@ mod trace;
 mod peer;
 
 mod post;
+mod typed;
 
 mod workload;
 
 mod crew;
+
+mod entrant;
 
 mod plan;
 

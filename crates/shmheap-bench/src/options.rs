@@ -7,13 +7,14 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 
 /// The workloads by name.
-const WORKLOADS: [&str; 10] = ["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W10"];
+const WORKLOADS: [&str; 14] =
+    ["W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W9", "W10", "T1", "T2", "T3", "T4"];
 
 /// shmheap and its peers under the same workloads.
 #[derive(Parser, Debug)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 pub(crate) struct Options {
-    /// Take short measurements: plausible figures in under three minutes
+    /// Take short measurements: plausible figures in four minutes
     #[arg(long)]
     quick: bool,
     /// Run only these workloads, as in W1,W3
@@ -60,15 +61,30 @@ pub(crate) struct Effort {
     pub(crate) warm_up_turns: usize,
     /// How often a heap is made, or connected to, for the median of it.
     pub(crate) starts: usize,
+    /// Of a map, at the most.
+    entries_max: usize,
 }
 
 impl Effort {
-    const QUICK: Self = Self { measured_ms: 100, patience_ms: 1000, warm_up_turns: 1, starts: 40 };
-    const SMOKE: Self = Self { measured_ms: 5, patience_ms: 500, warm_up_turns: 0, starts: 3 };
-    const FULL: Self = Self { measured_ms: 500, patience_ms: 5000, warm_up_turns: 3, starts: 200 };
+    const FULL: Self = Self {
+        measured_ms: 500,
+        patience_ms: 5000,
+        warm_up_turns: 3,
+        starts: 200,
+        entries_max: usize::MAX,
+    };
+    const QUICK: Self =
+        Self { measured_ms: 100, patience_ms: 1000, warm_up_turns: 1, starts: 40, ..Self::FULL };
+    const SMOKE: Self =
+        Self { measured_ms: 5, patience_ms: 500, warm_up_turns: 0, starts: 3, entries_max: 1000 };
 
     pub(crate) fn measured(self) -> Duration {
         Duration::from_millis(self.measured_ms)
+    }
+
+    /// So many, unless no figures are wanted.
+    pub(crate) fn entries(self, entries: usize) -> usize {
+        entries.min(self.entries_max)
     }
 
     pub(crate) fn patience(self) -> Duration {

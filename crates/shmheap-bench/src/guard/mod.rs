@@ -7,6 +7,7 @@
 //! | module | gives |
 //! |---|---|
 //! | `ops` | the hot paths |
+//! | `typed` | those of typed objects |
 //! | `callgrind` | counts |
 //! | `baseline` | the committed counts and the tolerance |
 //!
@@ -18,6 +19,7 @@
 mod baseline;
 mod callgrind;
 mod ops;
+mod typed;
 
 use std::process::Command;
 

@@ -20,6 +20,7 @@ use anyhow::{Context, Result, ensure};
 use shmheap::{Heap, HeapOptions, Policy};
 use shmheap_c::{Options, shmheap_alloc, shmheap_create_memfd, shmheap_disconnect, shmheap_free};
 
+use super::typed;
 use crate::measure::Deadline;
 use crate::peer::mimalloc::{self, Mimalloc};
 use crate::peer::process::Thread;
@@ -50,7 +51,7 @@ enum Go {
 }
 
 /// Goes through a path in a heap of that policy.
-type Path = fn(Policy) -> Result<()>;
+pub(super) type Path = fn(Policy) -> Result<()>;
 
 /// All of them, in the order of the table.
 pub(super) fn all() -> Vec<Op> {
@@ -63,10 +64,13 @@ pub(super) fn all() -> Vec<Op> {
         ("alloc unpublished, publish, take, free", hand_over),
         ("alloc and free from C, 64 B", pair_in_c),
     ];
-    let under = |who, policy| paths.map(|(path, go)| Op { who, path, go: Go::Shmheap(go, policy) });
+    let op = |who, policy, (path, go)| Op { who, path, go: Go::Shmheap(go, policy) };
+    let under = |who, policy| paths.map(|path| op(who, policy, path));
+    let typed = typed::ALL.map(|path| op("scalable", Policy::Scalable, path));
     let mark = |path, go| Op { who: "mimalloc", path, go: Go::Mimalloc(go) };
     let ours = [under("scalable", Policy::Scalable), under("first fit", Policy::FirstFit)];
-    ours.into_iter().flatten().chain([mark(pair_path, pair), mark(churn_path, churn)]).collect()
+    let marks = [mark(pair_path, pair), mark(churn_path, churn)];
+    ours.into_iter().flatten().chain(typed).chain(marks).collect()
 }
 
 impl Op {
@@ -96,14 +100,14 @@ fn shmheap_bench_counted(mut step: impl FnMut()) {
     }
 }
 
-fn count(mut step: impl FnMut()) {
+pub(super) fn count(mut step: impl FnMut()) {
     for _ in 0..BEFORE {
         step();
     }
     shmheap_bench_counted(step);
 }
 
-fn heap(policy: Policy) -> Result<Heap> {
+pub(super) fn heap(policy: Policy) -> Result<Heap> {
     Ok(HeapOptions::new(HEAP_BYTES).policy(policy).create_memfd()?)
 }
 

@@ -12,8 +12,8 @@ const SMALL_HERD: Churn = Churn { live: 10_000, least_bytes: 16, most_bytes: 512
 const LARGE_HERD: Churn = Churn { live: 1_000_000, least_bytes: 16, most_bytes: 128 };
 const LARGE_OBJECTS: Churn = Churn { live: 200, least_bytes: 4 << 10, most_bytes: 1 << 20 };
 
-/// All experiments, in the order of the tables.
-pub(crate) fn experiments() -> Vec<Experiment> {
+/// Those with allocators.
+pub(super) fn experiments() -> Vec<Experiment> {
     let mut all = churns();
     all.extend(between_workers());
     all.push(depth());
@@ -24,7 +24,7 @@ pub(crate) fn experiments() -> Vec<Experiment> {
 }
 
 /// The same work by crews of so many workers.
-fn crews(work: Work, workers: &[usize]) -> Vec<Crew> {
+pub(super) fn crews(work: Work, workers: &[usize]) -> Vec<Crew> {
     workers.iter().map(|&workers| Crew { work, workers }).collect()
 }
 

@@ -1,6 +1,8 @@
 //! From what the workers measured to the figures of the tables.
 
 use super::Figures;
+use crate::measure::Span;
+use crate::workload::messages::first_consumer;
 use crate::workload::{Merged, RECEIVER, Tally};
 
 /// The workers of a crew work at the same time, so their speeds add up.
@@ -67,4 +69,39 @@ pub(super) fn of_latency(crews: &[Vec<Tally>]) -> Figures {
 
 pub(super) fn of_start(crews: &[Vec<Tally>]) -> Figures {
     Figures::from([("us", crews[0][0].span.ns / 1e3)])
+}
+
+/// Of one worker.
+pub(super) fn of_map(crews: &[Vec<Tally>]) -> Figures {
+    let tally = &crews[0][0];
+    let spans = std::iter::once(&tally.span).chain(&tally.others);
+    let columns = ["ns/get", "ns/absent", "ns/op of 90:10", "ns/insert"];
+    columns.into_iter().zip(spans.map(|span| span.ns_per_operation())).collect()
+}
+
+/// Of several together.
+pub(super) fn of_map_shared(crews: &[Vec<Tally>]) -> Figures {
+    let together = |of: fn(&Tally) -> Option<&Span>| {
+        crews[0].iter().filter_map(of).map(|span| span.millions_per_second()).sum::<f64>()
+    };
+    Figures::from([
+        ("Mget/s", together(|tally| Some(&tally.span))),
+        ("Mabsent/s", together(|tally| tally.others.first())),
+        ("Mop/s of 90:10", together(|tally| tally.others.get(1))),
+    ])
+}
+
+pub(super) fn of_messages(crews: &[Vec<Tally>]) -> Figures {
+    let crew = &crews[0];
+    let speed = millions_per_second(&crew[first_consumer(crew.len())..]);
+    Figures::from([("ns/message", 1e3 / speed), ("Mmessages/s", speed)])
+}
+
+pub(super) fn of_round_trips(crews: &[Vec<Tally>]) -> Figures {
+    let Some(trips) = &crews[0][0].trips else { return Figures::new() };
+    Figures::from([
+        ("us p50", trips.us(0.5)),
+        ("us p99", trips.us(0.99)),
+        ("us p99.9", trips.us(0.999)),
+    ])
 }

@@ -7,10 +7,12 @@
 //! |---|---|
 //! | `figures` | from what the workers measured to the figures in the columns |
 //! | `experiments` | what is done, by how many, and what it is aimed at |
+//! | `typed` | the same for maps, channels and locks, and who takes part |
 
 mod figures;
 
 mod experiments;
+mod typed;
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -21,7 +23,6 @@ use shmheap::Policy;
 
 use crate::crew::AnyPeer;
 use crate::options::{Effort, Options};
-use crate::peer::Sharing;
 use crate::peer::boost;
 use crate::peer::bump;
 use crate::peer::c_library::CLibrary;
@@ -33,12 +34,23 @@ use crate::peer::rts_alloc::RtsAlloc;
 use crate::peer::shmheap::Shmheap;
 use crate::peer::snmalloc::Snmalloc;
 use crate::peer::talc::Talc;
-use crate::workload::{Tally, Work};
+use crate::workload::{Contest, Tally, Work};
 
-pub(crate) use experiments::experiments;
+/// All experiments, in the order of the tables.
+pub(crate) fn experiments() -> Vec<Experiment> {
+    let mut all = experiments::experiments();
+    all.extend(typed::experiments());
+    all
+}
 
 /// All peers, in the order of the tables' rows.
 pub(crate) fn peers() -> Vec<Box<dyn AnyPeer>> {
+    let mut all = allocators();
+    all.extend(typed::peers());
+    all
+}
+
+fn allocators() -> Vec<Box<dyn AnyPeer>> {
     vec![
         Box::new(Shmheap::new("shmheap scalable", Policy::Scalable)),
         Box::new(Shmheap::new("shmheap first fit", Policy::FirstFit)),
@@ -61,6 +73,9 @@ pub(crate) fn peers() -> Vec<Box<dyn AnyPeer>> {
 /// Figures by the titles of columns.
 pub(crate) type Figures = BTreeMap<&'static str, f64>;
 
+/// From the tallies of crews.
+type FiguresOf = fn(&[Vec<Tally>]) -> Figures;
+
 /// What one experiment found in one round.
 #[derive(Default)]
 pub(crate) struct Round {
@@ -79,7 +94,7 @@ pub(crate) struct Experiment {
     /// One after the other.
     crews: Vec<Crew>,
     /// From the tallies of the crews, not many if one gave up, but at least one.
-    figures: fn(&[Vec<Tally>]) -> Figures,
+    figures: FiguresOf,
     pub(crate) tables: Vec<Table>,
 }
 
@@ -130,6 +145,15 @@ impl Experiment {
         self.tables.iter().any(|table| options.wants(table.workload))
     }
 
+    /// Whether the peer has rows in its tables.
+    pub(crate) fn is_for(&self, peer: &dyn AnyPeer) -> bool {
+        self.contest() == Some(peer.contest())
+    }
+
+    fn contest(&self) -> Option<Contest> {
+        self.crews.first().map(|crew| crew.work.contest())
+    }
+
     /// Why the peer cannot do any of this, if so.
     pub(crate) fn excludes(&self, peer: &dyn AnyPeer) -> Option<&'static str> {
         self.crews.first().and_then(|crew| crew.excludes(peer))
@@ -170,9 +194,7 @@ impl Experiment {
 impl Crew {
     /// Why the peer cannot do this, if so.
     fn excludes(&self, peer: &dyn AnyPeer) -> Option<&'static str> {
-        let lacks_names = self.work.needs_names() && peer.sharing() == Sharing::Threads;
-        let reason = peer.refuses(self.work.demand(self.workers));
-        reason.or_else(|| lacks_names.then_some("has no heaps to create and connect to"))
+        peer.refuses(self.work, self.workers)
     }
 }
 
@@ -191,7 +213,7 @@ mod tests {
     use super::*;
     use crate::crew::Job;
     use crate::measure::Span;
-    use crate::peer::Demand;
+    use crate::peer::Sharing;
 
     /// Does depths of so many objects, in as many ns, and no more.
     struct Slow(usize);
@@ -209,7 +231,11 @@ mod tests {
             Sharing::Processes
         }
 
-        fn refuses(&self, _demand: Demand) -> Option<&'static str> {
+        fn contest(&self) -> Contest {
+            Contest::Allocation
+        }
+
+        fn refuses(&self, _work: Work, _workers: usize) -> Option<&'static str> {
             None
         }
 
@@ -248,7 +274,9 @@ mod tests {
     /// Names of the experiments that the peer has a reason not to take part in.
     fn excluded(peer: &dyn AnyPeer) -> Vec<&'static str> {
         let all = experiments().into_iter();
-        all.filter(|one| one.excludes(peer).is_some()).map(|one| one.name).collect()
+        all.filter(|one| one.is_for(peer) && one.excludes(peer).is_some())
+            .map(|one| one.name)
+            .collect()
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(crate) struct Report<'p> {
 /// What a peer made of an experiment.
 #[derive(Default)]
 struct Outcome {
+    /// It takes part in another contest, and has no row.
+    is_elsewhere: bool,
     rounds: Vec<Figures>,
     /// Why there are none.
     excluded: Option<&'static str>,
@@ -55,6 +57,7 @@ impl<'p> Report<'p> {
         experiments: &'p [Experiment],
     ) -> Self {
         let outcome = |experiment: &Experiment, peer: &dyn AnyPeer| Outcome {
+            is_elsewhere: !experiment.is_for(peer),
             excluded: experiment.excludes(peer),
             ..Outcome::default()
         };
@@ -67,7 +70,7 @@ impl<'p> Report<'p> {
     /// Whether the peer takes part in that experiment, still.
     pub(crate) fn expects(&self, experiment: usize, peer: usize) -> bool {
         let outcome = &self.outcomes[experiment][peer];
-        outcome.excluded.is_none() && outcome.failure.is_none()
+        !outcome.is_elsewhere && outcome.excluded.is_none() && outcome.failure.is_none()
     }
 
     /// Adds a round.
@@ -97,9 +100,17 @@ impl<'p> Report<'p> {
             description: peer.description(),
             sharing: peer.sharing(),
         };
+        let mut peers: Vec<Participant> = Vec::new();
+        for peer in self.peers {
+            let takes_part = self.experiments.iter().any(|one| one.is_for(peer.as_ref()));
+            // Some take part in two contests.
+            if takes_part && peers.iter().all(|known| known.name != peer.name()) {
+                peers.push(participant(peer.as_ref()));
+            }
+        }
         Document {
             machine: self.machine.clone(),
-            peers: self.peers.iter().map(|peer| participant(peer.as_ref())).collect(),
+            peers,
             rounds: self.options.rounds(),
             measured_ms: self.options.effort().measured().as_millis() as u64,
             tables: self.sheets(),
@@ -114,17 +125,21 @@ impl<'p> Report<'p> {
                 sheets.push(self.sheet(experiment, table, outcomes));
             }
         }
-        // W10 comes after W9.
-        sheets.sort_by_key(|sheet| (sheet.workload.len(), sheet.workload.clone()));
+        // Typed data come last, and W10 after W9.
+        let is_typed = |sheet: &Sheet| sheet.workload.starts_with('T');
+        let key = |sheet: &Sheet| (is_typed(sheet), sheet.workload.len(), sheet.workload.clone());
+        sheets.sort_by_key(key);
         sheets
     }
 
     fn sheet(&self, experiment: &Experiment, table: &Table, outcomes: &[Outcome]) -> Sheet {
         let base = table.baseline.and_then(|name| {
-            let at = self.peers.iter().position(|peer| peer.name() == name)?;
-            Some(outcomes[at].column(table.columns[0]))
+            let mut own = self.peers.iter().zip(outcomes).filter(|(_, one)| !one.is_elsewhere);
+            let (_, outcome) = own.find(|(peer, _)| peer.name() == name)?;
+            Some(outcome.column(table.columns[0]))
         });
-        let rows = self.peers.iter().zip(outcomes).map(|(peer, outcome)| {
+        let own = self.peers.iter().zip(outcomes).filter(|(_, outcome)| !outcome.is_elsewhere);
+        let rows = own.map(|(peer, outcome)| {
             let workers = workers(&experiment.workers(), peer.sharing());
             outcome.row(peer.name(), workers, table, base.as_deref())
         });

@@ -58,7 +58,7 @@ pub(super) fn run<W: Worker>(worker: &W, churn: Churn, seat: Seat<'_>) -> Result
     Ok(Tally { latency: Some(latency), ..Tally::from(span) })
 }
 
-fn counts(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+pub(super) fn counts(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
     let recorded = histogram.iter_recorded();
     recorded.map(|step| (step.value_iterated_to(), step.count_at_value())).collect()
 }

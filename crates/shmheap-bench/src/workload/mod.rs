@@ -11,6 +11,7 @@
 //! | `depth` | looks for room behind many holes |
 //! | `replay` | allocates and frees as a program did of which there is a trace |
 //! | `start` | makes heaps, or connects to one |
+//! | `maps`, `messages`, `round_trip`, `locks` | uses typed data that workers share |
 
 mod churn;
 mod depth;
@@ -18,15 +19,20 @@ mod exchange;
 mod handoff;
 mod held;
 mod latency;
+pub(crate) mod locks;
+pub(crate) mod maps;
+pub(crate) mod messages;
 mod random;
 mod replay;
+pub(crate) mod round_trip;
 mod start;
 
 pub(crate) use churn::{Churn, Herd};
 pub(crate) use handoff::RECEIVER;
 pub(crate) use latency::{Latency, Merged};
+pub(crate) use round_trip::Trips;
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::board::Board;
@@ -46,9 +52,34 @@ pub(crate) enum Work {
     Replay,
     Create,
     Connect,
+    /// In a map of so many entries.
+    Map(usize),
+    Messages,
+    RoundTrip,
+    Lock,
+}
+
+/// What can be compared with each other: a peer takes part in one contest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contest {
+    Allocation,
+    Maps,
+    Messages,
+    RoundTrips,
+    Locks,
 }
 
 impl Work {
+    pub(crate) fn contest(self) -> Contest {
+        match self {
+            Self::Map(_) => Contest::Maps,
+            Self::Messages => Contest::Messages,
+            Self::RoundTrip => Contest::RoundTrips,
+            Self::Lock => Contest::Locks,
+            _ => Contest::Allocation,
+        }
+    }
+
     /// Whether there must be heaps that have a name.
     pub(crate) fn needs_names(self) -> bool {
         matches!(self, Self::Create | Self::Connect)
@@ -63,6 +94,9 @@ impl Work {
             Self::Depth(objects) => depth::demand(objects),
             Self::Replay => replay::DEMAND,
             Self::Create | Self::Connect => start::DEMAND,
+            Self::Map(_) | Self::Messages | Self::RoundTrip | Self::Lock => {
+                Demand { live_objects: 0, largest_bytes: 0 }
+            }
         }
     }
 }
@@ -74,6 +108,13 @@ pub(crate) struct Tally {
     /// Bytes that the peer holds for each byte that was asked for.
     pub(crate) footprint: Option<f64>,
     pub(crate) latency: Option<Latency>,
+    pub(crate) trips: Option<Trips>,
+    /// Spans of what was done besides, or first.
+    pub(crate) others: Vec<Span>,
+    /// Of what was sent, or of all that was put somewhere.
+    pub(crate) sum_in: u64,
+    /// Of what was received, or found there in the end.
+    pub(crate) sum_out: u64,
     /// Why the work was not done, if it was not.
     pub(crate) gave_up: Option<String>,
 }
@@ -87,8 +128,28 @@ impl Tally {
 
 impl From<Span> for Tally {
     fn from(span: Span) -> Self {
-        Self { span, footprint: None, latency: None, gave_up: None }
+        Self {
+            span,
+            footprint: None,
+            latency: None,
+            trips: None,
+            others: Vec::new(),
+            sum_in: 0,
+            sum_out: 0,
+            gave_up: None,
+        }
     }
+}
+
+/// An error if not all that a crew has sent or put somewhere was received or found, once.
+pub(crate) fn compare(crew: &[Tally]) -> Result<()> {
+    let sum = |part: fn(&Tally) -> u64| crew.iter().map(part).fold(0, u64::wrapping_add);
+    let (sum_in, sum_out) = (sum(|tally| tally.sum_in), sum(|tally| tally.sum_out));
+    ensure!(
+        sum_in == sum_out,
+        "the sum of what went in is {sum_in:#x}, of what came out {sum_out:#x}"
+    );
+    Ok(())
 }
 
 /// A worker's place in its crew.
@@ -104,6 +165,11 @@ impl Seat<'_> {
     /// Waits until all workers are warmed up.
     fn all_ready(&self) {
         self.board.meet(2, self.workers);
+    }
+
+    /// Waits until all have come to a later meeting of that number, from 3 on.
+    fn meet(&self, number: usize) {
+        self.board.meet(number, self.workers);
     }
 }
 
@@ -130,6 +196,9 @@ fn work_through<P: Peer>(peer: &P, work: Work, heap: &str, seat: Seat<'_>) -> Re
         Work::Depth(objects) => depth::run(&join()?, objects, seat),
         Work::Replay => replay::run(&join()?, seat),
         Work::Exchange => Ok(exchange::run(&join()?, seat)),
+        Work::Map(_) | Work::Messages | Work::RoundTrip | Work::Lock => {
+            bail!("allocators have none of their own")
+        }
     }
 }
 
@@ -176,6 +245,7 @@ mod tests {
         let run = |number, patience_ms| {
             let effort = serde_json::json!({
                 "measured_ms": 1, "patience_ms": patience_ms, "warm_up_turns": 0, "starts": 1,
+                "entries_max": 1,
             });
             let effort = serde_json::from_value(effort).unwrap();
             let seat = Seat { number, workers: 2, board: &board, effort };

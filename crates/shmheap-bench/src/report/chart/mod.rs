@@ -65,7 +65,7 @@ impl Document {
         let known = self.peers.iter().find(|known| known.name == peer);
         if peer.starts_with("shmheap") {
             Family::Ours
-        } else if peer.starts_with("bump") {
+        } else if peer.starts_with("bump") || peer == "futex" {
             Family::Harness
         } else if known.is_some_and(|known| known.sharing == Sharing::Threads) {
             Family::Private
