@@ -24,9 +24,10 @@ impl Heap {
     /// holds it any more; so also when all processes are gone.
     ///
     /// Cost: a walk through the names. Killed while it is being made: it is freed, and whoever
-    /// waits gets [`Error::OwnerDied`]. If `init` panics, the root is given up, and the panic goes
-    /// on. An `init` that asks for the same root waits for itself, for ever. In a child that `init`
-    /// forks it fails ([`Error::Inherited`]): the root is its parent's.
+    /// waits and sees it gets [`Error::OwnerDied`]; the others find none, and make one. If `init`
+    /// panics, the root is given up, and the panic goes on. An `init` that asks for the same root
+    /// waits for itself, for ever. In a child that `init` forks it fails ([`Error::Inherited`]):
+    /// the root is its parent's.
     ///
     /// # Errors
     ///
