@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 
 use crate::error::NotLive;
 use crate::heap::connection::Connection;
+use crate::heap::shape::Engine;
 use crate::heap::{Handle, Heap};
 use crate::os::Futex;
 use crate::peers::{PeerId, Roll};
@@ -62,6 +63,11 @@ impl Heap {
     ///
     /// As [`resolve`](Self::resolve).
     pub(crate) fn span<T>(&self, handle: Handle<T>) -> Result<Span> {
+        if let Engine::Slabs(slabs) = &self.shape.engine {
+            let (place, bytes) = self.slab_extent(slabs, handle.cast())?;
+            let first = WordIndex((self.shape.data_offset.0 + place.0) / WORD_BYTES);
+            return Ok(Span { first, words: bytes / WORD_BYTES });
+        }
         let object = self.resolve(handle.cast())?;
         let bytes = self.usable_size(object)? as u64;
         Ok(Span { first: self.word_at(object)?, words: bytes / WORD_BYTES })

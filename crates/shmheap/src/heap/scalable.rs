@@ -344,13 +344,18 @@ impl Heap {
     }
 
     pub(super) fn slab_resolve(&self, slabs: &Slabs, handle: Handle) -> Result<NonNull<u8>> {
+        self.slab_extent(slabs, handle).map(|(place, _)| self.space().at(place.0))
+    }
+
+    /// Where the object is that a handle names, and how many bytes it has: one look for both.
+    pub(super) fn slab_extent(&self, slabs: &Slabs, handle: Handle) -> Result<(Place, u64)> {
         let foreign = Error::InvalidHandle { handle, why: NotLive::Foreign };
         let Some(place) = handle.offset_bytes().checked_sub(self.shape.data_offset.0) else {
             return Err(foreign);
         };
         match self.live_object(slabs, Place(place)) {
             Ok(found) if found.generation() == self.generation_of(handle) => {
-                Ok(self.space().at(place))
+                Ok((Place(place), found.bytes()))
             }
             Err(Fault::NotLive(NotLive::Foreign)) => Err(foreign),
             Ok(_) | Err(Fault::NotLive(_)) => Err(Error::Stale { handle }),
