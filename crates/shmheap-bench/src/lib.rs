@@ -138,7 +138,11 @@ fn conduct(options: &Options) -> Result<()> {
     }
     // Papers do not show what failed.
     failures?;
-    if options.docs { document.write_papers() } else { Ok(()) }
+    match (options.docs, options.only.is_empty()) {
+        (false, _) => Ok(()),
+        (true, true) => document.write_papers(),
+        (true, false) => document.write_into_papers(),
+    }
 }
 
 /// What was found, and an error if not all that should have been.

@@ -44,6 +44,9 @@ pub(super) struct Sheet {
     pub(super) columns: Vec<String>,
     pub(super) baseline: Option<String>,
     pub(super) target: Option<String>,
+    /// On what and how, if otherwise than the rest of the document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) taken: Option<String>,
     pub(super) rows: Vec<Row>,
 }
 
@@ -62,6 +65,13 @@ pub(super) struct Row {
     pub(super) remark: Option<String>,
 }
 
+impl Sheet {
+    /// By which tables are sorted: typed data come last, and W10 after W9.
+    pub(super) fn place(&self) -> (bool, usize, String) {
+        (self.workload.starts_with('T'), self.workload.len(), self.workload.clone())
+    }
+}
+
 impl Row {
     /// The figure that the table is about.
     pub(super) fn main_figure(&self) -> Option<Spread> {
@@ -75,6 +85,30 @@ impl Document {
         let context = || format!("cannot read '{}'", path.display());
         let text = fs::read_to_string(path).with_context(context)?;
         serde_json::from_str(&text).with_context(context)
+    }
+
+    /// An earlier run with these tables in the place of its own: those that it has, and those of
+    /// workloads that are new to it. They say on what they were taken.
+    pub(super) fn put_into(self, mut earlier: Self) -> Self {
+        let taken = format!("{}. {}", self.machine_line(), self.method_line());
+        for peer in self.peers {
+            match earlier.peers.iter_mut().find(|known| known.name == peer.name) {
+                Some(known) => *known = peer,
+                None => earlier.peers.push(peer),
+            }
+        }
+        for sheet in self.tables {
+            let sheet = Sheet { taken: Some(taken.clone()), ..sheet };
+            let is_it = |known: &&mut Sheet| {
+                (&known.workload, &known.title) == (&sheet.workload, &sheet.title)
+            };
+            match earlier.tables.iter_mut().find(is_it) {
+                Some(known) => *known = sheet,
+                None => earlier.tables.push(sheet),
+            }
+        }
+        earlier.tables.sort_by_key(Sheet::place);
+        earlier
     }
 
     /// Writes it as JSON.
@@ -148,6 +182,18 @@ pub(super) fn number(figure: f64) -> String {
 mod tests {
     use super::super::tests::document;
     use super::*;
+
+    #[test]
+    fn a_later_run_takes_the_place_of_its_tables_alone() {
+        let mut later = document();
+        later.tables[0].workload = "T1".to_owned();
+        let both = later.put_into(document());
+        let taken: Vec<_> = both.tables.iter().map(|sheet| sheet.taken.is_some()).collect();
+        assert_eq!((both.peers.len(), taken), (4, vec![false, true]));
+
+        let again = document().put_into(both);
+        assert!(again.tables.len() == 2 && again.tables[0].taken.is_some());
+    }
 
     #[test]
     fn a_document_comes_back_as_it_was() {

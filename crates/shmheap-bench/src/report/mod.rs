@@ -125,10 +125,7 @@ impl<'p> Report<'p> {
                 sheets.push(self.sheet(experiment, table, outcomes));
             }
         }
-        // Typed data come last, and W10 after W9.
-        let is_typed = |sheet: &Sheet| sheet.workload.starts_with('T');
-        let key = |sheet: &Sheet| (is_typed(sheet), sheet.workload.len(), sheet.workload.clone());
-        sheets.sort_by_key(key);
+        sheets.sort_by_key(Sheet::place);
         sheets
     }
 
@@ -150,6 +147,7 @@ impl<'p> Report<'p> {
             columns: columns(table).into_iter().map(str::to_owned).collect(),
             baseline: table.baseline.map(str::to_owned),
             target: table.target.map(|target| target.text(table.baseline, &rows)),
+            taken: None,
             rows,
         }
     }
@@ -257,6 +255,7 @@ mod tests {
             columns: columns(&TABLE).into_iter().map(str::to_owned).collect(),
             baseline: TABLE.baseline.map(str::to_owned),
             target: TABLE.target.map(|target| target.text(TABLE.baseline, &rows)),
+            taken: None,
             rows,
         }
     }

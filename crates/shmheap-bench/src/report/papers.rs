@@ -37,11 +37,21 @@ const NOT_IN_SUMMARY: [&str; 3] = ["bump", "mimalloc 4", "shmheap C"];
 impl Document {
     /// Writes the run and everything that is made from it into the workspace.
     pub(crate) fn write_papers(&self) -> Result<()> {
+        self.write_papers_of(&crate::workspace())
+    }
+
+    /// The same with tables that the run has not as they were.
+    pub(crate) fn write_into_papers(self) -> Result<()> {
         let root = crate::workspace();
+        let earlier = Self::read(&root.join(JSON))?;
+        self.put_into(earlier).write_papers_of(&root)
+    }
+
+    fn write_papers_of(&self, root: &Path) -> Result<()> {
         save(&root.join(JSON), &self.json()?)?;
         // From what was kept, which is rounded: the same comes of it again.
         let kept = Self::read(&root.join(JSON))?;
-        for (file, content) in kept.papers(&root)? {
+        for (file, content) in kept.papers(root)? {
             save(&root.join(file), &content)?;
         }
         Ok(())
@@ -124,6 +134,9 @@ impl Sheet {
         if let Some(target) = &self.target {
             // A string takes whatever is written.
             let _ = writeln!(text, "Target: {target}.\n");
+        }
+        if let Some(taken) = &self.taken {
+            let _ = writeln!(text, "Taken otherwise than the rest: {taken}\n");
         }
         let mut header = self.header();
         header[0] = "peer".to_owned();

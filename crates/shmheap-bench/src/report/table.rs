@@ -20,12 +20,12 @@ impl Document {
     fn write_preamble(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{}", self.machine_line())?;
         for peer in &self.peers {
-            writeln!(out, "  {:<18}  {}", peer.name, peer.description)?;
+            writeln!(out, "  {:<19}  {}", peer.name, peer.description)?;
         }
         writeln!(out, "{}", self.method_line())?;
         writeln!(
             out,
-            "An op is one alloc and one free; ratios are taken within each round; cpu is"
+            "In W, an op is one alloc and one free; ratios are taken within each round; cpu is"
         )?;
         writeln!(out, "the part of the processor time due to it that the least lucky worker had.")?;
         writeln!(out, "Workers who outnumber the processors share them.")
@@ -49,6 +49,9 @@ impl Sheet {
         writeln!(out, "\n{}  {}", self.workload, self.title)?;
         if let Some(target) = &self.target {
             writeln!(out, "    target: {target}")?;
+        }
+        if let Some(taken) = &self.taken {
+            writeln!(out, "    taken otherwise: {taken}")?;
         }
         let mut lines = vec![self.header()];
         lines.extend(self.rows.iter().map(|row| self.cells(row)));

@@ -3,7 +3,7 @@
 //! Its subscribers look for messages themselves; to sleep until one comes is another of its
 //! services, which is not measured here. Publishers are told to wait for room, as channels do.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::*;
@@ -103,10 +103,13 @@ impl<const N: usize> Lines<N> for Site {
 impl<const N: usize> Sender<N> for Publishing<N> {
     #[inline]
     fn send(&mut self, message: [u64; N]) -> Result<()> {
-        let sample = self.publisher.loan_uninit()?.write_payload(message);
-        // Who subscribes late misses what is sent before.
-        let subscribers = sample.send()?;
-        (subscribers > 0).then_some(()).context("nobody has subscribed")
+        let mut patience = Patience::default();
+        // Nobody gets it where the buffer is full before the subscriber has looked for the first
+        // time: then it is gone, also for publishers that wait for room.
+        while self.publisher.loan_uninit()?.write_payload(message).send()? == 0 {
+            patience.wait();
+        }
+        Ok(())
     }
 }
 

@@ -239,6 +239,14 @@ mod tests {
     use crate::peer::malloc::Malloc;
 
     #[test]
+    fn what_is_lost_or_comes_twice_is_noticed() {
+        let tally =
+            |sum_in, sum_out| Tally { sum_in, sum_out, ..Tally::from(Stopwatch::start().stop(1)) };
+        assert!(compare(&[tally(u64::MAX, 0), tally(3, 2)]).is_ok());
+        assert!(compare(&[tally(5, 0), tally(0, 4)]).is_err());
+    }
+
+    #[test]
     fn who_gives_up_keeps_nobody_waiting() {
         let file = board::create().unwrap();
         let board = Mapped::inherited(board::number(&file)).unwrap();
