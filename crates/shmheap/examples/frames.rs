@@ -26,7 +26,7 @@ const CONSUMERS: usize = 3;
 /// Frames that may be on their way at once: what a slow consumer costs in memory.
 const IN_FLIGHT: u64 = 16;
 
-#[derive(Shareable)]
+#[derive(Clone, Copy, Shareable)]
 #[repr(C)]
 struct Frame {
     number: u64,
@@ -97,7 +97,7 @@ fn consume(name: &str) -> Result<(), Box<dyn Error>> {
             Err(shmheap::Error::Closed { .. }) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let frame = ShmBox::<Frame>::from_unpublished(object)?;
+        let frame = ShmBox::<Frame>::from_plain(object)?;
         let is_intact = frame.checksum == checksum(&frame.pixels);
         writeln!(io::stdout(), "{}", if is_intact { "intact" } else { "broken" })?;
     }

@@ -285,7 +285,10 @@ pub enum Error {
     },
 
     /// It has been closed for good: stop using it.
-    #[error("{what} is closed; nothing more will come or go")]
+    #[error(
+        "{what} is closed for good; to begin anew under its name, remove that (remove_root), and \
+         make another"
+    )]
     Closed {
         /// What is closed.
         what: &'static str,

@@ -213,6 +213,6 @@ impl<const N: usize> Sender<N> for ObjectEnd<'_> {
 impl<const N: usize> Receiver<N> for ObjectEnd<'_> {
     #[inline]
     fn receive(&mut self) -> Result<[u64; N]> {
-        Ok(*ShmBox::<[u64; N]>::from_unpublished(self.channel.recv()?)?)
+        Ok(*ShmBox::<[u64; N]>::from_plain(self.channel.recv()?)?)
     }
 }

@@ -151,8 +151,9 @@ impl<'h> ObjectChannel<'h> {
     }
 
     /// The channel of that name, or a new one for `capacity` messages, rounded up to a power of
-    /// two. It stays while it has the name ([`Heap::remove_root`]), or a process has it open so.
-    /// What is in it then is lost to all: [drain](Self::drain) it before.
+    /// two; one that is there keeps its own. It stays while it has the name
+    /// ([`Heap::remove_root`]), or a process has it open so. What is in it then is lost to
+    /// all: [drain](Self::drain) it before.
     ///
     /// Cost: a walk through the names. Killed inside: there is one, or none.
     ///

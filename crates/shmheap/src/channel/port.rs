@@ -52,9 +52,9 @@ impl<'h, C: Cargo<Gate<'h>>> Port<'h, C> {
         kind: Kind,
         cargo: C,
     ) -> Result<Self> {
-        let fingerprint = Fingerprint::from_raw(kind.magic).parameter(kind.fingerprint);
+        // The type of the messages stands in the queue itself: see `Shape::open`.
+        let fingerprint = Fingerprint::from_raw(kind.magic);
         let make = || make(heap, capacity, kind).map(|(object, _)| object);
-        // Whether a stranger's fits is looked at when it is opened.
         let held = heap.find_or_create_object(name, fingerprint, make)?;
         let port = Self::open(heap, held.handle(), kind, cargo)?;
         Ok(Self { held: Some(held), ..port })

@@ -83,7 +83,8 @@ impl<'h, T: Shareable + Copy> Channel<'h, T> {
     }
 
     /// The channel of that name, or a new one for `capacity` messages, rounded up to a power of
-    /// two. It stays while it has the name ([`Heap::remove_root`]), or a process has it open so.
+    /// two; one that is there keeps its own. It stays while it has the name
+    /// ([`Heap::remove_root`]), or a process has it open so.
     ///
     /// Cost: a walk through the names. Killed inside: there is one, or none.
     ///

@@ -15,12 +15,9 @@ use crate::{Error, Result};
 /// in what a kill leaves.
 ///
 /// ```
-/// use shmheap::{HeapOptions, ShmString};
-/// use std::alloc::Layout;
+/// use shmheap::{HeapOptions, ShmBox, ShmString};
 /// let heap = HeapOptions::new(1 << 20).create_memfd()?;
-/// let object = heap.alloc_zeroed(Layout::new::<ShmString>())?;
-/// // SAFETY: the object is large enough, aligned, zeros are an empty text, and nobody else has it.
-/// let text = unsafe { object.cast::<ShmString>().as_mut() };
+/// let mut text = ShmBox::<ShmString>::new_zeroed(&heap)?;
 ///
 /// text.push_str(&heap, "shared mémoire")?;
 /// text.truncate(&heap, 6)?;

@@ -48,22 +48,18 @@ const LEN_MAX: usize = usize::MAX >> 8;
 /// [`as_mut_slice`](Self::as_mut_slice) are the caller's to care for.) What is left over is freed
 /// by the next operation that changes it.
 ///
-/// A vector that is not needed any more is to be [freed](Self::free) before its object is: dropping
-/// does nothing, as for all values in shared memory.
+/// What it has allocated goes with the root, [`ShmArc`](crate::ShmArc) or [`ShmBox`](crate::ShmBox)
+/// that it is a part of. In an object that is freed by hand it is to be [freed](Self::free) before.
 ///
 /// ```
-/// use shmheap::{HeapOptions, ShmVec};
-/// use std::alloc::Layout;
+/// use shmheap::{HeapOptions, ShmBox, ShmVec};
 /// let heap = HeapOptions::new(1 << 20).create_memfd()?;
-/// let object = heap.alloc_zeroed(Layout::new::<ShmVec<u32>>())?;
-/// // SAFETY: the object is large enough, aligned, zeros are an empty vector; nobody else has it.
-/// let vec = unsafe { object.cast::<ShmVec<u32>>().as_mut() };
+/// let mut vec = ShmBox::<ShmVec<u32>>::new_zeroed(&heap)?;
 ///
 /// vec.extend_from_slice(&heap, &[1, 2, 4])?;
 /// vec.insert(&heap, 2, 3)?;
 /// assert_eq!(vec.as_slice(&heap)?, [1, 2, 3, 4]);
 /// assert_eq!(vec.pop(&heap)?, Some(4));
-/// vec.free(&heap)?;
 /// # Ok::<(), shmheap::Error>(())
 /// ```
 ///
@@ -420,7 +416,9 @@ impl Place<'_> {
             }
         })?;
         self.commit(len, other);
-        self.heap.vacate(self.cell(state.which))
+        // Done by then: what could not be freed is, by the next change.
+        let _ = self.heap.vacate(self.cell(state.which));
+        Ok(())
     }
 }
 

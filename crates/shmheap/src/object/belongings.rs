@@ -30,6 +30,8 @@ const CHAIN_MAX: usize = 1024;
 const FREE_TRIES: u32 = 1000;
 
 const STARTS_CHAIN: u64 = 1;
+/// Set in all words of a list: what lies where one is missing is none.
+const LISTED: u64 = 2;
 const COUNT_BITS: u32 = 16;
 
 /// Where the list of a value's cells is in its object: as a word of the registry says it, the
@@ -67,8 +69,9 @@ impl List {
         let numbers = first..first.saturating_add(count).min(object.words);
         numbers.filter_map(move |number| {
             let listed = words.load(object.word(number));
-            let cell = (listed & !STARTS_CHAIN) / WORD_BYTES;
-            object.has(cell, 1).then(|| (object.word(cell), listed & STARTS_CHAIN != 0))
+            let cell = listed / WORD_BYTES;
+            let is_one = listed & LISTED != 0 && object.has(cell, 1);
+            is_one.then(|| (object.word(cell), listed & STARTS_CHAIN != 0))
         })
     }
 }
@@ -101,7 +104,7 @@ pub(super) fn alloc<T: Shareable>(heap: &Heap) -> Result<Unpublished<'_>> {
     let (words, span) = (heap.gate(), heap.span(object.handle())?);
     for (number, cell) in (first_word::<T>()..).zip(cells) {
         let chain = if cell.starts_chain { STARTS_CHAIN } else { 0 };
-        words.store(span.word(number), cell.offset_bytes as u64 | chain);
+        words.store(span.word(number), cell.offset_bytes as u64 | LISTED | chain);
     }
     Ok(object)
 }

@@ -27,6 +27,9 @@ use crate::{Error, Handle, Heap, Result};
 /// A value in a heap that this process has for itself, like a `Box`: freed when it is dropped, and
 /// when its process dies, unless it is given away or kept before.
 ///
+/// When its process is *killed*, others free the value's own object, but not what that owns, as a
+/// vector owns its elements: the place for such values is a root, or a [`ShmArc`](crate::ShmArc).
+///
 /// ```
 /// use shmheap::{HeapOptions, ShmBox, ShmCell};
 /// let heap = HeapOptions::new(1 << 16).create_memfd()?;
@@ -131,7 +134,25 @@ impl<'h, T: Shareable> ShmBox<'h, T> {
     /// # Errors
     ///
     /// [`Error::WrongType`] if it is too small for the type, or lies badly. It is freed then.
-    pub fn from_unpublished(object: Unpublished<'h>) -> Result<Self> {
+    ///
+    /// # Safety
+    ///
+    /// If the type owns other objects, as collections and cells do: the object was a box of that
+    /// type before. What it says that it owns is believed.
+    pub unsafe fn from_unpublished(object: Unpublished<'h>) -> Result<Self> {
+        object.heap().located::<T>(object.handle().cast())?;
+        Ok(Self::of(object))
+    }
+}
+
+impl<'h, T: Shareable + Copy> ShmBox<'h, T> {
+    /// An object whose bytes are a value of that type, as any are: what comes out of an
+    /// `ObjectChannel`, for one. Types that can be copied own nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongType`] if it is too small for the type, or lies badly. It is freed then.
+    pub fn from_plain(object: Unpublished<'h>) -> Result<Self> {
         object.heap().located::<T>(object.handle().cast())?;
         Ok(Self::of(object))
     }
@@ -141,9 +162,9 @@ impl<T: Shareable> Deref for ShmBox<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: whoever made the box has seen to size and alignment; nobody else reaches the
-        // object, and this shares `self`.
-        unsafe { place::exclusive(&self.object) }
+        // SAFETY: whoever made the box has seen to size and alignment; the object lives as long as
+        // the box, and who changes it has borrowed that to change it.
+        unsafe { place::shared(self.object.as_ptr().cast()) }
     }
 }
 
@@ -223,7 +244,8 @@ impl<T: Shareable> ShmCell<T> {
     pub fn take<'h>(&self, heap: &'h Heap) -> Result<Option<ShmBox<'h, T>>> {
         // SAFETY: the word is a cell and nothing else, and the borrow keeps its object.
         match unsafe { heap.take(self.word()) }? {
-            Some(object) => ShmBox::from_unpublished(object).map(Some),
+            // SAFETY: whoever put it into a cell of the type had it as a box of the type.
+            Some(object) => unsafe { ShmBox::from_unpublished(object) }.map(Some),
             None => Ok(None),
         }
     }

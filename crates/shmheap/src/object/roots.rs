@@ -91,8 +91,8 @@ impl Heap {
         }
     }
 
-    /// The root of that name, whatever its type, or a new one whose object `make` makes. It is held
-    /// by this process.
+    /// The root of that name whose value is laid out by who asks, and whose object `make` makes if
+    /// there is none. It is held by this process.
     pub(crate) fn find_or_create_object<'h>(
         &'h self,
         name: &str,
@@ -105,7 +105,11 @@ impl Heap {
             Found::There(holding) => holding,
             Found::Ours(making) => making.finish()?,
         };
-        Ok(Held::new(self, holding))
+        let held = Held::new(self, holding);
+        match holding.fingerprint() == fingerprint {
+            true => Ok(held),
+            false => Err(Error::WrongType { what: format!("the root '{name}'") }),
+        }
     }
 
     fn typed_root<'h, T: Shareable>(
@@ -113,12 +117,11 @@ impl Heap {
         name: &str,
         holding: Holding<'h>,
     ) -> Result<ShmArc<'h, T>> {
-        let fingerprint = holding.fingerprint();
-        let root = ShmArc::of(self, holding)?;
-        match fingerprint == T::FINGERPRINT {
-            true => Ok(root),
-            false => Err(Error::WrongType { what: format!("the root '{name}'") }),
+        if holding.fingerprint() == T::FINGERPRINT {
+            return ShmArc::of(self, holding);
         }
+        drop(Held::new(self, holding));
+        Err(Error::WrongType { what: format!("the root '{name}'") })
     }
 
     /// The root of that name. While another process makes it, it is waited for.
@@ -154,7 +157,7 @@ impl Heap {
     /// [`Error::InvalidName`], [`Error::Full`], [`Error::ReadOnly`].
     ///
     /// ```
-    ///     /// # let heap = shmheap::HeapOptions::new(1 << 16).create_memfd()?;
+    /// # let heap = shmheap::HeapOptions::new(1 << 16).create_memfd()?;
     /// let object = heap.alloc(Layout::new::<[u8; 100]>())?;
     /// heap.set_root("buffer", heap.handle(object)?)?;
     /// // Another process:

@@ -27,14 +27,14 @@ const CONDITION: &str = "the condition";
 ///
 /// # Costs
 ///
-/// To notify when nobody waits is one load. A waiter makes some exchanges and a system call, and
-/// takes the mutex again every 50 ms.
+/// To notify when nobody has waited since all were notified is one load. A waiter makes some
+/// exchanges and a system call, and takes the mutex again every 50 ms.
 ///
 /// ```
-/// use shmheap::{Heap, ShmCondvar, ShmMutex};
-/// use std::alloc::Layout;
+/// use shmheap::{Heap, Shareable, ShmCondvar, ShmMutex};
 /// # let name = format!("/doc-condvar-{}", std::process::id());
 ///
+/// #[derive(Shareable)]
 /// #[repr(C)]
 /// struct Gate {
 ///     is_open: ShmMutex<u64>,
@@ -42,9 +42,7 @@ const CONDITION: &str = "the condition";
 /// }
 ///
 /// let heap = Heap::create(&name, 1 << 20)?;
-/// let object = heap.alloc_zeroed(Layout::new::<Gate>())?;
-/// // SAFETY: the object is zeroed, has the size of the type, and is never freed.
-/// let gate: &Gate = unsafe { object.cast().as_ref() };
+/// let gate = heap.find_or_create::<Gate>("gate", |_| {})?;
 ///
 /// std::thread::scope(|scope| {
 ///     // Usually in another process:

@@ -47,13 +47,10 @@ pub(super) const MUTEX: &str = "the mutex";
 ///
 /// ```
 /// use shmheap::{Heap, ShmMutex};
-/// use std::alloc::Layout;
 /// # let name = format!("/doc-mutex-{}", std::process::id());
 ///
 /// let heap = Heap::create(&name, 1 << 20)?;
-/// let object = heap.alloc_zeroed(Layout::new::<ShmMutex<[u64; 2]>>())?;
-/// // SAFETY: the object is zeroed, has the size of the type, and is never freed.
-/// let pair: &ShmMutex<[u64; 2]> = unsafe { object.cast().as_ref() };
+/// let pair = heap.find_or_create::<ShmMutex<[u64; 2]>>("pair", |_| {})?;
 ///
 /// // Any process:
 /// let mut both = pair.lock_or_repair(&heap, |both| both[1] = both[0])?;
@@ -88,6 +85,20 @@ pub struct ShmMutexGuard<'a, T: Shareable> {
 }
 
 impl<T: Shareable> ShmMutex<T> {
+    /// The value, for who has the mutex for himself: so it is filled when it is made.
+    ///
+    /// ```
+    /// use shmheap::{HeapOptions, ShmMutex};
+    /// let heap = HeapOptions::new(1 << 16).create_memfd()?;
+    /// let number = heap.find_or_create::<ShmMutex<u64>>("number", |new| *new.get_mut() = 7)?;
+    /// assert_eq!(*number.lock(&heap)?, 7);
+    /// # Ok::<(), shmheap::Error>(())
+    /// ```
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
     /// Waits until nobody has the mutex, and takes it.
     ///
     /// # Errors

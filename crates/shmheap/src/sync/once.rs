@@ -47,13 +47,10 @@ const CHANGES_MAX: u32 = 64;
 ///
 /// ```
 /// use shmheap::{Heap, ShmOnce};
-/// use std::alloc::Layout;
 /// # let name = format!("/doc-once-{}", std::process::id());
 ///
 /// let heap = Heap::create(&name, 1 << 20)?;
-/// let object = heap.alloc_zeroed(Layout::new::<ShmOnce>())?;
-/// // SAFETY: the object is zeroed, has the size of the type, and is never freed.
-/// let start: &ShmOnce = unsafe { object.cast().as_ref() };
+/// let start = heap.find_or_create::<ShmOnce>("start", |_| {})?;
 ///
 /// let mut times = 0;
 /// start.call_once(&heap, || times += 1)?;

@@ -40,13 +40,10 @@ const PERMIT: &str = "a permit";
 ///
 /// ```
 /// use shmheap::{Heap, ShmPermits};
-/// use std::alloc::Layout;
 /// # let name = format!("/doc-permits-{}", std::process::id());
 ///
 /// let heap = Heap::create(&name, 1 << 20)?;
-/// let object = heap.alloc_zeroed(Layout::new::<ShmPermits<2>>())?;
-/// // SAFETY: the object is zeroed, has the size of the type, and is never freed.
-/// let devices: &ShmPermits<2> = unsafe { object.cast().as_ref() };
+/// let devices = heap.find_or_create::<ShmPermits<2>>("devices", |_| {})?;
 ///
 /// let first = devices.acquire(&heap)?;
 /// let second = devices.acquire(&heap)?;

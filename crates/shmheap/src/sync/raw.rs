@@ -23,7 +23,8 @@ use crate::{Error, Heap, Result};
 /// use std::alloc::Layout;
 /// # let heap = HeapOptions::new(1 << 16).create_memfd()?;
 /// let word = heap.alloc_zeroed(Layout::new::<u64>())?.cast::<u64>();
-/// let mutex = RawMutex::at(&heap, word)?;
+/// // SAFETY: the word is an object of its own, and nothing but a mutex.
+/// let mutex = unsafe { RawMutex::at(&heap, word) }?;
 /// assert_eq!(mutex.lock(None)?, Locked::Sound);
 /// assert_eq!(mutex.try_lock()?, None);
 /// mutex.unlock()?;
@@ -51,7 +52,13 @@ impl<'h> RawMutex<'h> {
     /// # Errors
     ///
     /// [`Error::InvalidPointer`] if the address lies outside this heap, or at no multiple of 8.
-    pub fn at(heap: &'h Heap, word: NonNull<u64>) -> Result<Self> {
+    ///
+    /// # Safety
+    ///
+    /// The word lies in a live object, and is used as a mutex and for nothing else. It is not given
+    /// up while this process has a guard of it.
+    #[allow(unsafe_code)]
+    pub unsafe fn at(heap: &'h Heap, word: NonNull<u64>) -> Result<Self> {
         Ok(Self { heap, owned: Owned::new(heap.committed_word_at(word.cast())?, MUTEX) })
     }
 
@@ -122,11 +129,17 @@ mod tests {
         NonNull::from(mutex).cast()
     }
 
+    #[allow(unsafe_code)]
+    fn at(heap: &Heap, word: NonNull<u64>) -> Result<RawMutex<'_>> {
+        // SAFETY: the tests use mutexes, or what is refused, and give up no guard's.
+        unsafe { RawMutex::at(heap, word) }
+    }
+
     #[test]
     fn it_is_the_mutex_with_a_value() {
         let heap = HeapOptions::new(1 << 20).create_memfd().unwrap();
         let mutex = heap.find_or_create::<ShmMutex<u64>>("mutex", |_| {}).unwrap();
-        let raw = RawMutex::at(&heap, word(&mutex)).unwrap();
+        let raw = at(&heap, word(&mutex)).unwrap();
         assert_eq!(raw.lock(None).unwrap(), Locked::Sound);
         assert!(mutex.try_lock(&heap).unwrap().is_none());
         raw.unlock().unwrap();
@@ -146,7 +159,7 @@ mod tests {
         let behind = heap.base().as_ptr().wrapping_add(1 << 29).cast();
         let within = heap.base().as_ptr().wrapping_add(4).cast();
         for address in [&raw mut outside, behind, within] {
-            let refused = RawMutex::at(&heap, NonNull::new(address).unwrap());
+            let refused = at(&heap, NonNull::new(address).unwrap());
             assert!(matches!(refused, Err(Error::InvalidPointer { .. })), "{address:?}");
         }
     }
@@ -157,7 +170,7 @@ mod tests {
         in_own_process(module_path!(), name, || {
             let heap = HeapOptions::new(1 << 20).create_memfd().unwrap();
             let mutex: ShmArc<'_, ShmMutex<u64>> = heap.find_or_create("mutex", |_| {}).unwrap();
-            let raw = RawMutex::at(&heap, word(&mutex)).unwrap();
+            let raw = at(&heap, word(&mutex)).unwrap();
             let child = fork(|| i32::from(raw.lock(None).is_err()));
             assert_eq!(exit_status(child), 0);
             for _ in 0..2 {

@@ -58,13 +58,10 @@ const LOCK: &str = "the read-write lock";
 ///
 /// ```
 /// use shmheap::{Heap, ShmRwLock};
-/// use std::alloc::Layout;
 /// # let name = format!("/doc-rwlock-{}", std::process::id());
 ///
 /// let heap = Heap::create(&name, 1 << 20)?;
-/// let object = heap.alloc_zeroed(Layout::new::<ShmRwLock<[u64; 4]>>())?;
-/// // SAFETY: the object is zeroed, has the size of the type, and is never freed.
-/// let table: &ShmRwLock<[u64; 4]> = unsafe { object.cast().as_ref() };
+/// let table = heap.find_or_create::<ShmRwLock<[u64; 4]>>("table", |_| {})?;
 ///
 /// table.write_or_repair(&heap, |table| *table = [0; 4])?[2] = 7;
 /// let one = table.read(&heap)?;
@@ -108,6 +105,20 @@ pub struct ShmWriteGuard<'a, T: Shareable> {
 }
 
 impl<T: Shareable> ShmRwLock<T> {
+    /// The value, for who has the lock for himself: so it is filled when it is made.
+    ///
+    /// ```
+    /// use shmheap::{HeapOptions, ShmRwLock};
+    /// let heap = HeapOptions::new(1 << 16).create_memfd()?;
+    /// let number = heap.find_or_create::<ShmRwLock<u64>>("number", |new| *new.get_mut() = 7)?;
+    /// assert_eq!(*number.read(&heap)?, 7);
+    /// # Ok::<(), shmheap::Error>(())
+    /// ```
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
     /// Waits until nobody writes, and reads.
     ///
     /// # Errors

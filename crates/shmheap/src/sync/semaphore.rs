@@ -44,13 +44,10 @@ const PERMITS_MAX: u64 = (u32::MAX >> PERMIT_SHIFT) as u64;
 ///
 /// ```
 /// use shmheap::{Heap, ShmSemaphore};
-/// use std::alloc::Layout;
 /// # let name = format!("/doc-semaphore-{}", std::process::id());
 ///
 /// let heap = Heap::create(&name, 1 << 20)?;
-/// let object = heap.alloc_zeroed(Layout::new::<ShmSemaphore>())?;
-/// // SAFETY: the object is zeroed, has the size of the type, and is never freed.
-/// let things: &ShmSemaphore = unsafe { object.cast().as_ref() };
+/// let things = heap.find_or_create::<ShmSemaphore>("things", |_| {})?;
 ///
 /// things.release(&heap, 2)?;
 /// things.acquire(&heap)?;

@@ -40,6 +40,11 @@ impl<T> Value<T> {
         Shared(self)
     }
 
+    /// Who has the lock itself to himself has the value, too.
+    pub(super) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
+    }
+
     /// Who is inside the value's lock has it for himself.
     pub(super) fn exclusive(&self, _: Inside) -> Exclusive<'_, T> {
         Exclusive(self)

@@ -77,16 +77,13 @@ const WORDS: usize = SHARDS + SHARDS * WRITER_WORDS as usize;
 /// about as large as those in use. [`free_old_tables`](Self::free_old_tables) frees them where
 /// that is known to harm nobody. Entries that are removed are used again; the tables do not shrink.
 ///
-/// A map that is not needed any more is to be [freed](Self::free) before its object is: dropping
-/// does nothing, as for all values in shared memory.
+/// What it has allocated goes with the root, [`ShmArc`](crate::ShmArc) or [`ShmBox`](crate::ShmBox)
+/// that it is a part of. In an object that is freed by hand it is to be [freed](Self::free) before.
 ///
 /// ```
 /// use shmheap::{HeapOptions, ShmMap};
-/// use std::alloc::Layout;
 /// let heap = HeapOptions::new(1 << 20).create_memfd()?;
-/// let object = heap.alloc_zeroed(Layout::new::<ShmMap<u32, [f64; 3]>>())?;
-/// // SAFETY: the object is large enough, aligned, and zeros are an empty map.
-/// let map = unsafe { object.cast::<ShmMap<u32, [f64; 3]>>().as_ref() };
+/// let map = heap.find_or_create::<ShmMap<u32, [f64; 3]>>("points", |_| {})?;
 ///
 /// assert_eq!(map.insert(&heap, 7, [1.0, 2.0, 3.0])?, None);
 /// assert_eq!(map.update(&heap, &7, |[x, y, z]| [x + 1.0, y, z])?, Some([2.0, 2.0, 3.0]));
@@ -334,7 +331,7 @@ impl<K: Shareable + Copy, V: Shareable + Copy> ShmMap<K, V> {
     /// # Errors
     ///
     /// [`Error::InvalidPointer`](crate::Error::InvalidPointer) if the map does not lie in the heap.
-    pub fn iter<'h>(&self, heap: &'h Heap) -> Result<Iter<'h, K, V>> {
+    pub fn iter<'a>(&'a self, heap: &'a Heap) -> Result<Iter<'a, K, V>> {
         Ok(Iter::new(heap, self.place(heap)?))
     }
 
@@ -343,7 +340,7 @@ impl<K: Shareable + Copy, V: Shareable + Copy> ShmMap<K, V> {
     /// # Errors
     ///
     /// As [`iter`](Self::iter).
-    pub fn keys<'h>(&self, heap: &'h Heap) -> Result<impl Iterator<Item = K> + use<'h, K, V>> {
+    pub fn keys<'a>(&'a self, heap: &'a Heap) -> Result<impl Iterator<Item = K> + use<'a, K, V>> {
         Ok(self.iter(heap)?.map(|(key, _)| key))
     }
 
@@ -352,7 +349,7 @@ impl<K: Shareable + Copy, V: Shareable + Copy> ShmMap<K, V> {
     /// # Errors
     ///
     /// As [`iter`](Self::iter).
-    pub fn values<'h>(&self, heap: &'h Heap) -> Result<impl Iterator<Item = V> + use<'h, K, V>> {
+    pub fn values<'a>(&'a self, heap: &'a Heap) -> Result<impl Iterator<Item = V> + use<'a, K, V>> {
         Ok(self.iter(heap)?.map(|(_, value)| value))
     }
 
