@@ -28,7 +28,7 @@ pub(crate) fn test(quick: bool) -> bool {
     let mut steps = Steps::new();
     tidy(&mut steps);
     if quick {
-        let units = ["--all-features", "--no-fail-fast", "--lib", "--bins"];
+        let units = ["--features", tools::FEATURES, "--no-fail-fast", "--lib", "--bins"];
         steps.command("unit tests", cargo(["test"]).args(tools::packages()).args(units));
     } else {
         all_tests(&mut steps);
@@ -40,9 +40,9 @@ pub(crate) fn test(quick: bool) -> bool {
 pub(crate) fn ci() -> bool {
     let mut steps = Steps::new();
     steps.command("format", &mut cargo(["fmt", "--all", "--check"]));
-    let lints = ["--all-targets", "--all-features", "--", "-Dwarnings"];
+    let lints = ["--all-targets", "--features", tools::FEATURES, "--", "-Dwarnings"];
     steps.command("clippy", cargo(["clippy"]).args(tools::packages()).args(lints));
-    let mut doc = cargo(["doc", "--no-deps", "--all-features"]);
+    let mut doc = cargo(["doc", "--no-deps", "--features", tools::FEATURES]);
     let doc = doc.args(tools::packages()).env("RUSTDOCFLAGS", "-Dwarnings");
     steps.command("documentation", doc);
     tidy(&mut steps);
@@ -64,7 +64,7 @@ fn all_tests(steps: &mut Steps) {
         Ok(mut build) => steps.command(SANITIZERS, &mut build),
         Err(error) => steps.check(SANITIZERS, || Err(error)),
     }
-    let tests = ["--all-features", "--no-fail-fast"];
+    let tests = ["--features", tools::FEATURES, "--no-fail-fast"];
     steps.command("tests", cargo(["test"]).args(tools::packages()).args(tests));
     miri(steps);
     torture(steps);

@@ -40,6 +40,10 @@ impl Tool {
     }
 }
 
+/// What users may ask for. Left out is a peer of the benchmark that brings eighty crates along.
+pub(crate) const FEATURES: &str =
+    "shmheap/allocator-api2,shmheap/async,shmheap/serde,shmheap-c/sanitizers";
+
 /// The packages that can be built here, as cargo is told: all, or all but the benchmark, among
 /// whose peers are some in C++ and one that is made by `make`.
 pub(crate) fn packages() -> &'static [&'static str] {
