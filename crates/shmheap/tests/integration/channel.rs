@@ -397,6 +397,16 @@ fn overwritten_channels_give_errors_only() {
     arguments.extend(raws.map(|raw| raw.to_string()));
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let mut victim = Worker::start("channel::victim", &arguments);
+    let mut next_beat = || {
+        let (goal, start) = (row[0].load(Ordering::SeqCst) + 1, Instant::now());
+        while row[0].load(Ordering::SeqCst) < goal {
+            assert!(victim.ended().is_none(), "the victim ended: its words stand above");
+            assert!(start.elapsed() < PATIENCE, "the victim hangs");
+            std::thread::yield_now();
+        }
+    };
+    // It has opened them by then.
+    next_beat();
     for mutation in 0..mutations {
         let target = random.below(3) as usize;
         let words = targets[target];
@@ -415,12 +425,7 @@ fn overwritten_channels_give_errors_only() {
         };
         words[at].store(word, Ordering::SeqCst);
         if mutation % 16 == 0 {
-            let (goal, start) = (row[0].load(Ordering::SeqCst) + 1, Instant::now());
-            while row[0].load(Ordering::SeqCst) < goal {
-                assert!(victim.ended().is_none(), "the victim ended: its words stand above");
-                assert!(start.elapsed() < PATIENCE, "the victim hangs");
-                std::thread::yield_now();
-            }
+            next_beat();
         }
     }
     row[1].store(1, Ordering::SeqCst);
