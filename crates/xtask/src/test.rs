@@ -2,24 +2,26 @@
 //!
 //! Cheap steps come first; every step runs, so that one run tells everything that is wrong.
 
+use std::process::{Command, Stdio};
+
 use anyhow::bail;
 
 use crate::steps::Steps;
 use crate::workspace::{self, cargo};
 use crate::{tidy, tools, torture};
 
-/// What Miri can interpret: the modules that make no system call.
-const MIRI_MODULES: [&str; 9] = [
-    "first_fit::",
-    "peers::ledger",
-    "peers::threads",
-    "segment::",
-    "slab::",
-    "units::",
-    "object::value",
-    "channel::words",
-    "object::registry::entry::tests",
+/// What Miri can interpret: the modules that make no system call. In two halves, for it uses one
+/// processor.
+const MIRI_HALVES: [&str; 2] = [
+    "first_fit:: object::value channel::words object::registry::entry::tests",
+    "peers::ledger peers::threads segment:: slab:: units::",
 ];
+/// Has a command do one half and the other at the same time; fails if either does.
+const BOTH_HALVES: &str = r#"
+    "$@" $FIRST_HALF & first=$!
+    "$@" $SECOND_HALF; second=$?
+    wait "$first" && exit "$second"
+"#;
 /// What it cannot: loom switches stacks.
 const MIRI_LEAVES_OUT: &str = "::loom::";
 
@@ -91,7 +93,8 @@ fn miri(steps: &mut Steps) {
         Err(error) => return steps.check(NAME, || Err(error)),
     };
     command.args(["test", "--package", "shmheap", "--lib", "--target-dir"]).arg(target_dir);
-    command.arg("--").args(MIRI_MODULES).args(["--skip", MIRI_LEAVES_OUT]);
+    command.args(["--", "--skip", MIRI_LEAVES_OUT]);
+    let mut command = in_halves(&command);
     // Miri optimises nothing and would warn of the profile that asks for it.
     command.env("CARGO_PROFILE_TEST_OPT_LEVEL", "0");
     if std::env::var_os("MIRIFLAGS").is_none() {
@@ -99,6 +102,22 @@ fn miri(steps: &mut Steps) {
         command.env("MIRIFLAGS", "-Zmiri-disable-isolation");
     }
     steps.command(NAME, &mut command);
+}
+
+/// The command, twice at the same time, with half of the modules each.
+fn in_halves(command: &Command) -> Command {
+    let mut halves = Command::new("sh");
+    halves.args(["-c", BOTH_HALVES, "sh"]).arg(command.get_program()).args(command.get_args());
+    halves.current_dir(workspace::root()).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => halves.env(name, value),
+            None => halves.env_remove(name),
+        };
+    }
+    let [first, second] = MIRI_HALVES;
+    halves.env("FIRST_HALF", first).env("SECOND_HALF", second);
+    halves
 }
 
 fn tidy(steps: &mut Steps) {
@@ -120,4 +139,26 @@ pub(crate) fn check_style() -> anyhow::Result<()> {
     }
     println!("{file_count} files are tidy");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_run_both_and_fail_if_either_does() {
+        let mut said = in_halves(Command::new("echo").args(["half", "of"]));
+        let said = String::from_utf8(said.output().unwrap().stdout).unwrap();
+        let mut lines: Vec<&str> = said.lines().collect();
+        lines.sort_unstable();
+        let mut expected = MIRI_HALVES.map(|half| format!("half of {half}"));
+        expected.sort_unstable();
+        assert_eq!(lines, expected);
+        for half in ["slab::", "first_fit::"] {
+            let fails = format!("case \"$*\" in *{half}*) exit 1;; esac");
+            let status = in_halves(Command::new("sh").args(["-c", &fails, "sh"])).status();
+            assert!(!status.unwrap().success(), "{half}");
+        }
+        assert!(in_halves(&Command::new("true")).status().unwrap().success());
+    }
 }
