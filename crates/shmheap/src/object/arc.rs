@@ -39,7 +39,7 @@ use crate::{Error, Handle, Heap, Result};
 /// ```
 /// use shmheap::{HeapOptions, ShmArc};
 /// use std::sync::atomic::{AtomicU64, Ordering};
-/// let heap = HeapOptions::new(1 << 16).create_memfd()?;
+/// let heap = HeapOptions::new(1 << 20).create_memfd()?;
 /// let count = ShmArc::new(&heap, AtomicU64::new(1))?;
 /// let weak = ShmArc::downgrade(&count); // plain data, for others to find it
 ///

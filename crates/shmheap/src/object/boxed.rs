@@ -32,7 +32,7 @@ use crate::{Error, Handle, Heap, Result};
 ///
 /// ```
 /// use shmheap::{HeapOptions, ShmBox, ShmCell};
-/// let heap = HeapOptions::new(1 << 16).create_memfd()?;
+/// let heap = HeapOptions::new(1 << 20).create_memfd()?;
 /// let mailbox = ShmBox::<ShmCell<[u64; 2]>>::new_zeroed(&heap)?;
 ///
 /// let mut letter = ShmBox::new(&heap, [0_u64; 2])?;

@@ -47,7 +47,7 @@ impl Heap {
     ///
     /// ```
     /// use shmheap::{HeapOptions, ShmBox};
-    /// let heap = HeapOptions::new(1 << 16).create_memfd()?;
+    /// let heap = HeapOptions::new(1 << 20).create_memfd()?;
     /// let handle = ShmBox::new(&heap, [1_u32, 2, 3])?.keep();
     /// // Anybody who gets the handle:
     /// // SAFETY: nobody frees or changes it any more.

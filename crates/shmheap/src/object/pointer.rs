@@ -25,7 +25,7 @@ use crate::{Error, Handle, Heap, Result};
 ///
 /// ```
 /// use shmheap::{HeapOptions, ShmBox, ShmPtr};
-/// let heap = HeapOptions::new(1 << 16).create_memfd()?;
+/// let heap = HeapOptions::new(1 << 20).create_memfd()?;
 /// let node = ShmBox::<ShmPtr<u64>>::new_zeroed(&heap)?;
 /// let target = ShmBox::new(&heap, 7_u64)?;
 /// node.set(&heap, ShmBox::handle(&target))?;

@@ -37,7 +37,7 @@ impl Heap {
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU64, Ordering};
-    /// # let heap = shmheap::HeapOptions::new(1 << 16).create_memfd()?;
+    /// # let heap = shmheap::HeapOptions::new(1 << 20).create_memfd()?;
     /// // In any number of processes:
     /// let visits = heap.find_or_create::<AtomicU64>("visits", |visits| {
     ///     *visits.get_mut() = 1000;
@@ -134,7 +134,7 @@ impl Heap {
     /// [`Error::ReadOnly`], as to hold a value is to write that down.
     ///
     /// ```
-    /// # let heap = shmheap::HeapOptions::new(1 << 16).create_memfd()?;
+    /// # let heap = shmheap::HeapOptions::new(1 << 20).create_memfd()?;
     /// use shmheap::Error;
     /// heap.find_or_create::<u64>("limit", |limit| *limit = 10)?;
     /// assert_eq!(*heap.find_root::<u64>("limit")?, 10);
@@ -157,7 +157,8 @@ impl Heap {
     /// [`Error::InvalidName`], [`Error::Full`], [`Error::ReadOnly`].
     ///
     /// ```
-    /// # let heap = shmheap::HeapOptions::new(1 << 16).create_memfd()?;
+    /// use std::alloc::Layout;
+    /// # let heap = shmheap::HeapOptions::new(1 << 20).create_memfd()?;
     /// let object = heap.alloc(Layout::new::<[u8; 100]>())?;
     /// heap.set_root("buffer", heap.handle(object)?)?;
     /// // Another process:
