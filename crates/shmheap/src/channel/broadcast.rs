@@ -152,7 +152,7 @@ impl<'h, T: Shareable + Copy> Broadcast<'h, T> {
             core: self.core,
             me,
             of: PhantomData,
-            held: self.held.clone(),
+            _held: self.held.clone(),
         })
     }
 
@@ -165,7 +165,7 @@ impl<'h, T: Shareable + Copy> Broadcast<'h, T> {
             core: self.core,
             position,
             of: PhantomData,
-            held: self.held.clone(),
+            _held: self.held.clone(),
         }
     }
 
@@ -206,8 +206,7 @@ pub struct Publisher<'h, T> {
     me: PeerId,
     of: PhantomData<fn() -> T>,
     /// As that of the broadcast.
-    #[allow(dead_code, reason = "it is there to be dropped")]
-    held: Option<Arc<Held<'h>>>,
+    _held: Option<Arc<Held<'h>>>,
 }
 
 impl<T: Shareable + Copy> Publisher<'_, T> {
@@ -250,8 +249,7 @@ pub struct Subscriber<'h, T> {
     position: u64,
     of: PhantomData<fn() -> T>,
     /// As that of the broadcast.
-    #[allow(dead_code, reason = "it is there to be dropped")]
-    held: Option<Arc<Held<'h>>>,
+    _held: Option<Arc<Held<'h>>>,
 }
 
 impl<T: Shareable + Copy> Subscriber<'_, T> {

@@ -25,8 +25,7 @@ pub(super) struct Port<'h, C> {
     pub(super) shape: Shape,
     pub(super) cargo: C,
     /// Keeps the object of one that was found by its name.
-    #[allow(dead_code, reason = "it is there to be dropped")]
-    held: Option<Held<'h>>,
+    _held: Option<Held<'h>>,
     /// Attempts in a row that found nothing.
     empty_looks: AtomicU32,
 }
@@ -57,7 +56,7 @@ impl<'h, C: Cargo<Gate<'h>>> Port<'h, C> {
         let make = || make(heap, capacity, kind).map(|(object, _)| object);
         let held = heap.find_or_create_object(name, fingerprint, make)?;
         let port = Self::open(heap, held.handle(), kind, cargo)?;
-        Ok(Self { held: Some(held), ..port })
+        Ok(Self { _held: Some(held), ..port })
     }
 
     pub(super) fn open(heap: &'h Heap, handle: Handle, kind: Kind, cargo: C) -> Result<Self> {
@@ -66,7 +65,7 @@ impl<'h, C: Cargo<Gate<'h>>> Port<'h, C> {
     }
 
     fn new(heap: &'h Heap, handle: Handle, shape: Shape, cargo: C) -> Self {
-        Self { heap, handle, shape, cargo, held: None, empty_looks: AtomicU32::new(0) }
+        Self { heap, handle, shape, cargo, _held: None, empty_looks: AtomicU32::new(0) }
     }
 
     #[inline]

@@ -8,18 +8,12 @@
 //! Both are hand-overs: a process killed inside leaves the object in the cell, or none.
 
 use std::alloc::Layout;
-use std::time::Duration;
 
 use crate::heap::{Gate, Heap, Span};
 use crate::peers::Roll;
 use crate::segment::words::Words;
 use crate::units::{WORD_BYTES, WordIndex};
 use crate::{Error, Handle, Result};
-
-/// How long another process may take to adopt the one that left the cell in the middle of a
-/// hand-over.
-const PATIENCE: Duration = Duration::from_secs(10);
-const SLEEP: Duration = Duration::from_millis(1);
 
 /// What a collection asks of the heap that it lies in.
 pub(super) trait Home: Roll {
@@ -85,30 +79,6 @@ impl Home for Heap {
     }
 
     fn vacate(&self, cell: WordIndex) -> Result<()> {
-        let mut left = PATIENCE;
-        loop {
-            let word = self.gate().load(cell);
-            if word == 0 {
-                return Ok(());
-            }
-            match self.take_at(cell) {
-                Ok(Some(object)) => {
-                    drop(object);
-                    return Ok(());
-                }
-                Ok(None) if left.is_zero() => {
-                    return Err(Error::TimedOut { what: "the end of a hand-over" });
-                }
-                Ok(None) => {
-                    let slept = self.gate().wait(cell, word, SLEEP);
-                    left = left.saturating_sub(slept.max(Duration::from_micros(1)));
-                }
-                // No object that this collection has made.
-                Err(Error::InvalidHandle { .. } | Error::Stale { .. }) => {
-                    self.gate().store(cell, 0);
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        Heap::vacate(self, cell)
     }
 }

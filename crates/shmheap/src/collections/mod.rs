@@ -6,7 +6,7 @@
 //! | `vec` | [`ShmVec`]: for one user at a time |
 //! | `string` | [`ShmString`]: text, likewise |
 //! | `hash` | where a key belongs, in every process |
-//! | `lock` | whose turn it is to change something |
+//! | `turn` | whose turn it is to change something |
 //! | `cells` | the objects that a collection allocates |
 //! | `elements` | the one unsafe file: slices, and what is shareable |
 //!
@@ -29,9 +29,9 @@
 mod cells;
 mod elements;
 mod hash;
-mod lock;
 mod map;
 mod string;
+mod turn;
 mod vec;
 
 #[cfg(test)]

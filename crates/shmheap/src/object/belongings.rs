@@ -17,6 +17,7 @@
 //! from there, so it is freed once, whoever is killed; then the value itself is.
 
 use std::alloc::Layout;
+use std::time::Duration;
 
 use crate::heap::{Span, Unpublished};
 use crate::object::{OwnedCell, Shareable};
@@ -26,8 +27,9 @@ use crate::{Error, Heap, Result};
 
 /// A chain that is longer than this is a damaged one.
 const CHAIN_MAX: usize = 1024;
-/// How often a cell is looked at that another process has to let go of first.
-const FREE_TRIES: u32 = 1000;
+/// How long another process may take to end what a dead one left in a cell.
+const PATIENCE: Duration = Duration::from_secs(10);
+const SLEEP: Duration = Duration::from_millis(1);
 
 const STARTS_CHAIN: u64 = 1;
 /// Set in all words of a list: what lies where one is missing is none.
@@ -125,26 +127,47 @@ pub(super) fn free(heap: &Heap, object: Span, list: List) -> bool {
 
 /// Frees what is in a cell, and what follows; whether the cell is empty then.
 pub(super) fn free_in(heap: &Heap, cell: WordIndex, starts_chain: bool) -> bool {
-    let words = heap.gate();
-    let mut tries = 0;
-    while tries < FREE_TRIES {
-        // From the end: of a chain whose middle goes first, a kill would lose the rest.
-        let last = if starts_chain { last_of(heap, cell) } else { cell };
-        match heap.take_at(last) {
-            // It goes with its guard.
-            Ok(Some(object)) => drop(object),
-            Ok(None) if words.load(cell) == 0 => return true,
-            // What a dead one was in the middle of is being ended by another.
-            Ok(None) => {
-                tries += 1;
-                std::thread::yield_now();
-            }
-            // No object is there: somebody has overwritten the cell, or the object.
-            Err(Error::InvalidHandle { .. } | Error::Stale { .. }) => words.store(last, 0),
-            Err(_) => return false,
+    // From the end: of a chain whose middle goes first, a kill would lose the rest.
+    while starts_chain && last_of(heap, cell) != cell {
+        if heap.vacate(last_of(heap, cell)).is_err() {
+            return false;
         }
     }
-    false
+    heap.vacate(cell).is_ok()
+}
+
+impl Heap {
+    /// Frees what is in a cell that no other living process uses.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Self::take), and [`Error::TimedOut`] if nobody ends what a dead process was in
+    /// the middle of.
+    pub(crate) fn vacate(&self, cell: WordIndex) -> Result<()> {
+        let words = self.gate();
+        let mut left = PATIENCE;
+        loop {
+            let word = words.load(cell);
+            if word == 0 {
+                return Ok(());
+            }
+            match self.take_at(cell) {
+                // It goes with its guard.
+                Ok(Some(object)) => drop(object),
+                Ok(None) if left.is_zero() => {
+                    return Err(Error::TimedOut { what: "the end of a hand-over" });
+                }
+                // What a dead one was in the middle of is being ended by another.
+                Ok(None) => {
+                    let slept = words.wait(cell, word, SLEEP);
+                    left = left.saturating_sub(slept.max(Duration::from_micros(1)));
+                }
+                // No object is there: somebody has overwritten the cell, or the object.
+                Err(Error::InvalidHandle { .. } | Error::Stale { .. }) => words.store(cell, 0),
+                Err(error) => return Err(error),
+            }
+        }
+    }
 }
 
 /// The cell of the last object in a chain.

@@ -56,6 +56,9 @@ mod shared;
 mod value;
 mod wait;
 
+pub(crate) use owned::{Owned, Want};
+pub(crate) use wait::{Patience, Waiting};
+
 pub use condvar::ShmCondvar;
 pub use mutex::{ShmMutex, ShmMutexGuard};
 pub use once::ShmOnce;

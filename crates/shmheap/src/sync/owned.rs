@@ -39,7 +39,7 @@ const CHANGES_MAX: u32 = 64;
 
 /// How somebody wants the word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Want {
+pub(crate) enum Want {
     /// With a value that is sound.
     Sound,
     /// Whatever the value is; who gets it in doubt has to repair it.
@@ -48,11 +48,11 @@ pub(super) enum Want {
 
 /// What the word's owner may do. Made by acquisitions alone.
 #[derive(Debug)]
-pub(super) struct Inside(());
+pub(crate) struct Inside(());
 
 /// The word; see the module's text.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Owned {
+pub(crate) struct Owned {
     at: WordIndex,
     what: &'static str,
 }
@@ -60,13 +60,13 @@ pub(super) struct Owned {
 impl Owned {
     /// `what` is the lock that the word stands for.
     #[inline]
-    pub(super) fn new(at: WordIndex, what: &'static str) -> Self {
+    pub(crate) fn new(at: WordIndex, what: &'static str) -> Self {
         Self { at, what }
     }
 
     /// Waits for the word and takes it; whether the value is in doubt.
     #[inline]
-    pub(super) fn acquire(
+    pub(crate) fn acquire(
         &self,
         words: &impl Words,
         roll: &impl Roll,
@@ -74,11 +74,17 @@ impl Owned {
         want: Want,
         waiting: &mut Waiting,
     ) -> Result<(bool, Inside)> {
-        if words.compare_exchange(self.at, 0, me.word()).is_ok() {
+        if self.try_acquire(words, me) {
             return Ok((false, Inside(())));
         }
         let word = self.take(words, roll, me, want, waiting)?;
         Ok((word & ORPHANED != 0, Inside(())))
+    }
+
+    /// Takes the word if it is nobody's, and its value sound; whether it was.
+    #[inline]
+    pub(crate) fn try_acquire(&self, words: &impl Words, me: PeerId) -> bool {
+        words.compare_exchange(self.at, 0, me.word()).is_ok()
     }
 
     /// As [`acquire`](Self::acquire), but not inside before [`enter`](Self::enter) says so.
@@ -171,6 +177,15 @@ impl Owned {
         PeerId::of_word(word).is_none() && word & ORPHANED == 0
     }
 
+    /// Whether the word is that of somebody dead, or its value in doubt.
+    pub(crate) fn is_abandoned(&self, words: &impl Words, roll: &impl Roll) -> bool {
+        let word = words.load(self.at);
+        match PeerId::of_word(word) {
+            Some(owner) => !roll.is_alive(owner),
+            None => word & ORPHANED != 0,
+        }
+    }
+
     /// Waits until nobody has the word; what it is then, and whether that took a sleep.
     fn wait_until_free(
         &self,
@@ -227,7 +242,7 @@ impl Owned {
 
     /// Gives the word up with a value that is sound, and wakes one who sleeps.
     #[inline]
-    pub(super) fn release(&self, words: &impl Words, me: PeerId) {
+    pub(crate) fn release(&self, words: &impl Words, me: PeerId) {
         if words.compare_exchange(self.at, me.word(), 0).is_err()
             && self.change(words, me, |_| 0).is_some_and(|word| word & CONTENDED != 0)
         {
@@ -245,7 +260,7 @@ impl Owned {
 
     /// Gives the word up with a value that is in doubt.
     #[cold]
-    pub(super) fn orphan(&self, words: &impl Words, me: PeerId) {
+    pub(crate) fn orphan(&self, words: &impl Words, me: PeerId) {
         self.leave(words, me, |_| ORPHANED);
     }
 

@@ -22,7 +22,7 @@ pub(super) const SLEEP_MAX: Duration = Duration::from_millis(50);
 
 /// How long somebody is willing to wait.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     end: End,
     spins: u32,
 }
@@ -41,7 +41,7 @@ impl Patience {
     pub(super) const NONE: Self = Self { end: End::Now, spins: 0 };
 
     /// So long; what no clock can count is for ever.
-    pub(super) fn of(timeout: Duration) -> Self {
+    pub(crate) fn of(timeout: Duration) -> Self {
         let end = Instant::now().checked_add(timeout);
         Self { end: end.map_or(End::Never, End::At), spins: SPIN_COUNT }
     }
@@ -62,7 +62,7 @@ impl Patience {
 
 /// Somebody who waits.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     patience: Patience,
     spins: u32,
     losses: u32,
@@ -73,7 +73,7 @@ pub(super) struct Waiting {
 impl Waiting {
     /// `what` is waited for.
     #[inline]
-    pub(super) fn new(patience: Patience, what: &'static str) -> Self {
+    pub(crate) fn new(patience: Patience, what: &'static str) -> Self {
         Self { patience, spins: 0, losses: 0, sleep: SLEEP_MIN, what }
     }
 

@@ -5,7 +5,6 @@ mod here {
 }
 mod core {}
 mod shmheap {}
-#[allow(dead_code)]
 struct Fingerprint;
 trait Shareable {}
 

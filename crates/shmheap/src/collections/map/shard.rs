@@ -25,7 +25,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::super::cells::Home;
-use super::super::lock::{self, Held};
+use super::super::turn::{self, Turn};
 use super::table::{ENTRIES_MAX, Free, Linked, Table, first_of, tag_of};
 use crate::object::{Shareable, value};
 use crate::segment::words::Words;
@@ -112,7 +112,7 @@ impl<'h, H: Home, K: Shareable + Copy, V: Shareable + Copy> Shard<'h, H, K, V> {
     /// How many entries there are: a look, unless a writer has died.
     pub(super) fn len(&self) -> Result<u64> {
         let Some(table) = self.table()? else { return Ok(0) };
-        if lock::is_abandoned(&self.words, self.lock, self.home) {
+        if turn::is_abandoned(&self.words, self.lock, self.home) {
             let chain = |bucket| table.walk(bucket, table.bucket(bucket)).count() as u64;
             return Ok((0..table.buckets).map(chain).sum());
         }
@@ -133,7 +133,7 @@ impl<'h, H: Home, K: Shareable + Copy, V: Shareable + Copy> Shard<'h, H, K, V> {
         patience: Duration,
         change: impl FnOnce(Option<V>) -> Option<V>,
     ) -> Result<(Option<V>, Option<V>)> {
-        let _turn = self.turn(patience)?;
+        let turn = self.turn(patience)?;
         let tag = tag_of(hash);
         let mut table = self.table()?;
         let found = table.and_then(|table| {
@@ -142,6 +142,7 @@ impl<'h, H: Home, K: Shareable + Copy, V: Shareable + Copy> Shard<'h, H, K, V> {
             found.map(|entry| table.value(entry.name))
         });
         let new = change(found);
+        turn.confirm()?;
         if is_same(found.as_ref(), new.as_ref()) {
             return Ok((found, new));
         }
@@ -282,8 +283,8 @@ impl<'h, H: Home, K: Shareable + Copy, V: Shareable + Copy> Shard<'h, H, K, V> {
     }
 
     /// The lock; what its last holder died over is set right.
-    fn turn(&self, patience: Duration) -> Result<Held<H::Words<'h>>> {
-        let mut turn = lock::take(self.words, self.lock, self.home, patience)?;
+    fn turn(&self, patience: Duration) -> Result<Turn<'h, H::Words<'h>, H>> {
+        let mut turn = Turn::take(self.words, self.lock, self.home, patience)?;
         if turn.is_unfinished {
             self.recover()?;
             turn.is_unfinished = false;
@@ -324,7 +325,7 @@ impl<'h, H: Home, K: Shareable + Copy, V: Shareable + Copy> Shard<'h, H, K, V> {
     /// Frees the tables that were left behind, and with `all` the current one. Nobody else may be
     /// in the map.
     pub(super) fn free(&self, all: bool, patience: Duration) -> Result<()> {
-        let mut turn = lock::take(self.words, self.lock, self.home, patience)?;
+        let mut turn = Turn::take(self.words, self.lock, self.home, patience)?;
         turn.is_unfinished = true;
         self.settle(self.words.load(self.current))?;
         // The oldest first: a process killed in between leaves no table that nobody names.
