@@ -213,15 +213,38 @@ mod tests {
         assert_eq!(channel.message_bytes(), 24);
         channel.send(&[9; 24], None).unwrap();
         assert_eq!(channel.recv(None).unwrap(), [9; 24]);
-        channel.try_send(b"some bytes").unwrap();
-        assert_eq!(channel.len(), 1);
         let mut expected = b"some bytes".to_vec();
         expected.resize(24, 0);
-        assert_eq!(channel.try_recv().unwrap(), Some(expected));
+        // So often that each cell holds one kind after the other.
+        for _ in 0..100 {
+            channel.try_send(b"some bytes").unwrap();
+            assert_eq!(channel.len(), 1);
+            assert_eq!(channel.try_recv().unwrap(), Some(expected.clone()));
+            for _ in 0..2 {
+                channel.try_send(&[9; 24]).unwrap();
+                assert_eq!(channel.try_recv().unwrap(), Some(vec![9; 24]));
+            }
+        }
         assert!(matches!(channel.try_send(&[0; 25]), Err(Error::InvalidOption { .. })));
         assert_eq!(channel.try_recv().unwrap(), None);
         let other = ByteChannel::find_or_create(&heap, "bytes", 4, 100);
         assert!(matches!(other, Err(Error::WrongType { .. })));
+    }
+
+    /// The words of a value are the program's, even if it makes them those of a channel.
+    #[test]
+    fn a_value_that_looks_like_a_channel_is_none() {
+        let heap = HeapOptions::new(1 << 20).create_memfd().unwrap();
+        let channel = ByteChannel::find_or_create(&heap, "channel", 4, 8).unwrap();
+        let (words, span) = (heap.gate(), heap.span(channel.handle()).unwrap());
+        heap.find_or_create::<[u64; 4096]>("value", |value| {
+            for (number, word) in (0..).zip(value) {
+                *word = words.load(span.word(number));
+            }
+        })
+        .unwrap();
+        let refused = ByteChannel::find_or_create(&heap, "value", 4, 8);
+        assert!(matches!(refused, Err(Error::WrongType { .. })));
     }
 
     #[test]

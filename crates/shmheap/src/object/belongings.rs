@@ -115,14 +115,19 @@ pub(super) fn alloc<T: Shareable>(heap: &Heap) -> Result<Unpublished<'_>> {
 pub(super) fn free(heap: &Heap, object: Span, list: List) -> bool {
     let words = heap.gate();
     let cells: Vec<_> = list.cells(words, object).collect();
-    // What is on its way from cell to cell may be in two of them.
+    forget_doubles(words, &cells);
+    cells.into_iter().fold(true, |all, (cell, chain)| free_in(heap, cell, chain) && all)
+}
+
+/// Empties cells whose object is in another as well, as one on its way from cell to cell may be: by
+/// the time that the second is looked at, the object's place could be a stranger's.
+fn forget_doubles(words: impl Words, cells: &[(WordIndex, bool)]) {
     for (number, (cell, _)) in cells.iter().enumerate() {
         let content = words.load(*cell);
         if cells[..number].iter().any(|(other, _)| words.load(*other) == content) {
             words.store(*cell, 0);
         }
     }
-    cells.into_iter().fold(true, |all, (cell, chain)| free_in(heap, cell, chain) && all)
 }
 
 /// Frees what is in a cell, and what follows; whether the cell is empty then.
@@ -221,6 +226,24 @@ mod tests {
         const FINGERPRINT: Fingerprint = Fingerprint::new("Link", 16, 8);
     }
 
+    /// A number before its one cell.
+    #[derive(Debug)]
+    #[repr(C)]
+    struct Single {
+        number: u64,
+        cell: ShmCell<u64>,
+    }
+
+    // SAFETY: as above.
+    #[allow(unsafe_code)]
+    unsafe impl Shareable for Single {
+        const FINGERPRINT: Fingerprint = Fingerprint::new("Single", 16, 8);
+
+        fn owned_cells(visit: &mut dyn FnMut(OwnedCell)) {
+            visit(OwnedCell { offset_bytes: 8, starts_chain: false });
+        }
+    }
+
     fn fill(heap: &Heap, owner: &Owner, links: u64) {
         ShmBox::new(heap, 7_u64).unwrap().publish(&owner.plain).unwrap();
         let mut cell = heap.word_at(std::ptr::NonNull::from(&owner.chain).cast()).unwrap();
@@ -253,6 +276,34 @@ mod tests {
             let owner = ShmArc::from_box(&heap, owner).unwrap();
             drop(owner);
             assert_eq!(live(&heap), before, "a shared value");
+        }
+    }
+
+    #[test]
+    fn an_object_in_two_cells_is_freed_from_the_first() {
+        let heap = HeapOptions::new(1 << 20).create_memfd().unwrap();
+        let cells = ShmBox::new(&heap, [7_u64, 8, 7, 0, 8]).unwrap();
+        let span = heap.span(ShmBox::handle(&cells)).unwrap();
+        let all: Vec<_> = (0..5).map(|number| (span.word(number), false)).collect();
+        forget_doubles(heap.gate(), &all);
+        assert_eq!(*cells, [7, 8, 0, 0, 0]);
+    }
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn an_object_without_a_list_owns_nothing() {
+        for policy in [Policy::FirstFit, Policy::Scalable] {
+            let heap = HeapOptions::new(1 << 20).policy(policy).create_memfd().unwrap();
+            let innocent = ShmBox::new(&heap, 5_u64).unwrap();
+            // Of a size class that leaves room behind the value.
+            let layout = Layout::from_size_align(size_of::<Single>() + 64, 8).unwrap();
+            let object = heap.alloc_unpublished_zeroed(layout).unwrap();
+            // SAFETY: its cell is empty.
+            let mut single = unsafe { ShmBox::<Single>::from_unpublished(object) }.unwrap();
+            single.number = ShmBox::handle(&innocent).to_raw();
+            assert!(single.cell.peek(&heap).is_none());
+            drop(single);
+            assert_eq!((live(&heap), *innocent), (1, 5));
         }
     }
 
