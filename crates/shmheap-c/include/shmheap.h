@@ -402,7 +402,8 @@ SHMHEAP_API int shmheap_mutex_unlock(shmheap_memory_handle mem, shmheap_mutex *m
 /**
  * Opens the queue of that name, or makes one for @p capacity messages of @p size bytes, rounded up
  * to a power of two and to a multiple of 8. Any number of processes send to it and receive from it.
- * shmheap_root_remove() frees it. In Rust it is a `Channel<T>` whose T has that size.
+ * shmheap_root_remove() frees it, when nobody uses it any more. In Rust it is a `Channel<T>` whose
+ * T has that size.
  *
  * @return a handle that is valid in every process, or 0: EINVAL (name; capacity: 1 to 1048576;
  *         size: at most 524288), EPROTOTYPE (the name is that of something else, or of messages of

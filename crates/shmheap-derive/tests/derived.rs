@@ -222,5 +222,5 @@ struct Lower(ShmCell<u64>);
 fn a_struct_owns_what_its_fields_own() {
     let mut offsets = Vec::new();
     Shelf::owned_cells(&mut |cell| offsets.push(cell.offset_bytes));
-    assert_eq!(offsets, [8, 16, 32]);
+    assert_eq!(offsets, [8, 24, 48]);
 }

@@ -47,8 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn produce(heap: &Heap, name: &str) -> Result<(), Box<dyn Error>> {
-    let (handle, channel) = ObjectChannel::create(heap, IN_FLIGHT)?;
-    heap.set_root("frames", handle.cast())?;
+    let channel = ObjectChannel::find_or_create(heap, "frames", IN_FLIGHT)?;
     let mut consumers = (0..CONSUMERS).map(|_| start(name)).collect::<Result<Vec<_>, _>>()?;
 
     for number in 0..FRAMES {
@@ -90,7 +89,7 @@ fn start(name: &str) -> io::Result<(Child, BufReader<ChildStdout>)> {
 /// Receives frames and frees them, until the channel is closed and empty.
 fn consume(name: &str) -> Result<(), Box<dyn Error>> {
     let heap = Heap::connect(name)?;
-    let channel = ObjectChannel::open(&heap, heap.root_handle("frames")?.cast())?;
+    let channel = ObjectChannel::find_or_create(&heap, "frames", IN_FLIGHT)?;
     loop {
         let object = match channel.recv_timeout(Duration::from_secs(10)) {
             Ok(object) => object,

@@ -53,8 +53,9 @@ fn insert(heap: &Heap, map: &Map, number: u64) -> shmheap::Result<Option<[u64; 2
 
 fn send_and_receive(policy: Policy) -> Result<()> {
     let heap = heap(policy)?;
-    let (handle, sender) = Channel::<[u64; 8]>::create(&heap, 1024)?;
-    let receiver = Channel::open(&heap, handle)?;
+    let [sender, receiver] =
+        [(); 2].map(|()| Channel::<[u64; 8]>::find_or_create(&heap, "messages", 1024));
+    let (sender, receiver) = (sender?, receiver?);
     count(|| {
         sender.send(black_box([7; 8])).expect("the channel has room");
         black_box(receiver.recv().expect("a message was sent"));

@@ -62,8 +62,7 @@ impl<const N: usize> Facility for Channels<N> {
     fn lay_out(&self, name: &str) -> Result<Ground> {
         lay_out(name, |heap| {
             for name in NAMES {
-                let (handle, _) = Channel::<[u64; N]>::create(heap, LINE_CAPACITY as u64)?;
-                heap.set_root(name, handle.cast())?;
+                Channel::<[u64; N]>::find_or_create(heap, name, LINE_CAPACITY as u64)?;
             }
             Ok(())
         })
@@ -84,8 +83,7 @@ struct End<'h, const N: usize> {
 
 impl Site {
     fn end<const N: usize>(&self, line: usize) -> Result<End<'_, N>> {
-        let handle = self.0.root_handle(NAMES[line])?;
-        let channel = Channel::open(&self.0, handle.cast())?;
+        let channel = Channel::find_or_create(&self.0, NAMES[line], LINE_CAPACITY as u64)?;
         Ok(End { channel, manner: self.1, batch: Vec::with_capacity(BATCH) })
     }
 }
@@ -166,8 +164,7 @@ impl Facility for Objects {
     fn lay_out(&self, name: &str) -> Result<Ground> {
         lay_out(name, |heap| {
             for name in NAMES {
-                let (handle, _) = ObjectChannel::create(heap, LINE_CAPACITY as u64)?;
-                heap.set_root(name, handle.cast())?;
+                ObjectChannel::find_or_create(heap, name, LINE_CAPACITY as u64)?;
             }
             Ok(())
         })
@@ -186,8 +183,9 @@ struct ObjectEnd<'h> {
 
 impl ObjectSite {
     fn end(&self, line: usize) -> Result<ObjectEnd<'_>> {
-        let handle = self.0.root_handle(NAMES[line])?;
-        Ok(ObjectEnd { heap: &self.0, channel: ObjectChannel::open(&self.0, handle.cast())? })
+        let (heap, name) = (&self.0, NAMES[line]);
+        let channel = ObjectChannel::find_or_create(heap, name, LINE_CAPACITY as u64)?;
+        Ok(ObjectEnd { heap, channel })
     }
 }
 

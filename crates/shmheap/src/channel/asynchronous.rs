@@ -11,6 +11,11 @@
 //! There is one for those who receive and one for those who send, from the first task that must
 //! wait until no task has waited for a second. While tasks wait for long, it wakes them twenty
 //! times a second: then they look for what the dead have left.
+//!
+//! # Unsafe code
+//!
+//! Opening by handle, whose contract is the caller's.
+#![allow(unsafe_code)]
 
 use std::fmt;
 use std::future::Future;
@@ -24,7 +29,7 @@ use super::queue::Queue;
 use super::shape::Shape;
 use super::values::{Channel, ShmChannel};
 use crate::heap::Gate;
-use crate::object::Shareable;
+use crate::object::{Lease, Shareable};
 use crate::{Error, Handle, Heap, Result};
 
 /// How long a helper sleeps at once.
@@ -41,12 +46,11 @@ const LINGER: Duration = Duration::from_secs(1);
 /// the last clone is gone, a twentieth of a second at the most.
 ///
 /// ```
-/// use shmheap::{AsyncChannel, Channel, HeapOptions};
+/// use shmheap::{AsyncChannel, HeapOptions};
 /// use std::sync::Arc;
 ///
 /// let heap = Arc::new(HeapOptions::new(1 << 20).create_memfd()?);
-/// let (handle, _) = Channel::<u64>::create(&heap, 16)?;
-/// let channel = AsyncChannel::open(Arc::clone(&heap), handle)?;
+/// let channel = AsyncChannel::<u64>::find_or_create(Arc::clone(&heap), "numbers", 16)?;
 /// let work = async move {
 ///     channel.send_async(7).await?;
 ///     channel.recv_async().await
@@ -69,6 +73,8 @@ struct Owner(Arc<Shared>);
 struct Shared {
     heap: Arc<Heap>,
     shape: Shape,
+    /// Keeps the object of one that was found by its name.
+    lease: Option<Lease>,
     receivers: Side,
     senders: Side,
 }
@@ -189,17 +195,51 @@ impl Drop for Owner {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.end(&self.heap);
+        }
+    }
+}
+
 impl<T: Shareable + Copy> AsyncChannel<T> {
+    /// The channel of that name, or a new one: see
+    /// [`Channel::find_or_create`](crate::Channel::find_or_create).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn find_or_create(heap: Arc<Heap>, name: &str, capacity: u64) -> Result<Self> {
+        let Channel { port } = Channel::<T>::find_or_create(&heap, name, capacity)?;
+        let (handle, shape) = (port.handle.cast(), port.shape);
+        let lease = port.into_lease();
+        Ok(Self::new(heap, handle, shape, lease))
+    }
+
     /// Opens a channel that somebody has made.
     ///
     /// # Errors
     ///
     /// As [`Channel::open`](crate::Channel::open).
-    pub fn open(heap: Arc<Heap>, handle: Handle<ShmChannel<T>>) -> Result<Self> {
-        let shape = Channel::open(&heap, handle)?.port.shape;
+    ///
+    /// # Safety
+    ///
+    /// As there, of the last clone.
+    pub unsafe fn open(heap: Arc<Heap>, handle: Handle<ShmChannel<T>>) -> Result<Self> {
+        let shape = Channel::of(&heap, handle)?.port.shape;
+        Ok(Self::new(heap, handle, shape, None))
+    }
+
+    fn new(
+        heap: Arc<Heap>,
+        handle: Handle<ShmChannel<T>>,
+        shape: Shape,
+        lease: Option<Lease>,
+    ) -> Self {
         let (receivers, senders) = (Side::default(), Side::default());
-        let shared = Arc::new(Shared { heap, shape, receivers, senders });
-        Ok(Self { owner: Arc::new(Owner(shared)), handle })
+        let shared = Arc::new(Shared { heap, shape, lease, receivers, senders });
+        Self { owner: Arc::new(Owner(shared)), handle }
     }
 
     /// The channel for threads.
@@ -208,7 +248,7 @@ impl<T: Shareable + Copy> AsyncChannel<T> {
     ///
     /// As [`Channel::open`](crate::Channel::open).
     pub fn channel(&self) -> Result<Channel<'_, T>> {
-        Channel::open(&self.owner.0.heap, self.handle)
+        Channel::of(&self.owner.0.heap, self.handle)
     }
 
     /// Receives a value. Dropped before it is ready, it has received nothing.
@@ -322,8 +362,8 @@ mod tests {
     fn tasks_and_threads_pass_messages_to_each_other() {
         const COUNT: u64 = 2000;
         let heap = Arc::new(HeapOptions::new(1 << 20).create_memfd().unwrap());
-        let (handle, _) = Channel::<u64>::create(&heap, 4).unwrap();
-        let channel = AsyncChannel::open(Arc::clone(&heap), handle).unwrap();
+        let channel = AsyncChannel::find_or_create(Arc::clone(&heap), "numbers", 4).unwrap();
+        assert!(heap.remove_root("numbers").is_ok(), "it stays while it is open");
         let sums: Vec<u64> = std::thread::scope(|scope| {
             let receivers = [(); 2].map(|()| {
                 let channel = channel.clone();
@@ -348,17 +388,19 @@ mod tests {
         assert_eq!(sums.iter().sum::<u64>(), COUNT * (COUNT - 1));
         assert!(matches!(block_on(channel.send_async(1)), Err(Error::Closed { .. })));
         drop(channel);
-        // The helpers let the heap go.
+        // The helpers let the heap go, and the last the channel.
         while Arc::strong_count(&heap) > 1 {
             std::thread::yield_now();
         }
+        assert_eq!(heap.stats().live_objects, 1, "the registry");
     }
 
     #[test]
     fn a_future_that_is_dropped_has_done_nothing() {
         let heap = Arc::new(HeapOptions::new(1 << 20).create_memfd().unwrap());
         let (handle, sender) = Channel::<u64>::create(&heap, 1).unwrap();
-        let channel = AsyncChannel::open(Arc::clone(&heap), handle).unwrap();
+        // SAFETY: nobody frees it.
+        let channel = unsafe { AsyncChannel::open(Arc::clone(&heap), handle) }.unwrap();
         let mut context = Context::from_waker(Waker::noop());
         assert!(pin!(channel.recv_async()).poll(&mut context).is_pending());
         sender.send(1).unwrap();

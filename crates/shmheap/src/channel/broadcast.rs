@@ -1,5 +1,10 @@
 //! `Broadcast`: one process writes values, and any number of others read all of them, or the last.
 //! How that works is told in `sequence`.
+//!
+//! # Unsafe code
+//!
+//! Opening by handle, whose contract is the caller's.
+#![allow(unsafe_code)]
 
 use std::alloc::Layout;
 use std::fmt;
@@ -37,7 +42,8 @@ pub struct ShmBroadcast<T>(PhantomData<fn() -> T>);
 /// publisher.send(1)?;
 ///
 /// // Usually in another process, which was told the handle:
-/// let other = Broadcast::open(&heap, handle)?;
+/// // SAFETY: nobody frees the broadcast's object.
+/// let other = unsafe { Broadcast::open(&heap, handle)? };
 /// assert_eq!(other.latest(), Some(1));
 /// let mut subscriber = other.subscribe();
 /// publisher.send(2)?;
@@ -72,17 +78,19 @@ impl<'h, T: Shareable + Copy> Broadcast<'h, T> {
     /// [`Error::InvalidOption`] if the capacity is below 2 or above 1048576, or a value larger than
     /// 512 KiB; as [`Heap::alloc_unpublished`].
     pub fn create(heap: &'h Heap, capacity: u64) -> Result<(Handle<ShmBroadcast<T>>, Self)> {
-        let (object, broadcast) = Self::create_unpublished(heap, capacity)?;
+        let object = Self::create_unpublished(heap, capacity)?;
+        let broadcast = Self::of(heap, object.handle().cast())?;
         let _ = object.keep();
         Ok((broadcast.handle, broadcast))
     }
 
-    /// As [`create`](Self::create), but it dies with this process until it is published or kept.
+    /// As [`create`](Self::create), but only the object, which dies with this process until it is
+    /// published or kept.
     ///
     /// # Errors
     ///
     /// As [`create`](Self::create).
-    pub fn create_unpublished(heap: &'h Heap, capacity: u64) -> Result<(Unpublished<'h>, Self)> {
+    pub fn create_unpublished(heap: &'h Heap, capacity: u64) -> Result<Unpublished<'h>> {
         let refuse = |option, value, why| Error::InvalidOption { option, value, why };
         if !(CAPACITY_MIN..=CAPACITY_MAX).contains(&capacity) {
             return Err(refuse("a broadcast's capacity", capacity, "it is 2 to 1048576"));
@@ -100,9 +108,8 @@ impl<'h, T: Shareable + Copy> Broadcast<'h, T> {
             why: "it overflows",
         })?;
         let object = heap.alloc_unpublished(layout)?;
-        let handle = object.handle().cast();
-        let core = Core::format::<T>(&heap.gate(), heap.span(handle)?, capacity)?;
-        Ok((object, Self { heap, handle, core, held: None }))
+        Core::format::<T>(&heap.gate(), heap.span(object.handle())?, capacity)?;
+        Ok(object)
     }
 
     /// The broadcast of that name, or a new one of the last `capacity` values, rounded up to a
@@ -116,9 +123,9 @@ impl<'h, T: Shareable + Copy> Broadcast<'h, T> {
     /// As [`Heap::find_or_create`] and [`create`](Self::create).
     pub fn find_or_create(heap: &'h Heap, name: &str, capacity: u64) -> Result<Self> {
         let fingerprint = Fingerprint::new("ShmBroadcast", 0, 1).parameter(T::FINGERPRINT);
-        let make = || Self::create_unpublished(heap, capacity).map(|(object, _)| object);
+        let make = || Self::create_unpublished(heap, capacity);
         let held = heap.find_or_create_object(name, fingerprint, make)?;
-        let broadcast = Self::open(heap, held.handle().cast())?;
+        let broadcast = Self::of(heap, held.handle().cast())?;
         Ok(Self { held: Some(Arc::new(held)), ..broadcast })
     }
 
@@ -128,7 +135,17 @@ impl<'h, T: Shareable + Copy> Broadcast<'h, T> {
     ///
     /// [`Error::WrongType`] if the object is no broadcast of values of this type; as
     /// [`Heap::resolve`] if it is not live.
-    pub fn open(heap: &'h Heap, handle: Handle<ShmBroadcast<T>>) -> Result<Self> {
+    ///
+    /// # Safety
+    ///
+    /// Nobody frees the broadcast's object as long as what is returned, or a
+    /// publisher or subscriber of it, is in use. What was opened by name
+    /// ([`find_or_create`](Self::find_or_create)) sees to that itself.
+    pub unsafe fn open(heap: &'h Heap, handle: Handle<ShmBroadcast<T>>) -> Result<Self> {
+        Self::of(heap, handle)
+    }
+
+    pub(super) fn of(heap: &'h Heap, handle: Handle<ShmBroadcast<T>>) -> Result<Self> {
         let core = Core::open::<T>(&heap.gate(), heap.span(handle)?)?;
         Ok(Self { heap, handle, core, held: None })
     }

@@ -3,6 +3,11 @@
 //!
 //! It is the queue of a [`Channel`](super::Channel) of values of the same size, so one side may use
 //! the one and the other side the other.
+//!
+//! # Unsafe code
+//!
+//! Opening by handle, whose contract is the caller's.
+#![allow(unsafe_code)]
 
 use std::fmt;
 use std::time::Duration;
@@ -86,7 +91,12 @@ impl<'h> ByteChannel<'h> {
     /// # Errors
     ///
     /// [`Error::WrongType`] if the object is none; as [`Heap::resolve`] if it is not live.
-    pub fn open<T>(heap: &'h Heap, handle: Handle<T>) -> Result<Self> {
+    ///
+    /// # Safety
+    ///
+    /// Nobody frees the channel's object as long as what is returned is in use. What was opened by
+    /// name ([`find_or_create`](Self::find_or_create)) sees to that itself.
+    pub unsafe fn open<T>(heap: &'h Heap, handle: Handle<T>) -> Result<Self> {
         let words = shape::value_words(&heap.gate(), heap.span(handle)?);
         let port = Port::open(heap, handle.cast(), kind(words), Bytes { words })?;
         Ok(Self { port })
@@ -255,7 +265,8 @@ mod tests {
         typed.send([1, 2, 3, 4]).unwrap();
         let received = bytes.recv(None).unwrap();
         assert_eq!(received[4..8], 2_u32.to_ne_bytes());
-        let opened = ByteChannel::open(&heap, typed.handle()).unwrap();
+        // SAFETY: nobody frees it.
+        let opened = unsafe { ByteChannel::open(&heap, typed.handle()) }.unwrap();
         opened.send(&received, None).unwrap();
         assert_eq!(typed.recv().unwrap(), [1, 2, 3, 4]);
         let other = Channel::<u32>::find_or_create(&heap, "typed", 4);

@@ -10,12 +10,17 @@
 //! | filling, with the object | was not sent | takes and frees it, makes the cell free |
 //! | receiving, with the object | was not received | receives it |
 //! | receiving, empty | was received: freed with its receiver | makes the cell free |
+//!
+//! # Unsafe code
+//!
+//! Opening by handle, whose contract is the caller's.
+#![allow(unsafe_code)]
 
 use std::fmt;
 use std::time::Duration;
 
 use super::event::{Look, Patience};
-use super::port::Port;
+use super::port::{self, Port};
 use super::queue::Cell;
 use super::shape::Kind;
 use super::transfer::{Cargo, Stuck};
@@ -114,7 +119,8 @@ impl From<NotSent<'_>> for Error {
 /// sender.send(letter)?;
 ///
 /// // Usually in another process, which was told the handle:
-/// let receiver = ObjectChannel::open(&heap, handle)?;
+/// // SAFETY: nobody frees the channel's object.
+/// let receiver = unsafe { ObjectChannel::open(&heap, handle)? };
 /// let letter = receiver.recv()?;
 /// // SAFETY: who sent it has left it to us.
 /// assert_eq!(unsafe { letter.as_ptr().cast::<u32>().read() }, 7);
@@ -134,20 +140,20 @@ impl<'h> ObjectChannel<'h> {
     ///
     /// As [`Channel::create`](crate::Channel::create).
     pub fn create(heap: &'h Heap, capacity: u64) -> Result<(Handle<ShmObjectChannel>, Self)> {
-        let (object, channel) = Self::create_unpublished(heap, capacity)?;
+        let object = Self::create_unpublished(heap, capacity)?;
+        let channel = Self::of(heap, object.handle().cast())?;
         let _ = object.keep();
         Ok((channel.handle(), channel))
     }
 
-    /// As [`create`](Self::create), but the channel dies with this process until it is published or
-    /// kept.
+    /// As [`create`](Self::create), but only the object, which dies with this process until it is
+    /// published or kept.
     ///
     /// # Errors
     ///
     /// As [`create`](Self::create).
-    pub fn create_unpublished(heap: &'h Heap, capacity: u64) -> Result<(Unpublished<'h>, Self)> {
-        let (object, port) = Port::create(heap, capacity, KIND, Objects(heap))?;
-        Ok((object, Self { port }))
+    pub fn create_unpublished(heap: &'h Heap, capacity: u64) -> Result<Unpublished<'h>> {
+        port::make(heap, capacity, KIND)
     }
 
     /// The channel of that name, or a new one for `capacity` messages, rounded up to a power of
@@ -179,7 +185,16 @@ impl<'h> ObjectChannel<'h> {
     ///
     /// [`Error::WrongType`] if the object is no channel of objects; as [`Heap::resolve`] if it is
     /// not live.
-    pub fn open(heap: &'h Heap, handle: Handle<ShmObjectChannel>) -> Result<Self> {
+    ///
+    /// # Safety
+    ///
+    /// Nobody frees the channel's object as long as what is returned is in use. What was opened by
+    /// name ([`find_or_create`](Self::find_or_create)) sees to that itself.
+    pub unsafe fn open(heap: &'h Heap, handle: Handle<ShmObjectChannel>) -> Result<Self> {
+        Self::of(heap, handle)
+    }
+
+    pub(super) fn of(heap: &'h Heap, handle: Handle<ShmObjectChannel>) -> Result<Self> {
         Ok(Self { port: Port::open(heap, handle.cast(), KIND, Objects(heap))? })
     }
 

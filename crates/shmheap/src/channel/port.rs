@@ -9,6 +9,8 @@ use super::queue::Queue;
 use super::shape::{CAPACITY_MAX, Kind, Shape, layout_words};
 use super::transfer::{Cargo, Transfer};
 use crate::heap::Gate;
+#[cfg(feature = "async")]
+use crate::object::Lease;
 use crate::object::{Fingerprint, Held};
 use crate::peers::Roll;
 use crate::units::{LINE_BYTES, WORD_BYTES};
@@ -31,18 +33,6 @@ pub(super) struct Port<'h, C> {
 }
 
 impl<'h, C: Cargo<Gate<'h>>> Port<'h, C> {
-    /// Makes a queue that dies with this process until it is published or kept.
-    pub(super) fn create(
-        heap: &'h Heap,
-        capacity: u64,
-        kind: Kind,
-        cargo: C,
-    ) -> Result<(Unpublished<'h>, Self)> {
-        let (object, shape) = make(heap, capacity, kind)?;
-        let port = Self::new(heap, object.handle(), shape, cargo);
-        Ok((object, port))
-    }
-
     /// The queue that is the root of that name, or a new one.
     pub(super) fn find_or_create(
         heap: &'h Heap,
@@ -53,7 +43,7 @@ impl<'h, C: Cargo<Gate<'h>>> Port<'h, C> {
     ) -> Result<Self> {
         // The type of the messages stands in the queue itself: see `Shape::open`.
         let fingerprint = Fingerprint::from_raw(kind.magic);
-        let make = || make(heap, capacity, kind).map(|(object, _)| object);
+        let make = || make(heap, capacity, kind);
         let held = heap.find_or_create_object(name, fingerprint, make)?;
         let port = Self::open(heap, held.handle(), kind, cargo)?;
         Ok(Self { _held: Some(held), ..port })
@@ -62,6 +52,12 @@ impl<'h, C: Cargo<Gate<'h>>> Port<'h, C> {
     pub(super) fn open(heap: &'h Heap, handle: Handle, kind: Kind, cargo: C) -> Result<Self> {
         let shape = Shape::open(&heap.gate(), heap.span(handle)?, kind)?;
         Ok(Self::new(heap, handle, shape, cargo))
+    }
+
+    /// What keeps the object, without the borrow of its heap.
+    #[cfg(feature = "async")]
+    pub(super) fn into_lease(self) -> Option<Lease> {
+        self._held.map(Held::into_lease)
     }
 
     fn new(heap: &'h Heap, handle: Handle, shape: Shape, cargo: C) -> Self {
@@ -137,7 +133,7 @@ impl<'h, C: Cargo<Gate<'h>>> Port<'h, C> {
 }
 
 /// Makes a queue that dies with this process until it is published or kept.
-fn make(heap: &Heap, capacity: u64, kind: Kind) -> Result<(Unpublished<'_>, Shape)> {
+pub(super) fn make(heap: &Heap, capacity: u64, kind: Kind) -> Result<Unpublished<'_>> {
     let refuse = |option, value, why| Error::InvalidOption { option, value, why };
     if capacity == 0 || capacity > CAPACITY_MAX {
         return Err(refuse("a channel's capacity", capacity, "it is 1 to 1048576"));
@@ -155,6 +151,6 @@ fn make(heap: &Heap, capacity: u64, kind: Kind) -> Result<(Unpublished<'_>, Shap
     })?;
     let object = heap.alloc_unpublished(layout)?;
     let span = heap.span(object.handle())?;
-    let shape = Shape::format(&heap.gate(), span, capacity, kind)?;
-    Ok((object, shape))
+    Shape::format(&heap.gate(), span, capacity, kind)?;
+    Ok(object)
 }

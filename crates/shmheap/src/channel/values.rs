@@ -1,11 +1,16 @@
 //! `Channel`: a queue of plain values between processes.
+//!
+//! # Unsafe code
+//!
+//! Opening by handle, whose contract is the caller's.
+#![allow(unsafe_code)]
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::event::Look;
-use super::port::Port;
+use super::port::{self, Port};
 use super::shape::Kind;
 use super::transfer::Values;
 use crate::object::{Shareable, value};
@@ -37,7 +42,8 @@ pub struct ShmChannel<T>(PhantomData<fn() -> T>);
 /// sender.send_batch(&[[3, 4], [5, 6]])?;
 ///
 /// // Usually in another process, which was told the handle:
-/// let receiver = Channel::open(&heap, handle)?;
+/// // SAFETY: nobody frees the channel's object.
+/// let receiver = unsafe { Channel::open(&heap, handle)? };
 /// assert_eq!(receiver.recv()?, [1, 2]);
 /// assert_eq!(receiver.try_recv()?, Some([3, 4]));
 /// sender.close()?;
@@ -66,20 +72,20 @@ impl<'h, T: Shareable + Copy> Channel<'h, T> {
     /// [`Error::InvalidOption`] if the capacity is 0 or above 1048576, or a value larger than
     /// 512 KiB; as [`Heap::alloc_unpublished`].
     pub fn create(heap: &'h Heap, capacity: u64) -> Result<(Handle<ShmChannel<T>>, Self)> {
-        let (object, channel) = Self::create_unpublished(heap, capacity)?;
+        let object = Self::create_unpublished(heap, capacity)?;
+        let channel = Self::of(heap, object.handle().cast())?;
         let _ = object.keep();
         Ok((channel.handle(), channel))
     }
 
-    /// As [`create`](Self::create), but the channel dies with this process until it is published or
-    /// kept.
+    /// As [`create`](Self::create), but only the object, which dies with this process until it is
+    /// published or kept.
     ///
     /// # Errors
     ///
     /// As [`create`](Self::create).
-    pub fn create_unpublished(heap: &'h Heap, capacity: u64) -> Result<(Unpublished<'h>, Self)> {
-        let (object, port) = Port::create(heap, capacity, Self::KIND, Values(PhantomData))?;
-        Ok((object, Self { port }))
+    pub fn create_unpublished(heap: &'h Heap, capacity: u64) -> Result<Unpublished<'h>> {
+        port::make(heap, capacity, Self::KIND)
     }
 
     /// The channel of that name, or a new one for `capacity` messages, rounded up to a power of
@@ -110,7 +116,16 @@ impl<'h, T: Shareable + Copy> Channel<'h, T> {
     ///
     /// [`Error::WrongType`] if the object is no channel of values of this type; as
     /// [`Heap::resolve`] if it is not live.
-    pub fn open(heap: &'h Heap, handle: Handle<ShmChannel<T>>) -> Result<Self> {
+    ///
+    /// # Safety
+    ///
+    /// Nobody frees the channel's object as long as what is returned is in use. What was opened by
+    /// name ([`find_or_create`](Self::find_or_create)) sees to that itself.
+    pub unsafe fn open(heap: &'h Heap, handle: Handle<ShmChannel<T>>) -> Result<Self> {
+        Self::of(heap, handle)
+    }
+
+    pub(super) fn of(heap: &'h Heap, handle: Handle<ShmChannel<T>>) -> Result<Self> {
         let port = Port::open(heap, handle.cast(), Self::KIND, Values(PhantomData))?;
         Ok(Self { port })
     }

@@ -23,6 +23,9 @@ pub(super) trait Home: Roll {
 
     fn words(&self) -> Self::Words<'_>;
 
+    /// What tells this heap from others.
+    fn id(&self) -> u64;
+
     /// The words of a live object; `None` if the handle names none.
     fn span(&self, handle: u64) -> Option<Span>;
 
@@ -50,6 +53,11 @@ impl Home for Heap {
     #[inline]
     fn words(&self) -> Gate<'_> {
         self.gate()
+    }
+
+    #[inline]
+    fn id(&self) -> u64 {
+        self.home_id()
     }
 
     #[inline]

@@ -1,10 +1,13 @@
 //! What collections own is freed with the value that they are a part of, by whoever frees that and
-//! whoever was killed before.
+//! whoever was killed before; and what a swap with another heap brought is not.
 
 use crate::object::killed::at_every_store;
 use crate::object::{OwnedCell, Shareable};
 use crate::os::testing::in_own_process;
-use crate::{Fingerprint, Heap, ShmArc, ShmMap, ShmMutex, ShmString, ShmVec};
+use crate::{
+    Error, Fingerprint, Heap, HeapOptions, Policy, ShmArc, ShmBox, ShmMap, ShmMutex, ShmString,
+    ShmVec,
+};
 
 /// A value that owns by way of each collection.
 #[repr(C)]
@@ -65,4 +68,48 @@ fn what_collections_own_is_freed_whoever_is_killed() {
         let stores = at_every_store(prepare, operate, judge);
         assert!(stores > 400, "{stores}");
     });
+}
+
+/// Two heaps whose objects have the same handles, so that one's are live in the other.
+fn twins() -> [Heap; 2] {
+    let options = HeapOptions::new(4 << 20).policy(Policy::FirstFit);
+    [(); 2].map(|()| options.create_memfd().unwrap())
+}
+
+#[test]
+fn a_vector_of_another_heap_is_refused_and_not_freed() {
+    let [here, there] = twins();
+    let mut ours = ShmBox::<ShmVec<u64>>::new_zeroed(&here).unwrap();
+    let mut theirs = ShmBox::<ShmVec<u64>>::new_zeroed(&there).unwrap();
+    let innocent = ShmBox::new(&here, [7_u64; 4]).unwrap();
+    for number in 0..4 {
+        theirs.push(&there, number).unwrap();
+    }
+    std::mem::swap(&mut *ours, &mut *theirs);
+    let damaged = |error| matches!(error, Error::Damaged { .. });
+    assert!(ours.as_slice(&here).is_err_and(damaged));
+    assert!(ours.push(&here, 1).is_err_and(damaged));
+    assert!(ours.free(&here).is_err_and(damaged));
+    assert_eq!(theirs.len(&there).unwrap(), 0);
+    drop(ours);
+    assert_eq!((live(&here), *innocent), (1, [7; 4]));
+}
+
+#[test]
+fn a_map_of_another_heap_is_not_changed_nor_freed() {
+    let [here, there] = twins();
+    let mut ours = ShmBox::<ShmMap<u64, u64>>::new_zeroed(&here).unwrap();
+    let mut theirs = ShmBox::<ShmMap<u64, u64>>::new_zeroed(&there).unwrap();
+    // In each heap a map with the same entries: its tables have the same handles there.
+    for number in 0..100 {
+        ours.insert(&here, number, 1).unwrap();
+        theirs.insert(&there, number, 2).unwrap();
+    }
+    let before = live(&here);
+    std::mem::swap(&mut *ours, &mut *theirs);
+    let damaged = |error| matches!(error, Error::Damaged { .. });
+    assert!(ours.insert(&here, 5, 3).is_err_and(damaged));
+    assert!(ours.free(&here).is_err_and(damaged));
+    drop(ours);
+    assert_eq!(live(&here), before - 1, "but for the map's own object");
 }

@@ -6,6 +6,7 @@
 //!           | elements                   | w |    w: which cell holds the array
 //!           +----------------------------+---+
 //!   word 1, 2   cells: the array, and the one that it is being moved to or from, else 0
+//!   word 3      to which heap the array belongs; 0 before the first
 //! ```
 //!
 //! Every change is one store to word 0. What is added is written behind the elements before; what
@@ -31,11 +32,13 @@ use crate::segment::words::Words;
 use crate::units::{WORD_BYTES, WordIndex};
 use crate::{Error, Result};
 
-const WORDS: usize = 3;
+const WORDS: usize = 4;
+const HOME: u64 = 3;
 /// Elements of the first array, unless more are asked for.
 const CAPACITY_MIN: usize = 4;
 /// More than an address space holds, and so that a length fits beside a bit.
 const LEN_MAX: usize = usize::MAX >> 8;
+const TOO_LONG: Error = Error::AtCapacity { what: "a ShmVec", limit: LEN_MAX as u64 };
 
 /// A growable array in shared memory, for one user at a time: inside what a lock guards, or in an
 /// object that one process has for itself.
@@ -95,16 +98,22 @@ struct State {
 impl<T> ShmVec<T> {
     /// The cells of its arrays.
     pub(super) fn cells() -> impl Iterator<Item = OwnedCell> {
-        [1, 2]
-            .into_iter()
-            .map(|word| OwnedCell { offset_bytes: word * WORD_BYTES as usize, starts_chain: false })
+        [1, 2].into_iter().map(|word| OwnedCell {
+            offset_bytes: word * WORD_BYTES as usize,
+            home_bytes: (HOME * WORD_BYTES) as usize,
+            starts_chain: false,
+        })
     }
 }
 
 impl<'h> Place<'h> {
     fn of<T>(vec: &ShmVec<T>, heap: &'h Heap) -> Result<Self> {
         let at = heap.word_at(NonNull::from(vec).cast())?;
-        Ok(Self { heap, words: heap.gate(), at })
+        let words = heap.gate();
+        match words.load(at + HOME) {
+            home if home == heap.home_id() || home == 0 => Ok(Self { heap, words, at }),
+            _ => Err(Error::Damaged { what: "a ShmVec whose array is in another heap" }),
+        }
     }
 
     fn cell(&self, which: u64) -> WordIndex {
@@ -241,7 +250,8 @@ impl<T: Shareable + Copy> ShmVec<T> {
         let len = state.len.saturating_add(more.len());
         let capacity = capacity::<T>(heap, state.array);
         match state.array {
-            _ if size_of::<T>() == 0 && len <= LEN_MAX => place.commit(len, state.which),
+            _ if len > LEN_MAX => return Err(TOO_LONG),
+            _ if size_of::<T>() == 0 => place.commit(len, state.which),
             Some(array) if len <= capacity => {
                 elements::write(heap, array, state.len, more);
                 place.commit(len, state.which);
@@ -314,7 +324,10 @@ impl<T: Shareable + Copy> ShmVec<T> {
         if after.is_empty() && more.is_empty() {
             return self.truncate(heap, index);
         }
-        let len = before.len() + more.len() + after.len();
+        let len = (before.len() + after.len()).saturating_add(more.len());
+        if len > LEN_MAX {
+            return Err(TOO_LONG);
+        }
         if size_of::<T>() == 0 {
             place.commit(len, state.which);
             return Ok(());
@@ -409,6 +422,7 @@ impl Place<'_> {
         let words = (room as u64).checked_mul(size_of::<T>() as u64);
         let words = words.map_or(u64::MAX, |bytes| bytes.div_ceil(WORD_BYTES));
         let mut len = 0;
+        self.words.store(self.at + HOME, self.heap.home_id());
         self.heap.place(words, align_of::<T>(), self.cell(other), |array| {
             for part in parts {
                 elements::write(self.heap, array, len, part);

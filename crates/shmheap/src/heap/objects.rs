@@ -57,6 +57,12 @@ impl Heap {
         row
     }
 
+    /// What tells the cells of this heap's values from those of other heaps.
+    #[inline]
+    pub(crate) fn home_id(&self) -> u64 {
+        self.shape.identity.id as u64
+    }
+
     /// The words of a live object.
     ///
     /// # Errors

@@ -82,6 +82,33 @@ impl<'h> Held<'h> {
     }
 }
 
+/// Such a reference without the borrow of its heap.
+#[cfg(feature = "async")]
+#[derive(Debug)]
+pub(crate) struct Lease {
+    place: crate::object::registry::Place,
+    stay: u64,
+}
+
+#[cfg(feature = "async")]
+impl Held<'_> {
+    /// Leaves it to whoever ends the lease; until then the object is held.
+    pub(crate) fn into_lease(self) -> Lease {
+        let held = std::mem::ManuallyDrop::new(self);
+        Lease { place: held.holding.place(), stay: held.stay }
+    }
+}
+
+#[cfg(feature = "async")]
+impl Lease {
+    /// Gives the reference up; `heap` is the one that it came from.
+    pub(crate) fn end(self, heap: &Heap) {
+        if heap.stay() == self.stay {
+            Registry::roots(heap).release_at(&self.place);
+        }
+    }
+}
+
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         if self.heap.stay() == self.stay {
@@ -108,7 +135,8 @@ impl<'h, T: Shareable> ShmArc<'h, T> {
     ///
     /// As [`Heap::alloc_unpublished`]. The value is freed then.
     pub fn from_box(heap: &'h Heap, value: ShmBox<'h, T>) -> Result<Self> {
-        let object = ShmBox::into_unpublished(value);
+        // Taken out of the box when there is room for it: what it owns is freed with the box else.
+        let object = || ShmBox::into_unpublished(value);
         Self::of(heap, Registry::shared(heap).add(object, Description::of::<T>())?)
     }
 

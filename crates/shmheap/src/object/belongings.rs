@@ -34,7 +34,9 @@ const SLEEP: Duration = Duration::from_millis(1);
 const STARTS_CHAIN: u64 = 1;
 /// Set in all words of a list: what lies where one is missing is none.
 const LISTED: u64 = 2;
-const COUNT_BITS: u32 = 16;
+const COUNT_BITS: u32 = 20;
+/// A cell, and the word that says to which heap it belongs.
+const ITEM_WORDS: usize = 2;
 
 /// Where the list of a value's cells is in its object: as a word of the registry says it, the
 /// number of its first word above 16 bits of its length.
@@ -61,21 +63,30 @@ impl List {
         Self(raw)
     }
 
-    /// The cells of the value in that object: those that lie in it.
+    /// The cells of the value in that object: those that lie in it, and belong to its heap.
     fn cells(
         self,
         words: impl Words + Copy,
+        home: u64,
         object: Span,
     ) -> impl Iterator<Item = (WordIndex, bool)> {
         let (first, count) = (self.0 >> COUNT_BITS, self.0 & ((1 << COUNT_BITS) - 1));
-        let numbers = first..first.saturating_add(count).min(object.words);
+        let numbers = (first..object.words).step_by(ITEM_WORDS).take(count as usize);
         numbers.filter_map(move |number| {
-            let listed = words.load(object.word(number));
-            let cell = listed / WORD_BYTES;
-            let is_one = listed & LISTED != 0 && object.has(cell, 1);
-            is_one.then(|| (object.word(cell), listed & STARTS_CHAIN != 0))
+            let word = |at| object.has(at, 1).then(|| object.word(at));
+            let listed = words.load(word(number)?);
+            let home_word = word(words.load(word(number + 1)?) / WORD_BYTES)?;
+            let cell = word(listed / WORD_BYTES)?;
+            let is_one = listed & LISTED != 0 && words.load(home_word) == home;
+            is_one.then_some((cell, listed & STARTS_CHAIN != 0))
         })
     }
+}
+
+/// The words of a list that stand for a cell.
+fn item(cell: OwnedCell) -> [u64; ITEM_WORDS] {
+    let chain = if cell.starts_chain { STARTS_CHAIN } else { 0 };
+    [cell.offset_bytes as u64 | LISTED | chain, cell.home_bytes as u64]
 }
 
 fn cells_of<T: Shareable>() -> Vec<OwnedCell> {
@@ -95,7 +106,8 @@ pub(super) fn alloc<T: Shareable>(heap: &Heap) -> Result<Unpublished<'_>> {
     if cells.is_empty() {
         return heap.alloc_unpublished_zeroed(Layout::new::<T>());
     }
-    let list = Layout::array::<u64>(cells.len()).and_then(|list| Layout::new::<T>().extend(list));
+    let list = Layout::array::<[u64; ITEM_WORDS]>(cells.len());
+    let list = list.and_then(|list| Layout::new::<T>().extend(list));
     let too_large = Error::InvalidLayout {
         size_bytes: size_of::<T>() as u64,
         align_bytes: align_of::<T>() as u64,
@@ -104,17 +116,23 @@ pub(super) fn alloc<T: Shareable>(heap: &Heap) -> Result<Unpublished<'_>> {
     let (layout, _) = list.map_err(|_| too_large)?;
     let object = heap.alloc_unpublished_zeroed(layout)?;
     let (words, span) = (heap.gate(), heap.span(object.handle())?);
-    for (number, cell) in (first_word::<T>()..).zip(cells) {
-        let chain = if cell.starts_chain { STARTS_CHAIN } else { 0 };
-        words.store(span.word(number), cell.offset_bytes as u64 | LISTED | chain);
+    for (number, word) in (first_word::<T>()..).zip(cells.into_iter().flat_map(item)) {
+        words.store(span.word(number), word);
     }
     Ok(object)
+}
+
+/// Whether that object was made for a value with the same cells, as far as the type has any.
+pub(super) fn is_made_for<T: Shareable>(heap: &Heap, object: Span) -> bool {
+    let words = heap.gate();
+    let mut list = (first_word::<T>()..).zip(cells_of::<T>().into_iter().flat_map(item));
+    list.all(|(number, word)| object.has(number, 1) && words.load(object.word(number)) == word)
 }
 
 /// Frees what the value in that object owns; `false` if something of it could not be.
 pub(super) fn free(heap: &Heap, object: Span, list: List) -> bool {
     let words = heap.gate();
-    let cells: Vec<_> = list.cells(words, object).collect();
+    let cells: Vec<_> = list.cells(words, heap.home_id(), object).collect();
     forget_doubles(words, &cells);
     cells.into_iter().fold(true, |all, (cell, chain)| free_in(heap, cell, chain) && all)
 }
@@ -212,18 +230,20 @@ mod tests {
     // SAFETY: words, any of which are a value.
     #[allow(unsafe_code)]
     unsafe impl Shareable for Owner {
-        const FINGERPRINT: Fingerprint = Fingerprint::new("Owner", 24, 8);
+        const FINGERPRINT: Fingerprint = Fingerprint::new("Owner", 40, 8);
 
         fn owned_cells(visit: &mut dyn FnMut(OwnedCell)) {
-            visit(OwnedCell { offset_bytes: 8, starts_chain: false });
-            visit(OwnedCell { offset_bytes: 16, starts_chain: true });
+            ShmCell::<u64>::owned_cells(&mut |cell| visit(cell.within(8)));
+            ShmCell::<Link>::owned_cells(&mut |cell| {
+                visit(OwnedCell { starts_chain: true, ..cell.within(24) });
+            });
         }
     }
 
     // SAFETY: as above.
     #[allow(unsafe_code)]
     unsafe impl Shareable for Link {
-        const FINGERPRINT: Fingerprint = Fingerprint::new("Link", 16, 8);
+        const FINGERPRINT: Fingerprint = Fingerprint::new("Link", 24, 8);
     }
 
     /// A number before its one cell.
@@ -237,16 +257,17 @@ mod tests {
     // SAFETY: as above.
     #[allow(unsafe_code)]
     unsafe impl Shareable for Single {
-        const FINGERPRINT: Fingerprint = Fingerprint::new("Single", 16, 8);
+        const FINGERPRINT: Fingerprint = Fingerprint::new("Single", 24, 8);
 
         fn owned_cells(visit: &mut dyn FnMut(OwnedCell)) {
-            visit(OwnedCell { offset_bytes: 8, starts_chain: false });
+            ShmCell::<u64>::owned_cells(&mut |cell| visit(cell.within(8)));
         }
     }
 
     fn fill(heap: &Heap, owner: &Owner, links: u64) {
         ShmBox::new(heap, 7_u64).unwrap().publish(&owner.plain).unwrap();
         let mut cell = heap.word_at(std::ptr::NonNull::from(&owner.chain).cast()).unwrap();
+        heap.gate().store(cell + 1, heap.home_id());
         for number in 0..links {
             let mut link = ShmBox::<Link>::new_zeroed(heap).unwrap();
             link.number = number;

@@ -14,10 +14,10 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, offset_of};
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::heap::{NotPublished, Unpublished};
 use crate::object::belongings::{self, List};
@@ -103,6 +103,9 @@ impl<'h, T: Shareable> ShmBox<'h, T> {
     ///
     /// As [`Unpublished::publish`]; the box comes back with the error.
     pub fn publish(self, cell: &ShmCell<T>) -> Result<Handle<T>, NotHandedOver<'h, T>> {
+        if let Err(error) = cell.settle(self.object.heap()) {
+            return Err(NotHandedOver { error, value: self });
+        }
         // SAFETY: the word is a cell and nothing else: it is private to the type, which is zero
         // when it is made; the borrow keeps its object.
         match unsafe { Self::into_unpublished(self).publish(cell.word()) } {
@@ -211,26 +214,56 @@ impl<T: Shareable> From<NotHandedOver<'_, T>> for Error {
 
 /// A place in an object through which values are handed from process to process, one at a time:
 /// each is in one place at any moment, whoever is killed. Empty when its bytes are 0.
+///
+/// What is in it is freed with the value that the cell is a part of. What *that* owns in turn is
+/// not: it is to be taken out before.
 #[derive(Debug)]
-#[repr(transparent)]
+#[repr(C)]
 pub struct ShmCell<T> {
     word: AtomicU64,
+    /// To which heap it belongs; 0 until something is put there.
+    home: AtomicU64,
     value: PhantomData<fn() -> T>,
 }
 
-// SAFETY: a word that means the same in every process, and any of which is one.
+// SAFETY: words that mean the same in every process, and any of which are some. The fingerprint is
+// without that of the value, which may have such a cell itself; `take` looks what is there.
 unsafe impl<T: Shareable> Shareable for ShmCell<T> {
     const FINGERPRINT: Fingerprint =
         Fingerprint::new("ShmCell", size_of::<Self>(), align_of::<Self>());
 
     fn owned_cells(visit: &mut dyn FnMut(OwnedCell)) {
-        visit(OwnedCell { offset_bytes: 0, starts_chain: false });
+        let home_bytes = offset_of!(Self, home);
+        visit(OwnedCell { offset_bytes: 0, home_bytes, starts_chain: false });
     }
+}
+
+#[cold]
+fn foreign() -> Error {
+    Error::Damaged { what: "a cell with a value of another heap" }
 }
 
 impl<T: Shareable> ShmCell<T> {
     fn word(&self) -> NonNull<u64> {
         NonNull::from(&self.word).cast()
+    }
+
+    /// Whether what is in the cell is of that heap. Relaxed, as all uses of the word: it is the
+    /// same for all who have the cell, for it changes only while somebody has that for himself.
+    fn is_at_home(&self, heap: &Heap) -> bool {
+        self.home.load(Ordering::Relaxed) == heap.home_id()
+    }
+
+    /// Makes an empty cell one of that heap.
+    fn settle(&self, heap: &Heap) -> Result<()> {
+        match self.word.load(Ordering::Relaxed) {
+            _ if self.is_at_home(heap) => Ok(()),
+            0 => {
+                self.home.store(heap.home_id(), Ordering::Relaxed);
+                Ok(())
+            }
+            _ => Err(foreign()),
+        }
     }
 
     /// Takes out what is there; `None` if it is empty, or if another process is just putting
@@ -240,19 +273,32 @@ impl<T: Shareable> ShmCell<T> {
     ///
     /// # Errors
     ///
-    /// As [`Heap::take`], and [`Error::WrongType`] if what was there is too small; it is freed.
+    /// As [`Heap::take`]; [`Error::WrongType`] if what was there was no value of that type, it is
+    /// freed then; [`Error::Damaged`] if it is a value of another heap, as behind
+    /// [`std::mem::swap`].
     pub fn take<'h>(&self, heap: &'h Heap) -> Result<Option<ShmBox<'h, T>>> {
-        // SAFETY: the word is a cell and nothing else, and the borrow keeps its object.
-        match unsafe { heap.take(self.word()) }? {
-            // SAFETY: whoever put it into a cell of the type had it as a box of the type.
-            Some(object) => unsafe { ShmBox::from_unpublished(object) }.map(Some),
-            None => Ok(None),
+        if !self.is_at_home(heap) {
+            return match self.word.load(Ordering::Relaxed) {
+                0 => Ok(None),
+                _ => Err(foreign()),
+            };
         }
+        // SAFETY: the word is a cell and nothing else, and the borrow keeps its object.
+        let Some(object) = (unsafe { heap.take(self.word()) })? else { return Ok(None) };
+        let span = heap.span(object.handle())?;
+        if !belongings::is_made_for::<T>(heap, span) {
+            return Err(Error::WrongType { what: format!("the object {}", object.handle()) });
+        }
+        // SAFETY: it was made for a value of which others believe the same.
+        unsafe { ShmBox::from_unpublished(object) }.map(Some)
     }
 
     /// The handle of what is there, which stays; it may be taken and freed at any time.
     #[must_use]
     pub fn peek(&self, heap: &Heap) -> Option<Handle<T>> {
+        if !self.is_at_home(heap) {
+            return None;
+        }
         // SAFETY: as in `take`.
         unsafe { heap.peek(self.word()) }.map(Handle::cast)
     }

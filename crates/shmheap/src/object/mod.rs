@@ -27,6 +27,8 @@ mod shareable;
 pub(crate) mod value;
 
 pub(crate) use arc::Held;
+#[cfg(feature = "async")]
+pub(crate) use arc::Lease;
 pub use arc::{ShmArc, ShmWeak};
 pub use boxed::{NotHandedOver, ShmBox, ShmCell};
 pub use pointer::ShmPtr;

@@ -61,6 +61,9 @@ pub unsafe trait Shareable: Sized + Send + Sync + 'static {
 pub struct OwnedCell {
     /// How far behind the start of the value the cell lies: a multiple of 8.
     pub offset_bytes: usize,
+    /// How far behind it the word lies that says to which heap the cell belongs, likewise. Safe
+    /// code can swap two values of different heaps; what is in such a cell is not to be found then.
+    pub home_bytes: usize,
     /// Whether the object in the cell begins with a cell in turn, and so on.
     pub starts_chain: bool,
 }
@@ -69,7 +72,11 @@ impl OwnedCell {
     /// The same cell of a value that lies so far behind the start of another.
     #[must_use]
     pub const fn within(self, offset_bytes: usize) -> Self {
-        Self { offset_bytes: self.offset_bytes + offset_bytes, ..self }
+        Self {
+            offset_bytes: self.offset_bytes + offset_bytes,
+            home_bytes: self.home_bytes + offset_bytes,
+            ..self
+        }
     }
 }
 

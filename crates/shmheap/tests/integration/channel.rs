@@ -22,7 +22,7 @@ use shmheap::{
 
 use crate::support::process::{Fork, PATIENCE, Role, Worker, wait_until};
 use crate::support::random::{Random, seed, setting};
-use crate::support::{HeapName, assert_whole, bytes, first_fit, heap_of, scalable};
+use crate::support::{HeapName, assert_whole, bytes, channels, first_fit, heap_of, scalable};
 
 const KILLS: u64 = 200;
 const STOPS: u64 = 40;
@@ -443,16 +443,16 @@ fn victim() {
     let objects: Handle<ShmObjectChannel> = handle(4).cast();
     let broadcast: Handle<ShmBroadcast<u64>> = handle(5).cast();
     let open = (
-        Channel::open(&heap, values).unwrap(),
-        ObjectChannel::open(&heap, objects).unwrap(),
-        Broadcast::open(&heap, broadcast).unwrap(),
+        channels::values(&heap, values).unwrap(),
+        channels::objects(&heap, objects).unwrap(),
+        channels::broadcast(&heap, broadcast).unwrap(),
     );
     let moment = Duration::from_micros(50);
     while row[1].load(Ordering::SeqCst) == 0 {
         let again = (
-            Channel::open(&heap, values),
-            ObjectChannel::open(&heap, objects),
-            Broadcast::open(&heap, broadcast),
+            channels::values(&heap, values),
+            channels::objects(&heap, objects),
+            channels::broadcast(&heap, broadcast),
         );
         for channel in [Some(&open.0), again.0.as_ref().ok()].into_iter().flatten() {
             let _ = (channel.try_send(1), channel.send_timeout(2, moment), channel.len());

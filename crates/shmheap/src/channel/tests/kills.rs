@@ -62,7 +62,7 @@ fn reported(heap: &Heap, progress: Span, number: u64) -> u64 {
 
 /// Everything that is in the channel; afterwards it works.
 fn drain(heap: &Heap, handle: Handle<ShmChannel<Pair>>) -> Vec<u64> {
-    let channel = Channel::open(heap, handle).unwrap();
+    let channel = Channel::of(heap, handle).unwrap();
     let mut all = vec![];
     loop {
         match channel.recv_timeout(Duration::ZERO) {
@@ -90,7 +90,7 @@ fn a_value_is_sent_or_not() {
         at_every_store(
             |heap| channel_with(heap, 1),
             |heap, prepared| {
-                Channel::open(heap, prepared.channel).unwrap().try_send(pair(1)).unwrap();
+                Channel::of(heap, prepared.channel).unwrap().try_send(pair(1)).unwrap();
                 report(heap, prepared.progress, 0);
             },
             |heap, prepared| {
@@ -118,7 +118,7 @@ fn a_value_is_received_or_comes_to_another() {
         at_every_store(
             |heap| channel_with(heap, 2),
             |heap, prepared| {
-                let channel = Channel::open(heap, prepared.channel).unwrap();
+                let channel = Channel::of(heap, prepared.channel).unwrap();
                 assert_eq!(channel.try_recv().unwrap(), Some(pair(0)));
                 report(heap, prepared.progress, 0);
             },
@@ -142,7 +142,7 @@ fn batches_lose_nothing_and_double_nothing() {
         at_every_store(
             |heap| channel_with(heap, 0),
             |heap, prepared| {
-                let channel = Channel::open(heap, prepared.channel).unwrap();
+                let channel = Channel::of(heap, prepared.channel).unwrap();
                 for round in 0..3 {
                     let pairs = [0, 1].map(|number| pair(2 * round + number));
                     assert_eq!(channel.send_batch(&pairs).unwrap(), 2);
@@ -174,7 +174,7 @@ fn who_dies_as_it_takes_over_from_the_dead_loses_nothing() {
         at_every_store(
             |heap| {
                 let prepared = channel_with(heap, 2);
-                let channel = Channel::open(heap, prepared.channel).unwrap();
+                let channel = Channel::of(heap, prepared.channel).unwrap();
                 let queue = channel.port.queue();
                 let Claim::Message(_) = queue.claim(dead()).unwrap() else { panic!() };
                 // And what a dead sender leaves: a cell, and one that is marked for the next turn,
@@ -188,7 +188,7 @@ fn who_dies_as_it_takes_over_from_the_dead_loses_nothing() {
                 prepared
             },
             |heap, prepared| {
-                let channel = Channel::open(heap, prepared.channel).unwrap();
+                let channel = Channel::of(heap, prepared.channel).unwrap();
                 assert_eq!(channel.recv_timeout(Duration::ZERO).unwrap(), pair(1));
                 report(heap, prepared.progress, 0);
                 assert_eq!(channel.recv_timeout(Duration::ZERO).unwrap(), pair(0));
@@ -230,7 +230,7 @@ fn objects_with(heap: &Heap, count: u64) -> Prepared<ShmObjectChannel> {
 
 /// The objects in the channel; afterwards it works, and nothing lives but it.
 fn drain_objects(heap: &Heap, handle: Handle<ShmObjectChannel>) -> Vec<u64> {
-    let channel = ObjectChannel::open(heap, handle).unwrap();
+    let channel = ObjectChannel::of(heap, handle).unwrap();
     let mut all = vec![];
     loop {
         match channel.recv_timeout(Duration::ZERO) {
@@ -260,7 +260,7 @@ fn an_object_is_sent_or_freed() {
         at_every_store(
             |heap| objects_with(heap, 1),
             |heap, prepared| {
-                let channel = ObjectChannel::open(heap, prepared.channel).unwrap();
+                let channel = ObjectChannel::of(heap, prepared.channel).unwrap();
                 channel.try_send(object(heap, 1)).unwrap();
                 report(heap, prepared.progress, 0);
             },
@@ -283,7 +283,7 @@ fn an_object_is_received_once_and_dies_with_its_receiver() {
         at_every_store(
             |heap| objects_with(heap, 2),
             |heap, prepared| {
-                let channel = ObjectChannel::open(heap, prepared.channel).unwrap();
+                let channel = ObjectChannel::of(heap, prepared.channel).unwrap();
                 let object = channel.try_recv().unwrap().unwrap();
                 assert_eq!(number_of(heap, &object), 0);
                 report(heap, prepared.progress, 0);
@@ -317,13 +317,13 @@ fn a_value_is_broadcast_or_not_and_another_writes_on() {
                 Prepared { channel, progress: progress(heap) }
             },
             |heap, prepared| {
-                let broadcast = Broadcast::open(heap, prepared.channel).unwrap();
+                let broadcast = Broadcast::of(heap, prepared.channel).unwrap();
                 let mut publisher = broadcast.publisher().unwrap();
                 publisher.send(pair(3)).unwrap();
                 report(heap, prepared.progress, 0);
             },
             |heap, prepared| {
-                let broadcast = Broadcast::open(heap, prepared.channel).unwrap();
+                let broadcast = Broadcast::of(heap, prepared.channel).unwrap();
                 let found = broadcast.latest().unwrap();
                 let is_written = found == pair(3);
                 assert!(is_written || found == pair(2), "{found:?}");

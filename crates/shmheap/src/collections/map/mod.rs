@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   ShmMap             word 0 ..    the current table of each of 16 shards: its handle
-//!                      word 16 ..   for each shard 8 words for writers: lock, next, len, free
+//!                      word 16 ..   8 words of each for writers: lock, next, len, free, home
 //!
 //!   hash of a key      63    60 59            36 35                                    0
 //!                     +--------+----------------+---------------------------------------+
@@ -376,13 +376,15 @@ impl<K: Shareable + Copy, V: Shareable + Copy> ShmMap<K, V> {
 
     /// The cells of its tables. One may be in two of them for a moment, when a table has grown.
     pub(in crate::collections) fn cells() -> impl Iterator<Item = OwnedCell> {
-        let cell = |word, starts_chain| OwnedCell {
+        let writers = |shard| SHARDS + shard * WRITER_WORDS as usize;
+        let cell = move |shard, word, starts_chain| OwnedCell {
             offset_bytes: word * WORD_BYTES as usize,
+            home_bytes: (writers(shard) + shard::HOME as usize) * WORD_BYTES as usize,
             starts_chain,
         };
-        let next = |shard| SHARDS + shard * WRITER_WORDS as usize + shard::NEXT as usize;
-        let current = (0..SHARDS).map(move |shard| cell(shard, true));
-        current.chain((0..SHARDS).map(move |shard| cell(next(shard), false)))
+        let next = move |shard| cell(shard, writers(shard) + shard::NEXT as usize, false);
+        let current = (0..SHARDS).map(move |shard| cell(shard, shard, true));
+        current.chain((0..SHARDS).map(next))
     }
 
     fn place(&self, heap: &Heap) -> Result<WordIndex> {

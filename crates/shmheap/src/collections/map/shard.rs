@@ -5,6 +5,7 @@
 //!   lock          of writers
 //!   next          a cell: the table that shall become current; else 0
 //!   len, free     what the lock's holder knows of the table: recounted after its death
+//!   home          to which heap the tables belong; 0 before the first
 //! ```
 //!
 //! A reader takes no lock. It finds its entry in the current table and looks whether the bucket is
@@ -32,10 +33,12 @@ use crate::segment::words::Words;
 use crate::units::WordIndex;
 use crate::{Error, Result};
 
-/// The words of a shard for its writers, of which the first four are in use.
+/// The words of a shard for its writers, of which the first five are in use.
 pub(super) const WRITER_WORDS: u64 = 8;
 /// Which of them is the cell of the next table.
 pub(super) const NEXT: u64 = 1;
+/// Which of them says to which heap the tables belong.
+pub(super) const HOME: u64 = 4;
 
 /// How long the chain of tables is at the most: each is twice as large as the one before.
 const TABLES_MAX: u32 = 64;
@@ -285,11 +288,24 @@ impl<'h, H: Home, K: Shareable + Copy, V: Shareable + Copy> Shard<'h, H, K, V> {
     /// The lock; what its last holder died over is set right.
     fn turn(&self, patience: Duration) -> Result<Turn<'h, H::Words<'h>, H>> {
         let mut turn = Turn::take(self.words, self.lock, self.home, patience)?;
+        self.come_home()?;
         if turn.is_unfinished {
             self.recover()?;
             turn.is_unfinished = false;
         }
         Ok(turn)
+    }
+
+    /// Refuses tables of another heap, as behind a swap of two maps. Readers do without: they look
+    /// at words of whatever object has the name here, and write nothing.
+    fn come_home(&self) -> Result<()> {
+        let home = self.lock + HOME;
+        match self.words.load(home) {
+            0 => self.words.store(home, self.home.id()),
+            id if id == self.home.id() => {}
+            _ => return Err(Error::Damaged { what: "a ShmMap whose tables are in another heap" }),
+        }
+        Ok(())
     }
 
     #[cold]
@@ -326,6 +342,7 @@ impl<'h, H: Home, K: Shareable + Copy, V: Shareable + Copy> Shard<'h, H, K, V> {
     /// in the map.
     pub(super) fn free(&self, all: bool, patience: Duration) -> Result<()> {
         let mut turn = Turn::take(self.words, self.lock, self.home, patience)?;
+        self.come_home()?;
         turn.is_unfinished = true;
         self.settle(self.words.load(self.current))?;
         // The oldest first: a process killed in between leaves no table that nobody names.

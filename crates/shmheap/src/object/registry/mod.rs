@@ -82,10 +82,25 @@ impl Holding<'_> {
         self.fingerprint
     }
 
+    /// What it takes to give the reference up.
+    #[cfg(feature = "async")]
+    pub(crate) fn place(&self) -> Place {
+        Place { entry: self.entry.at, holder: self.holder, me: self.me }
+    }
+
     /// Where the entry is, and which use of it.
     pub(crate) fn name(&self) -> (WordIndex, u64) {
         (self.entry.at, self.incarnation)
     }
+}
+
+/// Where a reference stands that this process holds.
+#[cfg(feature = "async")]
+#[derive(Debug)]
+pub(crate) struct Place {
+    entry: WordIndex,
+    holder: WordIndex,
+    me: PeerId,
 }
 
 /// What a heap says of a root: see [`Heap::roots`].
@@ -115,12 +130,12 @@ impl<'h> Registry<'h> {
     /// Takes over an object, held by this process alone.
     pub(crate) fn add(
         &self,
-        object: Unpublished<'h>,
+        object: impl FnOnce() -> Unpublished<'h>,
         description: Description,
     ) -> Result<Holding<'h>> {
         let me = Roll::me(self.heap)?;
         let mut busy = self.busy(me)?;
-        let (holder, handle) = busy.fill(object, description, "", me)?;
+        let (holder, handle) = busy.fill(object(), description, "", me)?;
         let holding = self.holding(busy.entry, holder, me, handle);
         busy.make(false)?;
         Ok(holding)
@@ -154,6 +169,14 @@ impl<'h> Registry<'h> {
     /// Gives a reference up, and frees the object if that was the last.
     pub(crate) fn release(holding: &Holding<'_>) {
         holding.registry.let_go(holding.entry, holding.holder, holding.me);
+    }
+
+    /// As [`release`](Self::release).
+    #[cfg(feature = "async")]
+    pub(crate) fn release_at(&self, place: &Place) {
+        if let Some(entry) = self.chain.entry_at(place.entry) {
+            self.let_go(entry, place.holder, place.me);
+        }
     }
 
     fn let_go(&self, entry: Entry<Gate<'h>>, holder: WordIndex, me: PeerId) {

@@ -5,7 +5,10 @@ use crate::object::killed::at_every_store;
 use crate::os::testing::in_own_process;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::{Error, Handle, Heap, ShmBox, ShmCell, ShmPtr};
+use crate::{
+    Error, Fingerprint, Handle, Heap, HeapOptions, OwnedCell, Policy, Shareable, ShmBox, ShmCell,
+    ShmPtr,
+};
 
 #[test]
 fn a_box_is_filled_handed_over_and_freed() {
@@ -99,4 +102,60 @@ fn a_pointer_leads_to_live_objects_only() {
         let outside: ShmPtr<u64> = unsafe { std::mem::zeroed() };
         assert!(outside.set(&heap, ShmBox::handle(&ShmBox::new(&heap, 1).unwrap())).is_err());
     }
+}
+
+/// A value that owns an object, as far as its type says.
+#[derive(Debug)]
+#[repr(C)]
+struct Owner {
+    cell: ShmCell<u64>,
+}
+
+// SAFETY: a cell and nothing else.
+#[allow(unsafe_code)]
+unsafe impl Shareable for Owner {
+    const FINGERPRINT: Fingerprint = Fingerprint::new("Owner", 16, 8);
+
+    fn owned_cells(visit: &mut dyn FnMut(OwnedCell)) {
+        ShmCell::<u64>::owned_cells(visit);
+    }
+}
+
+#[test]
+fn a_cell_opened_as_one_of_owners_makes_no_owner_of_numbers() {
+    let heap = HeapOptions::new(1 << 20).create_memfd().unwrap();
+    let innocent = ShmBox::new(&heap, 5_u64).unwrap();
+    let numbers = heap.find_or_create::<ShmCell<[u64; 2]>>("cell", |_| {}).unwrap();
+    let forged = [ShmBox::handle(&innocent).to_raw(), heap.home_id()];
+    ShmBox::new(&heap, forged).unwrap().publish(&numbers).unwrap();
+    let owners = heap.find_root::<ShmCell<Owner>>("cell").unwrap();
+    assert!(matches!(owners.take(&heap), Err(Error::WrongType { .. })));
+    assert_eq!(*innocent, 5);
+    ShmBox::<Owner>::new_zeroed(&heap).unwrap().publish(&owners).unwrap();
+    assert!(owners.take(&heap).unwrap().is_some());
+}
+
+#[test]
+fn a_cell_of_another_heap_is_refused_and_not_freed() {
+    // Under first fit, as their objects have the same handles then.
+    let options = HeapOptions::new(1 << 20).policy(Policy::FirstFit);
+    let [here, there] = [(); 2].map(|()| options.create_memfd().unwrap());
+    let mut ours = ShmBox::<ShmCell<u64>>::new_zeroed(&here).unwrap();
+    let mut theirs = ShmBox::<ShmCell<u64>>::new_zeroed(&there).unwrap();
+    let innocent = ShmBox::new(&here, 7_u64).unwrap();
+    let letter = ShmBox::new(&there, 8_u64).unwrap();
+    assert_eq!(ShmBox::handle(&innocent), ShmBox::handle(&letter));
+    letter.publish(&theirs).unwrap();
+    std::mem::swap(&mut *ours, &mut *theirs);
+    assert!(matches!(ours.take(&here), Err(Error::Damaged { .. })));
+    assert_eq!(ours.peek(&here), None);
+    let letter = ShmBox::new(&here, 9_u64).unwrap();
+    let refused = letter.publish(&ours).unwrap_err();
+    assert!(matches!(refused.error, Error::Damaged { .. }));
+    assert_eq!(*refused.value, 9);
+    drop(ours);
+    assert_eq!(*innocent, 7);
+    // What came without a value is at home wherever it is used.
+    ShmBox::new(&there, 10_u64).unwrap().publish(&theirs).unwrap();
+    assert_eq!(*theirs.take(&there).unwrap().unwrap(), 10);
 }

@@ -1,6 +1,7 @@
 //! What the tests share: names that are cleaned up, random numbers, processes, object bytes.
 
 pub(crate) mod bytes;
+pub(crate) mod channels;
 pub(crate) mod process;
 pub(crate) mod random;
 

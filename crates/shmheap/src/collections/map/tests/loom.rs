@@ -53,6 +53,10 @@ impl Home for Process {
         &self.view
     }
 
+    fn id(&self) -> u64 {
+        1
+    }
+
     fn span(&self, handle: u64) -> Option<Span> {
         let number = HANDLES.iter().position(|&other| other == handle)?;
         Some(SPANS[number])
@@ -96,7 +100,7 @@ impl Process {
 
 fn memory() -> Arc<Memory> {
     let tables = SPANS.iter().flat_map(|span| (0..span.words).map(|number| span.word(number)));
-    let writers = (0..4).map(|word| WRITERS + word);
+    let writers = (0..5).map(|word| WRITERS + word);
     Memory::new([CURRENT].into_iter().chain(writers).chain(tables), [], &[])
 }
 
