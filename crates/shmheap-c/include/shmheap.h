@@ -31,8 +31,7 @@
  *   shmheap_destroy() wait for calls of other threads on that handle to return; threads that have
  *   used the heap may go on, or end, before or after. As with malloc, no function may be called
  *   from a signal handler.
- * - Fork. A memory handle made before fork() works in the child, which counts as a process of its
- *   own. After exec, connect again.
+ * - Fork. A memory handle works in a forked child, which counts as a process of its own.
  * - Crashes. A process may be killed at any instruction, also inside these functions: the heap
  *   stays sound and the others go on. Objects of a killed process stay allocated. A process that is
  *   stopped (SIGSTOP) inside one of them keeps nobody waiting under the scalable policy; under the
@@ -197,6 +196,11 @@ SHMHEAP_API void *shmheap_handle_to_ptr(shmheap_memory_handle mem, shmheap_objec
  * process; nothing is moved or replaced. So a process connects to such a heap once at a time.
  */
 #define SHMHEAP_SAME_ADDRESS 8u
+/**
+ * For `flags` of shmheap_options: whoever disconnects as the last removes the heap's name. Killed
+ * processes do not count; if all were, whoever creates or connects next gives the memory back.
+ */
+#define SHMHEAP_EPHEMERAL 16u
 
 /**
  * What can be chosen for a new heap. 0 in a field means its default.
@@ -211,7 +215,7 @@ typedef struct shmheap_options {
     uint32_t granule;  /**< first fit: 8 or 16, for addresses and sizes; default 16 */
     uint32_t mode;     /**< permission bits, set whatever the umask; default 0600 */
     uint32_t policy;   /**< SHMHEAP_POLICY_*; default SHMHEAP_POLICY_FIRST_FIT */
-    uint32_t flags;    /**< SHMHEAP_FILE, SHMHEAP_SET_GROUP, SHMHEAP_SAME_ADDRESS */
+    uint32_t flags;    /**< SHMHEAP_FILE, _SET_GROUP, _SAME_ADDRESS, _EPHEMERAL */
     uint32_t group;    /**< numeric group that owns the heap; read with SHMHEAP_SET_GROUP only */
     uint32_t reserved; /**< 0 */
     /**
@@ -355,9 +359,8 @@ SHMHEAP_API int shmheap_root_remove(shmheap_memory_handle mem, const char *name)
  * Calls @p visit for each root that is made, in no order: with its name, its object (NULL if that
  * was freed before its name was removed), and @p context.
  *
- * What is listed are the roots at one moment before the first call: others may come, and these may
- * go meanwhile. Names and list stand until this function returns. @p visit may call any function of
- * this library, shmheap_disconnect() and shmheap_destroy() included. It may leave by longjmp() or a
+ * What is listed are the roots of one moment before the first call. Names and list stand until this
+ * function returns. @p visit may call any function of this library. It may leave by longjmp() or a
  * C++ exception: then the list is not freed, 32 bytes and the name for each root.
  *
  * @return 0 when all were visited; what @p visit returned, if that was not 0: nothing more is
@@ -484,10 +487,7 @@ SHMHEAP_API int shmheap_check(shmheap_memory_handle mem);
  */
 SHMHEAP_API const char *shmheap_last_error(void);
 
-/**
- * What an errno value means when a function of this library sets it. Never NULL. Valid until this
- * thread's next call of this function.
- */
+/** What an errno value of this library means. Never NULL. Valid until this thread's next call. */
 SHMHEAP_API const char *shmheap_strerror(int errnum);
 
 /** Version of the library in use, such as "0.1.0". */

@@ -39,6 +39,8 @@ pub(crate) const FILE: u32 = 2;
 pub(crate) const SET_GROUP: u32 = 4;
 /// `SHMHEAP_SAME_ADDRESS`.
 pub(crate) const SAME_ADDRESS: u32 = 8;
+/// `SHMHEAP_EPHEMERAL`.
+pub(crate) const EPHEMERAL: u32 = 16;
 
 /// No struct is larger in any version; a larger `size` is garbage.
 const STRUCT_BYTES_MAX: usize = 4096;
@@ -59,7 +61,8 @@ pub struct Options {
     pub mode: u32,
     /// `SHMHEAP_POLICY_*`; 0: first fit.
     pub policy: u32,
-    /// `SHMHEAP_FILE`, `SHMHEAP_SET_GROUP`, `SHMHEAP_SAME_ADDRESS`.
+    /// `SHMHEAP_FILE`, `SHMHEAP_SET_GROUP`, `SHMHEAP_SAME_ADDRESS`,
+    /// `SHMHEAP_EPHEMERAL`.
     pub flags: u32,
     /// Numeric group, with `SHMHEAP_SET_GROUP`.
     pub group: u32,
@@ -164,6 +167,9 @@ impl Options {
                 return Err(Failure::Argument("address needs the flag SHMHEAP_SAME_ADDRESS"));
             }
         };
+        if self.flags & EPHEMERAL != 0 {
+            options = options.ephemeral();
+        }
         match (self.flags & SET_GROUP != 0, self.group) {
             (true, group) => Ok(options.group(group)),
             (false, 0) => Ok(options),

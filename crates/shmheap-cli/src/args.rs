@@ -230,6 +230,7 @@ pub(crate) struct Destroy {
 A heap with a living process is never removed. What is done to each heap:
   - what dead processes left half done is recovered, their records are freed,
   - unfinished heaps of creators that crashed are removed,
+  - heaps that go with their last process are removed if that was killed,
   - with --remove-idle, heaps without a living process are destroyed.
 
 Fields of --json:

@@ -80,7 +80,7 @@ pub use handle::{Handle, Untyped};
 pub use heap::SharedAllocator;
 pub use heap::{
     Block, Blocks, ClassStats, Finding, Granule, Heap, HeapOptions, Info, Listing, NotPublished,
-    OwnerStats, Peer, Policy, Report, Stats, Unpublished, list, sweep_unfinished,
+    OwnerStats, Peer, Policy, Report, Stats, Unpublished, list, sweep_abandoned, sweep_unfinished,
 };
 #[doc(hidden)]
 pub use object::derived;

@@ -203,10 +203,26 @@ static void statistics(const char *heap) {
     shmheap_destroy(heap, mem);
 }
 
+static void ephemeral(const char *heap) {
+    shmheap_options options = SHMHEAP_OPTIONS_INIT;
+    shmheap_memory_handle first, second;
+    options.len = 4096;
+    options.flags = SHMHEAP_EPHEMERAL;
+    first = shmheap_create_with(heap, &options);
+    second = shmheap_connect(heap);
+    CHECK(first && second);
+    shmheap_disconnect(first);
+    first = shmheap_connect(heap);
+    CHECK(first);
+    shmheap_disconnect(second);
+    shmheap_disconnect(first);
+    CHECK_FAILS(shmheap_connect(heap) == NULL, ENOENT);
+}
+
 int main(int argc, char **argv) {
     static const struct test_case cases[] = {
         {"versions", versions}, {"wrong_values", wrong_values},     {"granules", granules},
-        {"statistics", statistics}, {"mode_and_group", mode_and_group},
+        {"statistics", statistics}, {"mode_and_group", mode_and_group}, {"ephemeral", ephemeral},
     };
     return run_case(cases, sizeof cases / sizeof *cases, argc, argv);
 }

@@ -32,7 +32,7 @@ cases! {
     threads, "threads.c":
         churn errors_are_per_thread connections disconnect_races thread_ends;
     options, "options.c":
-        versions wrong_values granules statistics mode_and_group;
+        versions wrong_values granules statistics mode_and_group ephemeral;
     address, "address.c":
         pointers taken wrong_options;
     extended, "extended.c":

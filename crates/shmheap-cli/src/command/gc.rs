@@ -1,10 +1,11 @@
 //! `shmheap gc`: cleans up after processes that died.
 //!
-//! Three kinds of leftovers, from harmless to wanted: records of dead processes (swept), unfinished
-//! heaps of crashed creators (removed), and heaps without a living process, which may well be meant
-//! to stay (removed only when asked for). A heap with a living process is never removed.
+//! Leftovers, from harmless to wanted: records of dead processes (swept), unfinished heaps of
+//! crashed creators (removed), and heaps without a living process: those that were made to go with
+//! the last one (removed), and others, which may well be meant to stay (removed only when asked
+//! for). A heap with a living process is never removed.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io::Write;
 
 use anyhow::Result;
@@ -36,7 +37,8 @@ struct Entry {
 
 pub(crate) fn run(arguments: &Gc, out: &mut dyn Write) -> Result<Verdict> {
     let listings = shmheap::list()?;
-    let heaps = listings.iter().map(|listing| collect(arguments, listing)).collect();
+    let abandoned = if arguments.dry_run { vec![] } else { shmheap::sweep_abandoned()? };
+    let heaps = listings.iter().map(|listing| collect(arguments, listing, &abandoned)).collect();
     let unfinished_removed = if arguments.dry_run {
         None
     } else {
@@ -52,12 +54,13 @@ pub(crate) fn run(arguments: &Gc, out: &mut dyn Write) -> Result<Verdict> {
     Ok(Verdict::Fine)
 }
 
-fn collect(arguments: &Gc, listing: &Listing) -> Entry {
+fn collect(arguments: &Gc, listing: &Listing, abandoned: &[OsString]) -> Entry {
     let name = listing.name.to_string_lossy().into_owned();
     let mut entry =
         Entry { name, peers_alive: 0, peers_dead: 0, swept: 0, removed: false, error: None };
     match &listing.heap {
         Err(error) => entry.error = Some(error.to_string()),
+        Ok(_) if abandoned.contains(&listing.name) => entry.removed = true,
         Ok(heap) => {
             if let Err(error) = clean(arguments, &listing.name, heap, &mut entry) {
                 entry.error = Some(error.to_string());
@@ -67,11 +70,12 @@ fn collect(arguments: &Gc, listing: &Listing) -> Entry {
     entry
 }
 
-fn clean(arguments: &Gc, name: &OsStr, heap: &Heap, entry: &mut Entry) -> shmheap::Result<()> {
+fn clean(arguments: &Gc, name: &OsString, heap: &Heap, entry: &mut Entry) -> shmheap::Result<()> {
     let stats = heap.stats();
     entry.peers_alive = stats.peers_alive;
     entry.peers_dead = stats.peers_dead;
-    if arguments.remove_idle && stats.peers_alive == 0 {
+    let is_ephemeral = heap.info().is_ephemeral;
+    if stats.peers_alive == 0 && (arguments.remove_idle || is_ephemeral) {
         if !arguments.dry_run {
             Heap::destroy(name)?;
         }

@@ -39,6 +39,8 @@ struct Description {
     id: String,
     /// Null if each process has the heap somewhere else.
     address: Option<NonZeroUsize>,
+    /// Whether it is removed with its last process.
+    is_ephemeral: bool,
     peers: Vec<Member>,
 }
 
@@ -83,6 +85,7 @@ fn describe(arguments: &Reader, heap: &Heap) -> Description {
         created_unix_ns: info.created_unix_ns,
         id: format!("{:032x}", info.id),
         address: info.address,
+        is_ephemeral: info.is_ephemeral,
         peers: members(heap, info.policy),
     }
 }
@@ -119,6 +122,9 @@ fn write(out: &mut dyn Write, arguments: &Reader, heap: &Description) -> Result<
     }
     if let Some(address) = heap.address {
         output::field(out, "address", format!("{address:#x} in every process"))?;
+    }
+    if heap.is_ephemeral {
+        output::field(out, "lifetime", "until its last process is gone")?;
     }
     output::field(out, "created", format!("{age} ago"))?;
     output::field(out, "format", format!("version {}", heap.format_version))?;

@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use super::support::{Name, Peer, command, fail, run, succeed};
 use serde_json::Value;
+use shmheap::HeapOptions;
 
 /// A heap with room for a few threads, or what the arguments say instead.
 fn created(arguments: &[&str]) -> Name {
@@ -370,6 +371,21 @@ fn gc_recovers_what_dead_peers_left() {
     assert_eq!((&stat["peers_dead"], &stat["peers_alive"]), (&0.into(), &1.into()));
     assert_eq!(stat["live_objects"], 2, "objects of dead peers stay, they may be in use");
     drop(living);
+}
+
+#[test]
+fn gc_removes_heaps_whose_last_process_was_killed() {
+    let name = Name::new();
+    let heap = HeapOptions::new(1 << 16).ephemeral().create(&name.0).unwrap();
+    assert!(succeed(&["info", &name.0]).contains("until its last process is gone"));
+    assert_eq!(run(&["info", &name.0, "--json"]).json()["is_ephemeral"], true);
+    let peer = Peer::connect(&name.0);
+    drop(heap);
+    succeed(&["gc"]);
+    assert!(name.path().exists(), "its process lives");
+    peer.kill();
+    succeed(&["gc"]);
+    assert!(!name.path().exists());
 }
 
 #[test]

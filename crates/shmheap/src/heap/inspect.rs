@@ -33,6 +33,7 @@ impl Heap {
             created_unix_ns: identity.created_unix_ns,
             id: identity.id,
             address: self.shape.address(),
+            is_ephemeral: self.shape.is_ephemeral(),
         }
     }
 

@@ -5,7 +5,8 @@
 //! | `options`, `report` | plain values of the interface |
 //! | `shape` | from options, or a stranger's header, to offsets: where everything lies |
 //! | `address` | where heaps may lie that lie at one address in every process |
-//! | `open` | create, connect, destroy: how a heap comes to be found |
+//! | `open` | create and connect: how a heap comes to be found |
+//! | `lifetime` | how a heap comes to its end: by hand, or with its last process |
 //! | `connection` | who this process is to the others; what the engine asks of it |
 //! | `allocate` | objects: alloc, free, realloc, handles |
 //! | `allocator` | the heap as an allocator for collections |
@@ -33,6 +34,7 @@ mod entries;
 mod grow;
 mod handover;
 mod inspect;
+mod lifetime;
 mod objects;
 mod open;
 mod options;
@@ -52,6 +54,7 @@ use connection::Connection;
 use entries::Entries;
 pub use handover::{NotPublished, Unpublished};
 pub use inspect::Blocks;
+pub use lifetime::sweep_abandoned;
 pub(crate) use objects::{Gate, Span};
 pub use options::{Granule, HeapOptions, Policy};
 pub use report::{Block, ClassStats, Finding, Info, OwnerStats, Peer, Report, Stats};
@@ -166,6 +169,7 @@ impl Drop for Heap {
         }
         // What cannot be given back is, when the slot's next holder is adopted or leaves.
         self.connection.leave(&self.words(), &|slot| drop(self.give_back(slot)));
+        self.retire_if_last();
     }
 }
 

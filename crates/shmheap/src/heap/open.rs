@@ -1,4 +1,4 @@
-//! How a heap comes to be found: create, connect, destroy.
+//! How a heap comes to be found: create and connect.
 //!
 //! Creation fills an object that nobody can see, joins it as its first peer, and gives it its name
 //! last; so whoever finds the name finds a whole heap with a live peer. Connecting judges a
@@ -17,13 +17,14 @@ use crate::first_fit::layout::Area;
 use crate::heap::address::{self, Address};
 use crate::heap::connection::Connection;
 use crate::heap::entries::Entries;
+use crate::heap::lifetime;
 use crate::heap::shape::{Engine, Shape};
 use crate::heap::storage::Verified;
 use crate::heap::threads::Threads;
 use crate::heap::{Heap, HeapOptions, Space};
 use crate::os::{
     Access, Fresh, Futex, Hold, Mapping, Object, ObjectPath, Unpublished, WipeOnFork, Witness,
-    object, socket,
+    socket,
 };
 use crate::peers::{Membership, Stay};
 use crate::segment::format::{self, Identity, Refused};
@@ -43,6 +44,10 @@ impl Heap {
     }
 
     pub(super) fn create_named(name: &OsStr, options: &HeapOptions) -> Result<Self> {
+        if options.is_ephemeral {
+            // What cannot be listed is no reason to make no heap.
+            let _ = lifetime::sweep_abandoned();
+        }
         Self::create_at(&ObjectPath::named(name)?, options)
     }
 
@@ -51,6 +56,15 @@ impl Heap {
     }
 
     fn create_at(at: &ObjectPath, options: &HeapOptions) -> Result<Self> {
+        match Self::create_anew(at, options) {
+            Err(Error::AlreadyExists { .. }) if lifetime::is_abandoned(at) => {
+                Self::create_anew(at, options)
+            }
+            created => created,
+        }
+    }
+
+    fn create_anew(at: &ObjectPath, options: &HeapOptions) -> Result<Self> {
         let (shape, len_bytes) = Shape::of_options(options)?;
         let Unpublished { object, name } = Unpublished::create(at, options.mode, options.group)?;
         let heap = Self::fill(object, |object| name.reopen(object), shape, len_bytes, options)?;
@@ -211,12 +225,15 @@ impl Heap {
 
     fn connect_to(object: Object<Fresh>) -> Result<Self> {
         let (shape, len_bytes) = judge(&object)?;
-        Self::connected(object, shape, len_bytes)
+        match (object.access(), shape.is_ephemeral()) {
+            (Access::ReadWrite, true) => Self::connect_to_ephemeral(object, shape, len_bytes),
+            _ => Self::connected(object, shape, len_bytes),
+        }
     }
 
     /// The heap in a segment that is known to be sound, with this process as a peer or an observer
     /// of it.
-    fn connected(object: Object<Fresh>, shape: Shape, len_bytes: u64) -> Result<Self> {
+    pub(super) fn connected(object: Object<Fresh>, shape: Shape, len_bytes: u64) -> Result<Self> {
         let mapping = map(&object, &shape)?;
         let again = match object.access() {
             Access::ReadOnly => None,
@@ -262,25 +279,6 @@ impl Heap {
         })
     }
 
-    /// Removes a heap's name. Processes that are connected go on undisturbed; the memory is
-    /// returned when the last of them disconnects. What is no heap is left alone.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`], [`Error::PermissionDenied`], [`Error::NotAHeap`].
-    pub fn destroy(name: impl AsRef<OsStr>) -> Result<()> {
-        destroy_at(&ObjectPath::named(name.as_ref())?)
-    }
-
-    /// Removes a file that holds a heap: see [`destroy`](Self::destroy).
-    ///
-    /// # Errors
-    ///
-    /// As [`destroy`](Self::destroy).
-    pub fn destroy_file(path: impl AsRef<Path>) -> Result<()> {
-        destroy_at(&ObjectPath::file(path.as_ref())?)
-    }
-
     /// Disconnects, as dropping does; for those who like to see it.
     pub fn disconnect(self) {}
 }
@@ -307,21 +305,6 @@ pub(super) fn map_at_free<H: Hold>(
             Err(Error::AddressTaken { .. }) => {}
             mapped => return mapped,
         }
-    }
-}
-
-fn destroy_at(at: &ObjectPath) -> Result<()> {
-    match Object::open(at, Access::ReadOnly) {
-        Ok(object) => match judge(&object) {
-            // A heap that cannot be used, but was one, is its owner's to remove.
-            Ok(_) | Err(Error::VersionMismatch { .. }) => object::unlink(at),
-            Err(Error::NotAHeap {
-                why: NotAHeap::Truncated { .. } | NotAHeap::BadHeader(_),
-                ..
-            }) => object::unlink(at),
-            Err(error) => Err(error),
-        },
-        Err(error) => Err(error),
     }
 }
 

@@ -81,6 +81,7 @@ pub struct HeapOptions {
     pub(crate) mode: u32,
     pub(crate) group: Option<u32>,
     pub(crate) address: Address,
+    pub(crate) is_ephemeral: bool,
 }
 
 impl HeapOptions {
@@ -96,6 +97,7 @@ impl HeapOptions {
             mode: 0o600,
             group: None,
             address: Address::Any,
+            is_ephemeral: false,
         }
     }
 
@@ -172,6 +174,33 @@ impl HeapOptions {
     /// [`Error::AddressTaken`] if anything lies there in this process.
     pub fn at_address(mut self, address: NonZeroUsize) -> Self {
         self.address = Address::At(address);
+        self
+    }
+
+    /// Has the heap's name go with its last process: whoever disconnects as the last removes it.
+    /// Processes that were killed do not count, for the kernel says who lives. Default: a heap
+    /// stays until [`Heap::destroy`].
+    ///
+    /// If the last processes are killed all at once, nobody is left to do it. Then the heap counts
+    /// as gone: who wants to connect gets [`Error::NotFound`], and the memory is given back by
+    /// whoever comes next, be it to connect, to create a heap of that name or any ephemeral one, or
+    /// by [`sweep_abandoned`](crate::sweep_abandoned). Observers do not keep it. Where only its
+    /// owner may remove it, as in `/dev/shm`, that is left to processes of that user. A memfd is
+    /// gone with its last process anyway.
+    ///
+    /// ```
+    /// use shmheap::{Error, Heap, HeapOptions};
+    /// # let name = format!("/doc-ephemeral-{}", std::process::id());
+    /// let heap = HeapOptions::new(1 << 20).ephemeral().create(&name)?;
+    /// let peer = Heap::connect(&name)?;
+    /// drop(heap); // another is there
+    /// assert!(Heap::connect(&name).is_ok());
+    /// drop(peer);
+    /// assert!(matches!(Heap::connect(&name), Err(Error::NotFound { .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn ephemeral(mut self) -> Self {
+        self.is_ephemeral = true;
         self
     }
 

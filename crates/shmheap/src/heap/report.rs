@@ -31,6 +31,9 @@ pub struct Info {
     /// [`same_address`](crate::HeapOptions::same_address); [`Heap::base`](crate::Heap::base) lies
     /// `data_offset_bytes` behind it.
     pub address: Option<NonZeroUsize>,
+    /// Whether it is removed with its last process: see
+    /// [`ephemeral`](crate::HeapOptions::ephemeral).
+    pub is_ephemeral: bool,
 }
 
 impl Info {

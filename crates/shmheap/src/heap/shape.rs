@@ -17,7 +17,7 @@ use crate::os::process;
 use crate::peers::{
     ENTRY_WORDS, RECORD_WORDS, RECORDS, RecordTable, THREAD_WORDS, THREADS, ThreadTable,
 };
-use crate::segment::format::{self, Identity};
+use crate::segment::format::{self, EPHEMERAL, Identity, KEPT};
 use crate::segment::words::Words;
 use crate::slab::{self, CLASS_COUNT, Slabs, UNIT_BYTES};
 use crate::units::{Offset, PAGE_BYTES, WORD_BYTES, round_up};
@@ -114,6 +114,7 @@ impl Shape {
             created_unix_ns: process::unix_time_ns(),
             id: process::random_bits()?,
             address: 0,
+            lifetime: if options.is_ephemeral { EPHEMERAL } else { KEPT },
         };
         let shape = Self::new(identity).ok_or(Error::InvalidOption {
             option: "max_len",
@@ -134,11 +135,19 @@ impl Shape {
         if !matches {
             return Err(NotAHeap::BadHeader("layout"));
         }
+        if !matches!(identity.lifetime, KEPT | EPHEMERAL) {
+            return Err(NotAHeap::BadHeader("lifetime"));
+        }
         match identity.address {
             0 => Ok(shape),
             address if shape.may_start_at(address) => Ok(shape),
             _ => Err(NotAHeap::BadHeader("address")),
         }
+    }
+
+    /// Whether the heap is removed with its last process.
+    pub(super) fn is_ephemeral(&self) -> bool {
+        self.identity.lifetime == EPHEMERAL
     }
 
     /// Where a new heap has to start, or may start as the first choice; 0: anywhere.

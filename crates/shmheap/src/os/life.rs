@@ -40,6 +40,8 @@ use crate::units::{PAGE_BYTES, PeerSlot};
 /// The byte of the object that stands for slot 0. It is far behind any object's end, where locks
 /// may be but never data, so that no other program's lock is likely to be in the way.
 const LIFE_BASE: i64 = 1 << 60;
+/// Those of all slots that there could be: the first, and how many.
+const EVERY_BYTE: (u64, u64) = (0, 1 << u16::BITS);
 
 /// The lock on one slot's byte, held until it is dropped or the process's memory is gone.
 #[derive(Debug)]
@@ -106,6 +108,29 @@ impl ProofOfLife {
 pub(crate) unsafe fn release(token: NonZeroU64) {
     // SAFETY: what the caller promises is what `from_token` asks for.
     drop(unsafe { Pin::from_token(token) });
+}
+
+/// The locks on the bytes of all slots: nobody lives, and nobody can join as long as this is held.
+#[derive(Debug)]
+pub(crate) struct Solitude(Object<Fresh>);
+
+impl Solitude {
+    /// Takes all bytes, through an open file description that was opened for it; `None` while
+    /// somebody holds one.
+    pub(crate) fn acquire_through(fresh: Object<Fresh>) -> Result<Option<Self>> {
+        match fresh.with(|fd| set(fd, libc::F_WRLCK, EVERY_BYTE)) {
+            Ok(()) => Ok(Some(Self(fresh))),
+            Err(Errno::AGAIN | Errno::ACCESS) => Ok(None),
+            Err(errno) => Err(refused("taking the locks of all process records")(errno)),
+        }
+    }
+}
+
+/// By name, not by closing: a child that was forked meanwhile has the descriptor, too.
+impl Drop for Solitude {
+    fn drop(&mut self) {
+        let _ = self.0.with(|fd| set(fd, libc::F_UNLCK, EVERY_BYTE));
+    }
 }
 
 /// Length of a pin. The kernel rounds it up to a page of its own, whose size need not be asked for:
@@ -185,27 +210,31 @@ impl Witness {
 }
 
 fn lock(fd: BorrowedFd<'_>, slot: PeerSlot) -> Result<(), Errno> {
-    let request = byte_of(slot);
+    set(fd, libc::F_WRLCK, (u64::from(slot.0), 1))
+}
+
+fn set(fd: BorrowedFd<'_>, kind: libc::c_int, bytes: (u64, u64)) -> Result<(), Errno> {
+    let request = request(kind, bytes);
     // SAFETY: the call reads a `flock` that lives across it; a wrong descriptor is an error code.
     let outcome = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const request) };
     errno_of(outcome)
 }
 
 fn is_locked(fd: BorrowedFd<'_>, slot: PeerSlot) -> Result<bool, Errno> {
-    let mut answer = byte_of(slot);
+    let mut answer = request(libc::F_WRLCK, (u64::from(slot.0), 1));
     // SAFETY: the call reads and writes a `flock` that lives across it and nobody else sees.
     let outcome = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &raw mut answer) };
     errno_of(outcome).map(|()| i32::from(answer.l_type) != libc::F_UNLCK)
 }
 
-/// A write lock on the slot's byte. The process number stays 0, as the kernel wants it for locks
-/// of open file descriptions.
-fn byte_of(slot: PeerSlot) -> libc::flock {
+/// A lock on so many slots' bytes from the first on. The process number stays 0, as the kernel
+/// wants it for locks of open file descriptions.
+fn request(kind: libc::c_int, (first, count): (u64, u64)) -> libc::flock {
     libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
+        l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: LIFE_BASE + i64::from(slot.0),
-        l_len: 1,
+        l_start: LIFE_BASE + first as i64,
+        l_len: count as i64,
         l_pid: 0,
     }
 }

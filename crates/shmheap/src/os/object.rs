@@ -212,6 +212,11 @@ impl<H: Hold> Object<H> {
         self.reopened_as(fd.map_err(|errno| self.not_reopened(errno))?)
     }
 
+    /// Whether that path leads to it.
+    pub(crate) fn stands_at(&self, path: &Path) -> bool {
+        stands_at(path, self.identity())
+    }
+
     /// Whether `/proc` has a link to the object.
     pub(super) fn is_found_by_link(&self) -> bool {
         let stat = self.with(|fd| rustix::fs::stat(link_of(fd)));
@@ -242,7 +247,7 @@ impl<H: Hold> Object<H> {
     }
 
     /// Where it can be found again, if anywhere.
-    pub(super) fn path(&self) -> Option<&Path> {
+    pub(crate) fn path(&self) -> Option<&Path> {
         self.descriptor.path()
     }
 
@@ -267,10 +272,20 @@ fn size_of_stat(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
+/// Removes a name.
+pub(crate) fn unlink_path(path: &Path) -> Result<(), Errno> {
+    rustix::fs::unlink(path)
+}
+
+/// Whether that path leads to that object.
+pub(crate) fn stands_at(path: &Path, identity: ObjectIdentity) -> bool {
+    rustix::fs::lstat(path).is_ok_and(|stat| ObjectIdentity::from_stat(&stat) == identity)
+}
+
 /// Removes the object's name. Processes that have it open go on.
 pub(crate) fn unlink(at: &ObjectPath) -> Result<()> {
     let name = || at.label().to_owned();
-    rustix::fs::unlink(at.path()).map_err(|errno| match errno {
+    unlink_path(at.path()).map_err(|errno| match errno {
         Errno::NOENT | Errno::NOTDIR => Error::NotFound { name: name() },
         Errno::ISDIR => Error::NotAHeap { name: name(), why: NotAHeap::NotAFile },
         Errno::ACCESS | Errno::PERM | Errno::ROFS => Error::PermissionDenied {

@@ -40,9 +40,14 @@ pub(crate) const PEERS_AT: WordIndex = WordIndex(7);
 pub(crate) const CREATED_AT: WordIndex = WordIndex(8);
 pub(crate) const ID_AT: WordIndex = WordIndex(9);
 pub(crate) const ADDRESS_AT: WordIndex = WordIndex(11);
-pub(crate) const CHECKSUM_AT: WordIndex = WordIndex(12);
+pub(crate) const LIFETIME_AT: WordIndex = WordIndex(12);
+pub(crate) const CHECKSUM_AT: WordIndex = WordIndex(13);
 /// The words of the identity, which never change and which the checksum covers.
-const IDENTITY_WORDS: usize = 12;
+const IDENTITY_WORDS: usize = 13;
+
+/// Lifetimes.
+pub(crate) const KEPT: u64 = 0;
+pub(crate) const EPHEMERAL: u64 = 1;
 
 pub(crate) const LENGTH_AT: WordIndex = WordIndex(16);
 pub(crate) const LOCK_AT: WordIndex = WordIndex(24);
@@ -81,6 +86,8 @@ pub(crate) struct Identity {
     pub(crate) id: u128,
     /// Where every process maps the segment; 0: anywhere.
     pub(crate) address: u64,
+    /// Whether it is removed with its last process.
+    pub(crate) lifetime: u64,
 }
 
 /// Why a prologue is refused.
@@ -107,6 +114,7 @@ impl Identity {
         set(ID_AT, self.id as u64);
         set(ID_AT + 1, (self.id >> 64) as u64);
         set(ADDRESS_AT, self.address);
+        set(LIFETIME_AT, self.lifetime);
         words[IDENTITY_WORDS] = fingerprint(&words[..IDENTITY_WORDS]);
         words
     }
@@ -151,6 +159,7 @@ impl Identity {
             created_unix_ns: get(CREATED_AT),
             id: u128::from(get(ID_AT)) | u128::from(get(ID_AT + 1)) << 64,
             address: get(ADDRESS_AT),
+            lifetime: get(LIFETIME_AT),
         };
         Ok((identity, get(LENGTH_AT)))
     }
@@ -187,6 +196,7 @@ mod tests {
             created_unix_ns: 1_700_000_000_000_000_000,
             id: 0x0123_4567_89ab_cdef_0011_2233_4455_6677,
             address: 0x2345_6780_0000,
+            lifetime: EPHEMERAL,
         }
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `api` | every operation, valid and invalid, in one process |
 //! | `lifecycle` | create, connect, pass on, destroy; races for a name |
+//! | `ephemeral` | heaps that go with their last process, whoever is killed |
 //! | `processes` | many processes share a heap and hand each other objects |
 //! | `handover` | objects in cells: none lost, none doubled, whoever is killed |
 //! | `roots` | names and shared values, whoever is killed or stopped |
@@ -45,6 +46,7 @@ mod allocator;
 mod api;
 mod channel;
 mod collections;
+mod ephemeral;
 mod examples;
 mod fork;
 mod growth;
