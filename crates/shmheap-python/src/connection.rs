@@ -1,12 +1,13 @@
 //! `Connection`: a heap that this process is connected to, and its mapping.
 //!
-//! It ends with the last reference to it: of a `Heap` of Python that was not closed, of a buffer, or
-//! of a view of one. Python keeps one for each heap (`_references.py`).
+//! It ends with the last reference to it: of a Python `Heap` that was not closed, of a buffer, or of
+//! a view of one. Python keeps one for each heap (`_references.py`).
 
 use std::alloc::Layout;
 use std::fs::File;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -24,15 +25,16 @@ use crate::place::{Options, Place};
 pub(crate) struct Connection {
     pub(crate) heap: Heap,
     place: Place,
-    pub(crate) exports: Exports,
+    pub(crate) exports: Arc<Exports>,
     /// Whether each operation may have to wait for others.
     takes_turns: bool,
 }
 
 impl Connection {
     fn new(heap: Heap, place: Place) -> Self {
-        let takes_turns = heap.info().policy == Policy::FirstFit;
-        Self { heap, place, exports: Exports::default(), takes_turns }
+        let info = heap.info();
+        let takes_turns = info.policy == Policy::FirstFit;
+        Self { heap, place, exports: Exports::of(info.id), takes_turns }
     }
 
     /// Does something that takes long, or may have to wait for others; other threads of this
@@ -55,10 +57,12 @@ impl Connection {
         py: Python<'_>,
         kind: &str,
         which: Option<PathBuf>,
+        size: u64,
+        max_size: Option<u64>,
         options: Options,
     ) -> Result<Self> {
         let place = Place::new(kind, which)?;
-        let options = options.read()?;
+        let options = options.read(size, max_size)?;
         let heap = py.detach(|| place.create(&options))?;
         Ok(Self::new(heap, place))
     }

@@ -13,7 +13,7 @@
 //! # Without the GIL
 //!
 //! The module says that it needs none. It holds no state but what lies behind the heap, which any
-//! thread may use, atomics, and one mutex (`exports.rs`), under which no Python code runs and no
+//! thread may use, atomics, and mutexes (`exports.rs`), under which no Python code runs and no
 //! thread detaches: so no fork finds it locked either.
 
 mod buffer;

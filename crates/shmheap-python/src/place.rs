@@ -62,19 +62,17 @@ impl Place {
     }
 }
 
-/// What is chosen when a heap is made: a dictionary.
+/// What is chosen when a heap is made, but for its size: a dictionary.
 #[derive(Debug, FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct Options {
-    size: u64,
-    max_size: Option<u64>,
     policy: String,
     mode: u32,
     group: Option<u32>,
 }
 
 impl Options {
-    pub(crate) fn read(self) -> PyResult<HeapOptions> {
+    pub(crate) fn read(self, size: u64, max_size: Option<u64>) -> PyResult<HeapOptions> {
         let policy = match self.policy.as_str() {
             "scalable" => Policy::Scalable,
             "first-fit" => Policy::FirstFit,
@@ -84,8 +82,8 @@ impl Options {
                 return Err(PyValueError::new_err(why));
             }
         };
-        let mut options = HeapOptions::new(self.size).policy(policy).mode(self.mode);
-        if let Some(max_size) = self.max_size {
+        let mut options = HeapOptions::new(size).policy(policy).mode(self.mode);
+        if let Some(max_size) = max_size {
             options = options.max_len(max_size);
         }
         if let Some(gid) = self.group {

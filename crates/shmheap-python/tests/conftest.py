@@ -26,7 +26,7 @@ def name() -> Iterator[str]:
 @pytest.fixture(params=["scalable", "first-fit"])
 def heap(name: str, request: pytest.FixtureRequest) -> Iterator[shmheap.Heap]:
     """A heap, of either policy."""
-    with shmheap.create(name, 4 << 20, max_size=1 << 30, policy=request.param) as heap:
+    with shmheap.create(name, 4 << 20, max_size=64 << 20, policy=request.param) as heap:
         yield heap
         if not heap.closed and not heap.read_only:
             report = heap.check()

@@ -113,14 +113,8 @@ def _create(
     mode: int,
     group: int | None,
 ) -> Heap:
-    options = {
-        "size": size,
-        "max_size": max_size,
-        "policy": policy,
-        "mode": mode,
-        "group": group,
-    }
-    return Heap(_shared(_Connection.create(kind, which, options)))
+    options = {"policy": policy, "mode": mode, "group": group}
+    return Heap(_shared(_Connection.create(kind, which, size, max_size, options)))
 
 
 def connect(name: str, *, read_only: bool = False) -> Heap:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ._errors import WrongType
@@ -46,7 +47,7 @@ def create(connection: Connection, shape: Any, dtype: DTypeLike, zero: bool) -> 
     dtype = numpy.dtype(dtype)
     shape = _dimensions(shape)
     name = dtype.str.encode("ascii")
-    if _DTYPE.fullmatch(dtype.str) is None or numpy.dtype(dtype.str) != dtype:
+    if not is_plain(dtype):
         raise TypeError(
             f"an array of {dtype} in a heap could not be recognised by others; use numbers, dates "
             "or strings of fixed length, or put() the array"
@@ -57,6 +58,13 @@ def create(connection: Connection, shape: Any, dtype: DTypeLike, zero: bool) -> 
     header = _HEADER.pack(MAGIC, data_bytes, len(shape), len(name), data_at)
     buffer.write(0, header + struct.pack(f"<{len(shape)}Q", *shape) + name)
     return _view(buffer, data_at, data_bytes, dtype, shape)
+
+
+def is_plain(dtype: numpy.dtype[Any]) -> bool:
+    """Whether an array of the type can be recognised from what is written of it."""
+    import numpy
+
+    return _DTYPE.fullmatch(dtype.str) is not None and numpy.dtype(dtype.str) == dtype
 
 
 def _dimensions(shape: Any) -> tuple[int, ...]:
@@ -133,8 +141,14 @@ def _view(
 
 def owner(view: Any) -> Buffer | None:
     """The buffer that a memoryview or an array looks at, directly or by way of others."""
-    while view is not None and not isinstance(view, Buffer):
-        view = view.obj if isinstance(view, memoryview) else getattr(view, "base", None)
+    numpy = sys.modules.get("numpy")
+    while not isinstance(view, Buffer):
+        if isinstance(view, memoryview):
+            view = view.obj
+        elif numpy is not None and isinstance(view, numpy.ndarray):
+            view = view.base
+        else:
+            return None
     return view
 
 

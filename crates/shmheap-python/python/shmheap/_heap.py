@@ -156,18 +156,17 @@ class Heap:
             raise ValueError("this lies in another heap; use that heap, or copy it into this one")
         return buffer.handle
 
-    def free(self, what: int | Buffer | NDArray[Any]) -> None:
-        """Frees an object, for all processes: by its handle, its buffer, or its array.
+    def free(self, what: int | Buffer) -> None:
+        """Frees an object, for all processes: by its handle, or its buffer.
 
-        `BufferError` if this process has views of the object; but the array that is passed may be
-        the last of them only if nothing else refers to it, so pass its handle. Whether other
-        processes have views is theirs to know: those would show what is allocated there next.
+        `BufferError` if this process has views of it: memoryviews, arrays. Whether other processes
+        have some is theirs to know: those would show what is allocated there next.
         """
+        handle = what if isinstance(what, int) else self.handle(what)
         if isinstance(what, Buffer):
-            self.handle(what)
             what.free()
         else:
-            self._connection.free(what if isinstance(what, int) else self.handle(what))
+            self._connection.free(handle)
 
     # Arrays
 
@@ -275,7 +274,8 @@ class Heap:
         if buffer is not None:
             return self._name(name, buffer.handle)
         numpy = sys.modules.get("numpy")
-        if numpy is not None and type(value) is numpy.ndarray:
+        plain = numpy is not None and type(value) is numpy.ndarray and _arrays.is_plain(value.dtype)
+        if plain:
             made = self.handle(self.copy(value))
         else:
             made = self.put(value)

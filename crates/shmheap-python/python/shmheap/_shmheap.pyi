@@ -13,7 +13,11 @@ else:
 class Connection:
     @staticmethod
     def create(
-        kind: str, which: str | os.PathLike[str] | None, options: dict[str, Any]
+        kind: str,
+        which: str | os.PathLike[str] | None,
+        size: int,
+        max_size: int | None,
+        options: dict[str, Any],
     ) -> Connection: ...
     @staticmethod
     def connect(
