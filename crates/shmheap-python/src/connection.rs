@@ -1,7 +1,7 @@
 //! `Connection`: a heap that this process is connected to, and its mapping.
 //!
-//! It ends with the last reference to it: of a Python `Heap` that was not closed, of a buffer, or of
-//! a view of one. Python keeps one for each heap (`_references.py`).
+//! It ends with the last reference to it: of a Python `Heap` that was not closed, of a buffer, or
+//! of a view. Python keeps one for each heap (`_references.py`).
 
 use std::alloc::Layout;
 use std::fs::File;
