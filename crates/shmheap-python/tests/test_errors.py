@@ -50,15 +50,15 @@ def test_exceptions_say_what_to_do_and_can_be_pickled(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "expected"),
     [
-        (("a/b", 1 << 20), {}, shmheap.InvalidName),
+        (("shmheap-test-/b", 1 << 20), {}, shmheap.InvalidName),
         (("", 1 << 20), {}, ValueError),
-        (("x\0y", 1 << 20), {}, shmheap.InvalidName),
-        (("x", 0), {}, shmheap.InvalidOption),
-        (("x", 1 << 20), {"max_size": 1}, shmheap.InvalidOption),
-        (("x", 1 << 62), {}, shmheap.Error),
-        (("x", -1), {}, OverflowError),
-        (("x", 1 << 20), {"policy": "best-fit"}, ValueError),
-        (("x", 1.5), {}, TypeError),
+        (("shmheap-test-\0y", 1 << 20), {}, shmheap.InvalidName),
+        (("shmheap-test-impossible", 0), {}, shmheap.InvalidOption),
+        (("shmheap-test-impossible", 1 << 20), {"max_size": 1}, shmheap.InvalidOption),
+        (("shmheap-test-impossible", 1 << 62), {}, shmheap.Error),
+        (("shmheap-test-impossible", -1), {}, OverflowError),
+        (("shmheap-test-impossible", 1 << 20), {"policy": "best-fit"}, ValueError),
+        (("shmheap-test-impossible", 1.5), {}, TypeError),
         ((7, 1 << 20), {}, TypeError),
     ],
 )

@@ -1,7 +1,8 @@
-//! The Python package, tested as its users have it: installed by pip into an environment of its own.
+//! The Python package, tested as its users have it: installed by pip, into an environment of its
+//! own.
 //!
-//! The environment lies in cargo's folder and stays there, as does what cargo has built, so the next
-//! run has little to do.
+//! The environment lies in cargo's folder and stays there, as does what cargo has built, so the
+//! next run has little to do.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -38,7 +39,8 @@ pub(crate) fn test(steps: &mut Steps) {
         command.env("PATH", path.as_deref().unwrap_or_default());
         command
     };
-    // The tools are there already, and pip would fetch them once more for an environment of its own.
+    // The tools are there already, and pip would fetch them once more for an environment of its
+    // own.
     let options = ["--quiet", "--no-build-isolation", "--no-deps", "--force-reinstall", "."];
     steps.command(BUILD, run(&["-m", "pip", "install"]).args(options));
     steps.command("Python tests", &mut run(&["-m", "pytest"]));

@@ -44,8 +44,9 @@ impl Tool {
 pub(crate) const FEATURES: &str =
     "shmheap/allocator-api2,shmheap/async,shmheap/serde,shmheap-c/sanitizers";
 
-/// The packages that can be built here, as cargo is told: all, but for the benchmark without C++ and
-/// `make`, which some of its peers need, and the Python package without an interpreter to build for.
+/// The packages that can be built here, as cargo is told: all, but for the benchmark without C++
+/// and `make`, which some of its peers need, and the Python package without an interpreter to build
+/// for.
 pub(crate) fn packages() -> Vec<&'static str> {
     let mut packages = vec!["--workspace"];
     if !(CPP.is_there() && MAKE.is_there()) {

@@ -6,13 +6,13 @@ and go on undisturbed when one of them is killed.
     import shmheap
 
     with shmheap.create("/example", 1 << 20) as heap:
-        array = heap.array((3, 4), "f4")      # a NumPy array over the heap's memory
+        array = heap.array((3, 4), "f4")  # a NumPy array over the heap's memory
         array[:] = 1
-        print(heap.handle(array))             # send this integer to any process
+        heap["weights"] = array           # a name; or send heap.handle(array), an integer
 
     # Another process:
-    heap = shmheap.connect("/example")
-    array = heap.asarray(handle)              # the same memory
+    with shmheap.connect("/example") as heap:
+        array = heap["weights"]           # the same memory
 """
 
 from __future__ import annotations

@@ -144,6 +144,10 @@ class Heap:
         """
         return self._connection.resolve(handle, length)
 
+    def _whole(self, what: int | Buffer) -> Buffer:
+        handle = what if isinstance(what, int) else self.handle(what)
+        return self._connection.resolve(handle)
+
     def handle(self, view: Any) -> int:
         """The handle of the object that a buffer, memoryview or array looks at.
 
@@ -185,12 +189,12 @@ class Heap:
 
         return _arrays.copy(self._connection, numpy.asanyarray(array))
 
-    def asarray(self, handle: int) -> NDArray[Any]:
-        """The array of that handle, which `array` or `copy` made, in whichever process.
+    def asarray(self, what: int | Buffer) -> NDArray[Any]:
+        """The array of that handle or buffer, which `array` or `copy` made, in any process.
 
         Raises `WrongType` if the object is something else.
         """
-        return _arrays.view(self._connection.resolve(handle))
+        return _arrays.view(self._whole(what))
 
     # Values
 
@@ -202,13 +206,18 @@ class Heap:
         """
         return _pickles.put(self._connection, value).handle
 
-    def get(self, handle: int, *, writable: bool = False) -> Any:
-        """The value that was put. Arrays in it are views of the object, and keep the heap mapped.
+    def get(self, what: int | Buffer, *, writable: bool = False) -> Any:
+        """The value of that handle or buffer, which `put` made, in any process.
 
-        They can be read only, unless `writable`. To unpickle is to run what the pickle says: only
-        get values from heaps that nobody writes to whom you would not let run code here.
+        Arrays in it are views of the object, and keep the heap mapped. They can be read only,
+        unless `writable`. What else is in it is made anew by each call.
+
+        Raises `WrongType` if the object is something else.
+
+        To unpickle is to run what the pickle says: only get values from heaps that nobody writes to
+        whom you would not let run code here.
         """
-        return _pickles.get(self._connection.resolve(handle), writable)
+        return _pickles.get(self._whole(what), writable)
 
     # Names
 
