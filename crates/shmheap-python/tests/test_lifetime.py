@@ -65,12 +65,24 @@ def test_new_objects_are_not_taken_for_what_lay_there(heap: shmheap.Heap) -> Non
         assert heap["raw"].handle == buffer.handle, size
 
 
+def test_a_buffer_does_not_reach_into_what_took_its_place(heap: shmheap.Heap) -> None:
+    buffer = heap.alloc(1000)
+    heap.free(buffer.handle)
+    small = [heap.alloc(16) for _ in range(100)]
+    with pytest.raises(shmheap.Stale):
+        memoryview(buffer)
+    with pytest.raises(shmheap.Stale):
+        buffer.write(500, b"x")
+    for one in small:
+        one.free()
+
+
 def test_views_stay_when_others_free_the_object(heap: shmheap.Heap) -> None:
     view = memoryview(heap.alloc(1 << 20, zero=True))
     handle = heap.handle(view)
     child = os.fork()
     if child == 0:
-        # Its copy of the view counts in this process; the core's handle does not ask.
+        # Its copy of the view counts in this process.
         view.release()
         heap.free(handle)
         heap.trim()

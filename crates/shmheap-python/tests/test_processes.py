@@ -52,24 +52,26 @@ def use_heap(pipe: Any, heap: shmheap.Heap, buffer: shmheap.Buffer) -> None:
     pipe.recv()
 
 
+@pytest.fixture(params=["name", "file", "memfd"])
+def found(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> shmheap.Heap:
+    """A heap that is found in one of the ways there are."""
+    if request.param == "name":
+        return shmheap.create(name, 1 << 20)
+    if request.param == "file":
+        return shmheap.create_file(tmp_path / "heap", 1 << 20)
+    return shmheap.create_memfd(1 << 20)
+
+
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("kind", ["name", "file", "memfd"])
-def test_heaps_and_buffers_go_along(
-    method: str, kind: str, name: str, tmp_path: Path
-) -> None:
-    if kind == "name":
-        heap = shmheap.create(name, 1 << 20)
-    elif kind == "file":
-        heap = shmheap.create_file(tmp_path / "heap", 1 << 20)
-    else:
-        heap = shmheap.create_memfd(1 << 20)
+def test_heaps_and_buffers_go_along(method: str, found: shmheap.Heap) -> None:
+    heap = found
     buffer = heap.alloc(6)
     buffer.write(0, b"parent")
     context = context_of(method)
     here, there = context.Pipe()
     process = context.Process(target=use_heap, args=(there, heap, buffer))
     process.start()
-    assert here.poll(DEADLINE_S)
+    assert here.poll(DEADLINE_S), "no answer"
     content, handle, peers, shares = here.recv()
     here.send(None)
     process.join(DEADLINE_S)
@@ -79,6 +81,31 @@ def test_heaps_and_buffers_go_along(
     assert peers == 2 and shares
     heap.sweep()
     assert len(heap.peers()) == 1
+
+
+def answer(pipe: Any) -> None:
+    heap, buffer = pipe.recv()
+    made = heap.alloc(3)
+    made.write(0, bytes(buffer)[::-1])
+    pipe.send((heap, made))
+    pipe.recv()
+
+
+def test_heaps_and_buffers_go_through_a_pipe_in_both_directions(found: shmheap.Heap) -> None:
+    heap = found
+    context = context_of("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=answer, args=(there,))
+    process.start()
+    buffer = heap.alloc(3)
+    buffer.write(0, b"abc")
+    here.send((heap, buffer))
+    assert here.poll(DEADLINE_S), "no answer"
+    again, made = here.recv()
+    assert bytes(made) == b"cba" and made.connection is again._connection is heap._connection
+    here.send(None)
+    process.join(DEADLINE_S)
+    assert process.exitcode == 0
 
 
 def sum_of(pipe: Any, heap: shmheap.Heap, handle: int) -> None:
@@ -119,6 +146,11 @@ def test_references_find_the_same_connection_in_the_same_process(heap: shmheap.H
     assert found.handle == buffer.handle and len(found) == 10
     assert found.connection is buffer.connection is again._connection
     assert len(heap.peers()) == 1
+    assert heap.name is not None
+    reader = shmheap.connect(heap.name, read_only=True)
+    again, found = pickle.loads(pickle.dumps((reader, reader.resolve(buffer.handle))))
+    assert again.read_only and found.readonly
+    assert found.connection is reader._connection is not heap._connection
 
 
 def test_a_reference_to_a_heap_that_is_gone_is_refused(name: str) -> None:

@@ -1,13 +1,9 @@
 """The Rust half of the package: see src/lib.rs. Users have `shmheap.Heap` instead."""
 
 import os
-import sys
 from typing import Any, final
 
-if sys.version_info >= (3, 12):
-    from collections.abc import Buffer as _Bytes
-else:
-    _Bytes = Any
+from typing_extensions import Buffer as _Bytes
 
 @final
 class Connection:
