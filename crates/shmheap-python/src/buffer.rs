@@ -38,6 +38,10 @@ const LARGE_BYTES: usize = 256 << 10;
 const FIRST_WORD_BYTES: usize = 8;
 
 /// The bytes of an object in a heap.
+///
+/// It has the buffer protocol: `memoryview(buffer)`, `numpy.frombuffer(buffer)` and others look at
+/// the object itself, without a copy, and keep the heap mapped, also when it is closed. Pickled, it
+/// is a reference to the object, not its bytes.
 #[pyclass(frozen, weakref, module = "shmheap")]
 #[derive(Debug)]
 pub(crate) struct Buffer {
@@ -149,6 +153,8 @@ impl Buffer {
     }
 
     /// Frees the object, for all processes.
+    ///
+    /// `BufferError` if this process has views of it, by whatever buffer.
     fn free(&self, py: Python<'_>) -> Result<()> {
         // Relaxed: as in `address`.
         if self.freed.load(Ordering::Relaxed) {
@@ -159,7 +165,7 @@ impl Buffer {
         Ok(())
     }
 
-    /// Copies bytes into the object, from `offset` on.
+    /// Copies bytes into the object, from `offset` on. Other threads run meanwhile if it is long.
     fn write(&self, offset: usize, data: &Bound<'_, PyAny>) -> Result<()> {
         if self.readonly() {
             return Err(Error::ReadOnly { action: "write" }.into());

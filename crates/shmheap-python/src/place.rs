@@ -102,12 +102,17 @@ pub(crate) fn policy_name(policy: Policy) -> &'static str {
 }
 
 /// Removes a heap's name.
+///
+/// Processes that are connected go on undisturbed; the memory is returned when the last of them
+/// disconnects. What is no heap is left alone.
+///
+/// Raises `NotFound`, `PermissionDenied`, `NotAHeap`.
 #[pyfunction]
 pub(crate) fn destroy(py: Python<'_>, name: &str) -> Result<()> {
     Ok(py.detach(|| Heap::destroy(name))?)
 }
 
-/// Removes a file that holds a heap.
+/// Removes a file that holds a heap: see `destroy`.
 #[pyfunction]
 pub(crate) fn destroy_file(py: Python<'_>, path: PathBuf) -> Result<()> {
     Ok(py.detach(|| Heap::destroy_file(path))?)

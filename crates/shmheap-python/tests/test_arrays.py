@@ -64,6 +64,16 @@ def test_an_array_is_freed_when_no_view_is_left(heap: shmheap.Heap) -> None:
         heap.asarray(handle)
 
 
+def test_handles_may_be_integers_of_numpy(heap: shmheap.Heap) -> None:
+    index = heap.array(2, "u8")
+    index[:] = [heap.handle(index), heap.put("value")]
+    assert heap.asarray(index[0]).ctypes.data == index.ctypes.data
+    assert heap.get(index[1]) == "value"
+    heap.set_root("index", index)
+    assert heap.root("index") == index[0] == heap.handle(index[:1].reshape(()))
+    heap.free(index[1])
+
+
 def test_a_copy_has_the_content(heap: shmheap.Heap) -> None:
     original = numpy.arange(24).reshape(4, 6).T[::-1]
     copy = heap.copy(original)

@@ -42,7 +42,7 @@ def test_exceptions_say_what_to_do_and_can_be_pickled(name: str) -> None:
         shmheap.connect(name)
     copied = pickle.loads(pickle.dumps(raised.value))
     for error in (raised.value, copied):
-        assert type(error) is shmheap.NotFound
+        assert type(error) is shmheap.NotFound and type(error).__module__ == "shmheap"
         assert str(error).startswith("there is no heap")
         assert error.errno == errno.ENOENT
 
@@ -78,6 +78,13 @@ def test_names_that_are_taken_or_not_heaps(name: str, tmp_path: Path) -> None:
     with pytest.raises(shmheap.NotAHeap):
         shmheap.destroy_file(foreign)
     assert foreign.exists()
+
+
+def test_a_heap_has_no_constructor(name: str) -> None:
+    with pytest.raises(TypeError, match="shmheap.connect"):
+        shmheap.Heap(name)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        shmheap.Buffer()
 
 
 def test_objects(heap: shmheap.Heap) -> None:

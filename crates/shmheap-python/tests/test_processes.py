@@ -6,8 +6,10 @@ import gc
 import multiprocessing
 import os
 import pickle
+import random
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +245,48 @@ def test_a_forked_child_goes_on_with_what_it_has(heap: shmheap.Heap) -> None:
     assert bytes(view) == b"done"
     assert len(heap["from the child"]) >= 100
     assert [peer.alive for peer in heap.peers()] == [True], "the child disconnected"
+
+
+def test_children_forked_beside_busy_threads_work(
+    heap: shmheap.Heap, seeded: random.Random
+) -> None:
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        random_ = random.Random(seed)
+        try:
+            while not stop.is_set():
+                buffer = heap.alloc(random_.choice([10, 1000, 300_000]), zero=True)
+                view = memoryview(buffer)
+                view[-1] = 1
+                view.release()
+                buffer.free()
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work, args=(seeded.randrange(99),)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(30):
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    for size in (10, 1000, 300_000):
+                        buffer = heap.alloc(size, zero=True)
+                        memoryview(buffer).release()
+                        buffer.free()
+                    status = 0
+                finally:
+                    os._exit(status)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
 
 
 def test_an_interpreter_that_ends_disconnects(heap: shmheap.Heap) -> None:

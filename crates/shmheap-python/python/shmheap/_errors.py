@@ -143,3 +143,9 @@ class Damaged(Error):
 
 class System(Error, OSError):
     """The system refused something for a reason of its own."""
+
+
+for _class in [Error, *Error.__subclasses__(), Stale]:
+    # Where users have them from, for tracebacks.
+    _class.__module__ = "shmheap"
+del _class

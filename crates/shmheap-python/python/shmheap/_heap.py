@@ -6,11 +6,12 @@ It is a connection that can be closed, and what Python makes of the objects ther
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from . import _arrays, _pickles
 from ._errors import Closed, NoRoot, RootExists, WrongType
@@ -40,6 +41,8 @@ class Heap:
     __slots__ = ("_connected", "__weakref__")
 
     def __init__(self, connection: Connection) -> None:
+        if not isinstance(connection, Connection):
+            raise TypeError("a Heap is made by shmheap.create() or shmheap.connect()")
         self._connected: Connection | None = connection
 
     @property
@@ -144,9 +147,11 @@ class Heap:
         """
         return self._connection.resolve(handle, length)
 
-    def _whole(self, what: int | Buffer) -> Buffer:
-        handle = what if isinstance(what, int) else self.handle(what)
-        return self._connection.resolve(handle)
+    def _named(self, what: Any) -> int:
+        """The handle that is meant by a handle, also one of NumPy's integers, or by a view."""
+        if _arrays.owner(what) is None and hasattr(what, "__index__"):
+            return operator.index(what)
+        return self.handle(what)
 
     def handle(self, view: Any) -> int:
         """The handle of the object that a buffer, memoryview or array looks at.
@@ -160,13 +165,13 @@ class Heap:
             raise ValueError("this lies in another heap; use that heap, or copy it into this one")
         return buffer.handle
 
-    def free(self, what: int | Buffer) -> None:
+    def free(self, what: SupportsIndex | Buffer) -> None:
         """Frees an object, for all processes: by its handle, or its buffer.
 
         `BufferError` if this process has views of it: memoryviews, arrays. Whether other processes
         have some is theirs to know: those would show what is allocated there next.
         """
-        handle = what if isinstance(what, int) else self.handle(what)
+        handle = self._named(what)
         if isinstance(what, Buffer):
             what.free()
         else:
@@ -189,12 +194,12 @@ class Heap:
 
         return _arrays.copy(self._connection, numpy.asanyarray(array))
 
-    def asarray(self, what: int | Buffer) -> NDArray[Any]:
+    def asarray(self, what: SupportsIndex | Buffer) -> NDArray[Any]:
         """The array of that handle or buffer, which `array` or `copy` made, in any process.
 
         Raises `WrongType` if the object is something else.
         """
-        return _arrays.view(self._whole(what))
+        return _arrays.view(self._connection.resolve(self._named(what)))
 
     # Values
 
@@ -206,7 +211,7 @@ class Heap:
         """
         return _pickles.put(self._connection, value).handle
 
-    def get(self, what: int | Buffer, *, writable: bool = False) -> Any:
+    def get(self, what: SupportsIndex | Buffer, *, writable: bool = False) -> Any:
         """The value of that handle or buffer, which `put` made, in any process.
 
         Arrays in it are views of the object, and keep the heap mapped. They can be read only,
@@ -217,7 +222,7 @@ class Heap:
         To unpickle is to run what the pickle says: only get values from heaps that nobody writes to
         whom you would not let run code here.
         """
-        return _pickles.get(self._whole(what), writable)
+        return _pickles.get(self._connection.resolve(self._named(what)), writable)
 
     # Names
 
@@ -232,13 +237,12 @@ class Heap:
             for name, handle, fingerprint, is_made in self._connection.roots()
         ]
 
-    def set_root(self, name: str, what: int | Buffer | NDArray[Any]) -> None:
+    def set_root(self, name: str, what: SupportsIndex | Buffer | NDArray[Any]) -> None:
         """Gives an object a name. The name does not keep the object.
 
         Raises `RootExists`, `InvalidName`, `InvalidHandle`.
         """
-        handle = what if isinstance(what, int) else self.handle(what)
-        self._connection.set_root(name, handle)
+        self._connection.set_root(name, self._named(what))
 
     def remove_root(self, name: str) -> int:
         """Takes a name away, and returns the handle of what had it, which stays.
