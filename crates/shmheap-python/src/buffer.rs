@@ -112,7 +112,7 @@ pub(crate) fn free(py: Python<'_>, connection: &Connection, object: Handle) -> R
     let views = connection.exports.count(object);
     if views > 0 {
         let why = format!(
-            "the object has {views} views (memoryviews, arrays) in this process; let go of them \
+            "views of the object in this process: {views} (memoryviews, arrays); let go of them \
              (del, or release()), then free it"
         );
         return Err(PyBufferError::new_err(why).into());
