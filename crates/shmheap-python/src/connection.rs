@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use shmheap::{Error, Handle, Heap, Policy};
+use shmheap::{Error, Handle, Heap, NotAHeap, Policy};
 
 use crate::buffer::{self, Buffer};
 use crate::error::Result;
@@ -83,12 +83,8 @@ impl Connection {
     /// Connects to the heap behind a descriptor, which stays the caller's.
     #[staticmethod]
     fn connect_fd(py: Python<'_>, fd: i32, read_only: bool) -> Result<Self> {
-        let path = format!("/proc/self/fd/{fd}");
-        let opened = File::options().read(true).write(!read_only).open(path);
-        let file =
-            opened.map_err(|source| Error::System { operation: "open the descriptor", source });
-        let fd = OwnedFd::from(file?);
-        Ok(Self::new(py.detach(|| Heap::connect_fd(fd))?, Place::Descriptor))
+        let heap = py.detach(|| Heap::connect_fd(reopen(fd, read_only)?))?;
+        Ok(Self::new(heap, Place::Descriptor))
     }
 
     /// Where the heap is found.
@@ -129,11 +125,6 @@ impl Connection {
 
     fn free(&self, py: Python<'_>, handle: u64) -> Result<()> {
         buffer::free(py, self, Handle::from_raw(handle))
-    }
-
-    /// How many views of the object this process has.
-    fn views(&self, handle: u64) -> usize {
-        self.exports.count(Handle::from_raw(handle))
     }
 
     fn set_root(&self, py: Python<'_>, name: &str, handle: u64) -> Result<()> {
@@ -193,4 +184,16 @@ impl Connection {
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py().import("shmheap._references")?.call_method1("reduce_connection", (slf,))
     }
+}
+
+/// A descriptor of its own for what a descriptor of the caller's is open for.
+fn reopen(fd: i32, read_only: bool) -> shmheap::Result<OwnedFd> {
+    let name = format!("/proc/self/fd/{fd}");
+    let failed = |source| Error::System { operation: "open the descriptor", source };
+    // Others may keep whoever opens them waiting.
+    if !std::fs::metadata(&name).map_err(failed)?.is_file() {
+        return Err(Error::NotAHeap { name, why: NotAHeap::NotAFile });
+    }
+    let opened = File::options().read(true).write(!read_only).open(&name);
+    opened.map(OwnedFd::from).map_err(failed)
 }

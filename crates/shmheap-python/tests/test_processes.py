@@ -186,6 +186,10 @@ def test_a_descriptor_is_enough() -> None:
     os.close(fd)
     with pytest.raises(shmheap.System):
         shmheap.connect_fd(fd)
+    for fd in os.pipe():
+        with pytest.raises(shmheap.NotAHeap):
+            shmheap.connect_fd(fd, read_only=True)
+        os.close(fd)
 
 
 def churn(pipe: Any, heap: shmheap.Heap) -> None:
