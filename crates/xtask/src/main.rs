@@ -5,6 +5,7 @@
 
 mod bench;
 mod install;
+mod python;
 mod steps;
 mod test;
 mod tidy;

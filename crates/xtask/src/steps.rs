@@ -5,7 +5,10 @@
 //!
 //! ```text
 //! test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.1s
+//! 12 passed, 1 skipped in 0.10s
 //! ```
+//!
+//! The second is pytest's way.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, ExitStatus, Stdio};
@@ -44,6 +47,24 @@ impl Counts {
         })
     }
 
+    /// As pytest says it: what there was none of, it leaves out.
+    fn parse_pytest(line: &str) -> Option<Self> {
+        let (counted, seconds) = line.trim_end().rsplit_once(" in ")?;
+        seconds.split_whitespace().next()?.strip_suffix('s')?.parse::<f64>().ok()?;
+        let mut counts = Self::default();
+        for part in counted.split(", ") {
+            let (number, what) = part.split_once(' ')?;
+            let number: u64 = number.parse().ok()?;
+            match what {
+                "passed" | "xpassed" => counts.passed += number,
+                "failed" | "error" | "errors" => counts.failed += number,
+                "skipped" | "xfailed" => counts.skipped += number,
+                _ => {}
+            }
+        }
+        Some(counts)
+    }
+
     fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
@@ -64,10 +85,12 @@ struct Tally {
 
 impl Tally {
     fn read(&mut self, line: &str) {
-        self.counts.add(Counts::parse(line).unwrap_or_default());
+        let counts = Counts::parse(line).or_else(|| Counts::parse_pytest(line));
+        self.counts.add(counts.unwrap_or_default());
         let test = line.trim_end().strip_prefix("test ");
-        self.failures
-            .extend(test.and_then(|test| test.strip_suffix(" ... FAILED")).map(str::to_owned));
+        let test = test.and_then(|test| test.strip_suffix(" ... FAILED"));
+        let of_pytest = line.strip_prefix("FAILED ").and_then(|test| test.split(" - ").next());
+        self.failures.extend(test.or(of_pytest).map(|test| test.trim_end().to_owned()));
     }
 }
 
@@ -246,7 +269,22 @@ mod tests {
     }
 
     #[test]
+    fn summaries_of_pytest_are_counted() {
+        let counts = |line| Counts::parse_pytest(line);
+        let some = |passed, failed, skipped| Some(Counts { passed, failed, skipped });
+        assert_eq!(counts("232 passed in 12.36s"), some(232, 0, 0));
+        let line = "1 failed, 2 passed, 3 skipped, 4 warnings, 5 errors in 63.10s (0:01:03)\n";
+        assert_eq!(counts(line), some(2, 6, 3));
+        assert_eq!(counts("no tests ran in 0.01s"), None);
+        assert_eq!(counts("7 passed in all"), None);
+        assert_eq!(counts("something in 1.0s"), None);
+    }
+
+    #[test]
     fn failed_tests_are_named() {
+        let mut tally = Tally::default();
+        tally.read("FAILED tests/test_a.py::test_b[c] - assert 1 == 2\n");
+        assert_eq!(tally.failures, ["tests/test_a.py::test_b[c]"]);
         let mut tally = Tally::default();
         tally.read("test a::b ... ok\n");
         tally.read("test src/lib.rs - a (line 3) ... FAILED\n");

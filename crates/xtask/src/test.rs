@@ -8,7 +8,7 @@ use anyhow::bail;
 
 use crate::steps::Steps;
 use crate::workspace::{self, cargo};
-use crate::{tidy, tools, torture};
+use crate::{python, tidy, tools, torture};
 
 /// What Miri can interpret: the modules that make no system call. In two halves, for it uses one
 /// processor.
@@ -68,6 +68,7 @@ fn all_tests(steps: &mut Steps) {
     }
     let tests = ["--features", tools::FEATURES, "--no-fail-fast"];
     steps.command("tests", cargo(["test"]).args(tools::packages()).args(tests));
+    python::test(steps);
     miri(steps);
     torture(steps);
 }

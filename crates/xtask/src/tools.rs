@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::workspace;
+use crate::{python, workspace};
 
 /// A program that some tests need and that a machine may lack; or a file, by its whole path.
 struct Tool {
@@ -44,11 +44,18 @@ impl Tool {
 pub(crate) const FEATURES: &str =
     "shmheap/allocator-api2,shmheap/async,shmheap/serde,shmheap-c/sanitizers";
 
-/// The packages that can be built here, as cargo is told: all, or all but the benchmark, among
-/// whose peers are some in C++ and one that is made by `make`.
-pub(crate) fn packages() -> &'static [&'static str] {
-    let all_tools = CPP.is_there() && MAKE.is_there();
-    if all_tools { &["--workspace"] } else { &["--workspace", "--exclude", "shmheap-bench"] }
+/// The packages that can be built here, as cargo is told: all, but for the benchmark without C++
+/// and `make`, which some of its peers need, and the Python package without an interpreter to build
+/// for.
+pub(crate) fn packages() -> Vec<&'static str> {
+    let mut packages = vec!["--workspace"];
+    if !(CPP.is_there() && MAKE.is_there()) {
+        packages.extend(["--exclude", "shmheap-bench"]);
+    }
+    if !is_on_path("python3") {
+        packages.extend(["--exclude", python::PACKAGE]);
+    }
+    packages
 }
 
 /// What cannot be tested for want of a tool, and why.

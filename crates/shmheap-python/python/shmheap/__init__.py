@@ -1,0 +1,194 @@
+"""malloc for shared memory: a named heap that any process connects to.
+
+All of its processes allocate and free objects in it, hand them to each other as plain integers,
+and go on undisturbed when one of them is killed.
+
+    import shmheap
+
+    with shmheap.create("/example", 1 << 20) as heap:
+        array = heap.array((3, 4), "f4")  # a NumPy array over the heap's memory
+        array[:] = 1
+        heap["weights"] = array           # a name; or send heap.handle(array), an integer
+
+    # Another process:
+    with shmheap.connect("/example") as heap:
+        array = heap["weights"]           # the same memory
+"""
+
+from __future__ import annotations
+
+import os
+
+from ._errors import (
+    AddressSpace,
+    AddressTaken,
+    AlreadyExists,
+    AtCapacity,
+    Closed,
+    Damaged,
+    Error,
+    Full,
+    Inherited,
+    InvalidCell,
+    InvalidHandle,
+    InvalidLayout,
+    InvalidName,
+    InvalidOption,
+    InvalidPointer,
+    NoRoot,
+    NoSpace,
+    NotAHeap,
+    NotFound,
+    NotOwner,
+    Occupied,
+    OwnerDied,
+    PermissionDenied,
+    ReadOnly,
+    RootExists,
+    Stale,
+    System,
+    TimedOut,
+    TooManyPeers,
+    TooManyThreads,
+    TooManyUnpublished,
+    VersionMismatch,
+    WrongType,
+)
+from ._heap import Heap
+from ._references import shared as _shared
+from ._reports import ClassStats, Finding, Info, OwnerStats, Peer, Report, Root, Stats
+from ._shmheap import Buffer, destroy, destroy_file
+from ._shmheap import Connection as _Connection
+
+
+def create(
+    name: str,
+    size: int,
+    *,
+    max_size: int | None = None,
+    policy: str = "scalable",
+    mode: int = 0o600,
+    group: int | None = None,
+) -> Heap:
+    """Creates a named heap with `size` bytes for objects, and connects to it.
+
+    The name follows `shm_open(3)`: an optional slash, then none. The heap grows by itself up to
+    `max_size`; without one it never does. `policy` is "scalable" (fast, for many processes and
+    threads) or "first-fit" (each object at the lowest free address; for heaps below some MiB).
+    `mode` are permission bits, set whatever the umask; `group` a numeric group.
+
+    Raises `AlreadyExists`, `InvalidName`, `InvalidOption`, `NoSpace`, `AddressSpace`,
+    `PermissionDenied`.
+    """
+    return _create("name", name, size, max_size, policy, mode, group)
+
+
+def create_file(
+    path: str | os.PathLike[str],
+    size: int,
+    *,
+    max_size: int | None = None,
+    policy: str = "scalable",
+    mode: int = 0o600,
+    group: int | None = None,
+) -> Heap:
+    """Creates a heap in a file, which outlives a reboot, but no power failure: see `create`."""
+    return _create("file", path, size, max_size, policy, mode, group)
+
+
+def create_memfd(size: int, *, max_size: int | None = None, policy: str = "scalable") -> Heap:
+    """Creates a heap without a name, which is gone with its last process: see `create`.
+
+    Others get it by fork, or pickled, by way of `multiprocessing`.
+    """
+    return _create("memfd", None, size, max_size, policy, 0o600, None)
+
+
+def _create(
+    kind: str,
+    which: str | os.PathLike[str] | None,
+    size: int,
+    max_size: int | None,
+    policy: str,
+    mode: int,
+    group: int | None,
+) -> Heap:
+    options = {"policy": policy, "mode": mode, "group": group}
+    return Heap(_shared(_Connection.create(kind, which, size, max_size, options)))
+
+
+def connect(name: str, *, read_only: bool = False) -> Heap:
+    """Connects to a named heap. All that a process connects to it share one connection.
+
+    `read_only` gives one that can look but not change: read permission is enough, no peer knows of
+    it, and its buffers and arrays cannot be written.
+
+    Raises `NotFound`, `NotAHeap`, `VersionMismatch`, `PermissionDenied`, `TooManyPeers`,
+    `AddressSpace`, `AddressTaken`.
+    """
+    return Heap(_shared(_Connection.connect("name", name, read_only)))
+
+
+def connect_file(path: str | os.PathLike[str], *, read_only: bool = False) -> Heap:
+    """Connects to a heap in a file: see `connect`."""
+    return Heap(_shared(_Connection.connect("file", path, read_only)))
+
+
+def connect_fd(fd: int, *, read_only: bool = False) -> Heap:
+    """Connects to a heap through a descriptor of it, which stays the caller's: see `connect`."""
+    return Heap(_shared(_Connection.connect_fd(fd, read_only)))
+
+
+__all__ = [
+    "AddressSpace",
+    "AddressTaken",
+    "AlreadyExists",
+    "AtCapacity",
+    "Buffer",
+    "ClassStats",
+    "Closed",
+    "Damaged",
+    "Error",
+    "Finding",
+    "Full",
+    "Heap",
+    "Info",
+    "Inherited",
+    "InvalidCell",
+    "InvalidHandle",
+    "InvalidLayout",
+    "InvalidName",
+    "InvalidOption",
+    "InvalidPointer",
+    "NoRoot",
+    "NoSpace",
+    "NotAHeap",
+    "NotFound",
+    "NotOwner",
+    "Occupied",
+    "OwnerDied",
+    "OwnerStats",
+    "Peer",
+    "PermissionDenied",
+    "ReadOnly",
+    "Report",
+    "Root",
+    "RootExists",
+    "Stale",
+    "Stats",
+    "System",
+    "TimedOut",
+    "TooManyPeers",
+    "TooManyThreads",
+    "TooManyUnpublished",
+    "VersionMismatch",
+    "WrongType",
+    "connect",
+    "connect_fd",
+    "connect_file",
+    "create",
+    "create_file",
+    "create_memfd",
+    "destroy",
+    "destroy_file",
+]

@@ -1,0 +1,35 @@
+//! The Rust half of the Python package: heaps and the bytes of objects, as Python sees them.
+//!
+//! ```text
+//!   shmheap             Python: Heap, arrays, pickles, names, references between processes
+//!   shmheap._shmheap    this crate: Connection, Buffer, the exceptions raised
+//!   shmheap::Heap       does the work
+//! ```
+//!
+//! A [`Connection`](connection::Connection) has the mapping, and each [`Buffer`](buffer::Buffer)
+//! holds its connection. So whatever lies over a buffer (a memoryview, an array) keeps the mapping,
+//! by Python's own counts of references, however the heap is closed.
+//!
+//! # Without the GIL
+//!
+//! The module says that it needs none. It holds no state but what lies behind the heap, which any
+//! thread may use, atomics, and mutexes (`exports.rs`), under which no Python code runs and no
+//! thread detaches: so no fork finds it locked either.
+
+mod buffer;
+mod connection;
+mod error;
+mod exports;
+mod inspect;
+mod place;
+
+/// What `import shmheap._shmheap` gives.
+#[pyo3::pymodule(gil_used = false)]
+mod _shmheap {
+    #[pymodule_export]
+    use crate::buffer::Buffer;
+    #[pymodule_export]
+    use crate::connection::Connection;
+    #[pymodule_export]
+    use crate::place::{destroy, destroy_file};
+}

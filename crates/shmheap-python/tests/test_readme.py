@@ -1,0 +1,30 @@
+"""The programs of the first page do what it says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import shmheap
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def test_programs_of_the_readme_run(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    answers = []
+    for block in blocks:
+        program = tmp_path / "program.py"
+        program.write_text(block.replace("/example", name))
+        ran = subprocess.run([sys.executable, program], capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+        answers.append(ran.stdout)
+    assert answers == ["", "", "2000000.0\n"]
+    with pytest.raises(shmheap.NotFound):
+        shmheap.connect(name)
