@@ -97,3 +97,7 @@ pub use sync::{
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[path = "../tests/book/chapters.rs"]
+mod book;

@@ -4,6 +4,7 @@
 //! run at home.
 
 mod bench;
+mod book;
 mod install;
 mod python;
 mod steps;
@@ -54,6 +55,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
         options: Vec<OsString>,
     },
+    /// Build the book in docs/book as web pages, with mdbook
+    Book,
     /// Build for release and install the C library, its headers and the shmheap command
     Install {
         /// Directory to install in, e.g. /usr/local or ./install; made if missing
@@ -82,6 +85,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Tidy => test::check_style().map(|()| true)?,
         Task::Bench { options } => bench::run(&options).map(|()| true)?,
         Task::Torture { options } => torture::run(&options).map(|()| true)?,
+        Task::Book => book::build().map(|()| true)?,
         Task::Install { prefix, sanitizers } => install::run(&prefix, sanitizers).map(|()| true)?,
     };
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

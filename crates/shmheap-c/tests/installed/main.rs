@@ -12,6 +12,7 @@
     reason = "tests fail by panicking, and say what they skip"
 )]
 
+mod book;
 mod contract;
 mod cxx;
 mod examples;

@@ -7,11 +7,13 @@
 //! | limits of lines and files, white space, markers in comments, local paths | [`text`] |
 //! | every Rust file opens with its story, layers, unsafe, memory orderings | [`rust`] |
 //! | links of the papers lead somewhere; the list of files that may be unsafe | [`markdown`] |
+//! | chapters of the book are in its contents, and their programs are compiled | [`book`] |
 //!
 //! No rule has a list of exceptions. Test code (folders `tests`, `benches` and `examples`, modules
 //! under `cfg(test)` with their files) is free to cross layers, call unsafe functions and order
 //! memory without a word, because it explains itself by what it tests.
 
+mod book;
 mod markdown;
 mod rust;
 mod text;
@@ -80,6 +82,7 @@ pub(crate) fn check() -> Result<Outcome> {
             findings.extend(markdown::check_links(&root, file, &content));
         }
     }
+    findings.extend(book::check(&root, &files));
     findings.extend(inventory.stale_entries(&root));
     Ok(Outcome { file_count: files.len(), findings })
 }
