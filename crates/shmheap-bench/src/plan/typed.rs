@@ -104,7 +104,7 @@ fn maps(name: &'static str, (entries, workers): (usize, usize), title: &'static 
             workload: "T1",
             title,
             columns,
-            baseline: Some("Mutex<HashMap>"),
+            baseline: Some("Mutex of HashMap"),
             target: None,
         }],
     }

@@ -38,7 +38,7 @@ impl Facility for MutexMap {
     lies_in_a_process!();
 
     fn name(&self) -> &'static str {
-        "Mutex<HashMap>"
+        "Mutex of HashMap"
     }
 
     fn description(&self) -> String {
@@ -74,7 +74,7 @@ impl Facility for RwLockMap {
     lies_in_a_process!();
 
     fn name(&self) -> &'static str {
-        "RwLock<HashMap>"
+        "RwLock of HashMap"
     }
 
     fn description(&self) -> String {
