@@ -29,6 +29,10 @@ pub(super) trait Home: Roll {
     /// The words of a live object; `None` if the handle names none.
     fn span(&self, handle: u64) -> Option<Span>;
 
+    /// As [`span`](Self::span), for who only reads: of an object that has the number of its words
+    /// in its word `length_at`. `None` if that takes a closer look.
+    fn described_span(&self, handle: u64, length_at: u64) -> Option<Span>;
+
     /// Makes an object of so many words, aligned to words and to `align_bytes`, has it filled, and
     /// puts it into an empty cell.
     ///
@@ -63,6 +67,11 @@ impl Home for Heap {
     #[inline]
     fn span(&self, handle: u64) -> Option<Span> {
         Heap::span(self, Handle::from_raw(handle)).ok()
+    }
+
+    #[inline]
+    fn described_span(&self, handle: u64, length_at: u64) -> Option<Span> {
+        Heap::described_span(self, Handle::from_raw(handle), length_at)
     }
 
     fn place(

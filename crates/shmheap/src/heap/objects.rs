@@ -8,12 +8,13 @@
 use std::ptr::NonNull;
 
 use crate::error::NotLive;
+use crate::first_fit::layout::Area;
 use crate::heap::connection::Connection;
 use crate::heap::shape::Engine;
 use crate::heap::{Handle, Heap};
 use crate::os::Futex;
 use crate::peers::{PeerId, Roll};
-use crate::segment::words::Row;
+use crate::segment::words::{Row, Words};
 use crate::units::{WORD_BYTES, WordIndex};
 use crate::{Error, Result};
 
@@ -77,6 +78,21 @@ impl Heap {
         let object = self.resolve(handle.cast())?;
         let bytes = self.usable_size(object)? as u64;
         Ok(Span { first: self.word_at(object)?, words: bytes / WORD_BYTES })
+    }
+
+    /// The words of an object that says itself how many it has, in its word `length_at`, without a
+    /// look whether it lives; `None` if this process has not seen yet that all of them have
+    /// storage. Whoever may have overwritten that word sends readers to a wrong place in the heap.
+    #[inline]
+    pub(crate) fn described_span(&self, handle: Handle, length_at: u64) -> Option<Span> {
+        let place = handle.offset_bytes().checked_sub(self.shape.data_offset.0)?;
+        let room = self.verified_len_bytes(Area::FIRST).checked_sub(place)? / WORD_BYTES;
+        let first = WordIndex(handle.offset_bytes() / WORD_BYTES);
+        if length_at >= room {
+            return None;
+        }
+        let words = self.gate().load(first + length_at);
+        (words <= room).then_some(Span { first, words })
     }
 
     /// The word at an address, which is that of something in an object of this heap.

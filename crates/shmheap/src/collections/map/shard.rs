@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use super::super::cells::Home;
 use super::super::turn::{self, Turn};
-use super::table::{ENTRIES_MAX, Free, Linked, Table, first_of, tag_of};
+use super::table::{ENTRIES_MAX, Free, LENGTH_AT, Linked, Table, first_of, tag_of};
 use crate::object::{Shareable, value};
 use crate::segment::words::Words;
 use crate::units::WordIndex;
@@ -95,12 +95,24 @@ impl<'h, H: Home, K: Shareable + Copy, V: Shareable + Copy> Shard<'h, H, K, V> {
         self.open(self.words.load(self.current))
     }
 
+    /// The table of this moment, to be read only. A table stays allocated while anybody may be in
+    /// it, so whether it lives need not be asked.
+    #[inline]
+    fn glance(&self) -> Result<Option<TableOf<'h, H, K, V>>> {
+        let current = self.words.load(self.current);
+        let span = self.home.described_span(current, LENGTH_AT);
+        match span.and_then(|span| Table::new(self.words, span)) {
+            Some(table) => Ok(Some(table)),
+            None => self.open(current),
+        }
+    }
+
     /// The value of a key.
     #[inline]
     pub(super) fn get(&self, hash: u64, key: &K) -> Result<Option<V>> {
         let tag = tag_of(hash);
         loop {
-            let Some(table) = self.table()? else { return Ok(None) };
+            let Some(table) = self.glance()? else { return Ok(None) };
             let bucket = table.bucket_of(tag);
             let content = table.bucket(bucket);
             let found = table.find(bucket, content, tag, key).map(|entry| table.value(entry.name));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   word 0        handle of the table that this one took the place of; 0: none, or freed since
-//!   word 1        0
+//!   word 1        how many words the object has
 //!   word 2 ..     buckets: a power of two of them
 //!   ..            entries:  link | words of the key | words of the value
 //!   ..            less than an entry
@@ -15,11 +15,11 @@
 //!           +---------------------------------+-----------------+
 //! ```
 //!
-//! How many buckets and entries there are follows from the length of the object alone, and which
-//! bucket an entry belongs to from its hash. What the bucket names never changes as long as the
-//! bucket does not: a change writes free entries and then *one* word, the bucket. So a reader that
-//! finds the bucket as it was before has seen the entries as they were then, and a process killed
-//! before that store has changed nothing.
+//! How many buckets and entries there are follows from the length of the object alone, which
+//! readers take from the table, and which bucket an entry belongs to from its hash. What the bucket
+//! names never changes as long as the bucket does not: a change writes free entries and then *one*
+//! word, the bucket. So a reader that finds the bucket as it was before has seen the entries as they
+//! were then, and a process killed before that store has changed nothing.
 //!
 //! A chain that leads out of the pool, round in a circle or into another bucket ends there.
 
@@ -32,6 +32,8 @@ use crate::units::WordIndex;
 
 /// The words before the buckets.
 const HEADER: u64 = 2;
+/// The one of them that has the number of the object's words.
+pub(super) const LENGTH_AT: u64 = 1;
 /// Bits of a bucket or link that name an entry.
 const NAME_BITS: u32 = 28;
 const NAME_MASK: u64 = (1 << NAME_BITS) - 1;
@@ -211,7 +213,8 @@ impl<W: Words + Copy, K: Shareable + Copy, V: Shareable + Copy> Table<W, K, V> {
     /// An empty table in a new object.
     pub(super) fn format(&self, previous: u64) {
         self.words.store(self.previous(), previous);
-        for number in 1..HEADER + self.buckets {
+        self.words.store(self.span.word(LENGTH_AT), self.span.words);
+        for number in HEADER..HEADER + self.buckets {
             self.words.store(self.span.word(number), 0);
         }
     }

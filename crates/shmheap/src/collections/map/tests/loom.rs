@@ -62,6 +62,10 @@ impl Home for Process {
         Some(SPANS[number])
     }
 
+    fn described_span(&self, handle: u64, _length_at: u64) -> Option<Span> {
+        self.span(handle)
+    }
+
     fn place(
         &self,
         words: u64,
