@@ -250,6 +250,26 @@ impl<'h, T: Shareable + Copy> Channel<'h, T> {
         self.port.recv(Some(timeout))
     }
 
+    /// The values to come, each waited for, until the channel is closed and empty, or an error.
+    ///
+    /// ```
+    /// # let heap = shmheap::HeapOptions::new(1 << 20).create_memfd()?;
+    /// let jobs = shmheap::Channel::<u64>::find_or_create(&heap, "jobs", 100)?;
+    /// jobs.send_batch(&[1, 2, 3])?;
+    /// jobs.close()?;
+    /// let sum: u64 = jobs.iter().sum::<shmheap::Result<u64>>()?;
+    /// assert_eq!(sum, 6);
+    /// # Ok::<(), shmheap::Error>(())
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = Result<T>> {
+        let mut is_over = false;
+        std::iter::from_fn(move || {
+            let received = (!is_over).then(|| self.recv())?;
+            is_over = received.is_err();
+            (!matches!(received, Err(Error::Closed { .. }))).then_some(received)
+        })
+    }
+
     /// Waits for a value, and receives up to `limit` of those that are there then, to the end of
     /// `into`; returns how many. Killed inside: what is in `into` is gone with the process, the
     /// rest comes to others.

@@ -90,26 +90,22 @@ fn is_removed(stands: impl Fn() -> bool) -> bool {
     true
 }
 
-/// Removes the name of an ephemeral heap that nobody is connected to; whether that is so.
+/// Removes the name of an ephemeral heap that nobody is connected to. Whether it is gone: not if
+/// it is another user's to remove.
 fn retire<H: Hold>(object: &Object<H>) -> Result<bool> {
     let Some(path) = object.path() else { return Ok(false) };
-    if Solitude::acquire_through(object.reopen()?)?.is_some_and(|_alone| {
-        // While the locks are held.
-        if object.stands_at(path) {
-            let _ = object::unlink_path(path);
-        }
-        true
-    }) {
-        return Ok(true);
+    let Some(_alone) = Solitude::acquire_through(object.reopen()?)? else { return Ok(false) };
+    if object.stands_at(path) {
+        let _ = object::unlink_path(path);
     }
-    Ok(false)
+    Ok(!object.stands_at(path))
 }
 
 /// Whether an ephemeral heap stood there whose processes are all gone. It is removed then.
 pub(super) fn is_abandoned(at: &ObjectPath) -> bool {
     let retired = Object::open(at, Access::ReadWrite).and_then(|object| {
         let (shape, _) = judge(&object)?;
-        Ok(shape.is_ephemeral() && retire(&object)? && !object.stands_at(at.path()))
+        Ok(shape.is_ephemeral() && retire(&object)?)
     });
     retired.unwrap_or(false)
 }

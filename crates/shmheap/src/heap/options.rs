@@ -185,8 +185,8 @@ impl HeapOptions {
     /// as gone: who wants to connect gets [`Error::NotFound`], and the memory is given back by
     /// whoever comes next, be it to connect, to create a heap of that name or any ephemeral one, or
     /// by [`sweep_abandoned`](crate::sweep_abandoned). Observers do not keep it. Where only its
-    /// owner may remove it, as in `/dev/shm`, that is left to processes of that user. A memfd is
-    /// gone with its last process anyway.
+    /// owner may remove it, as in `/dev/shm`, that is left to processes of that user; those of
+    /// others may connect to it until then. A memfd is gone with its last process anyway.
     ///
     /// ```
     /// use shmheap::{Error, Heap, HeapOptions};
@@ -217,6 +217,38 @@ impl HeapOptions {
     /// [`Error::PermissionDenied`].
     pub fn create(&self, name: impl AsRef<OsStr>) -> Result<Heap> {
         Heap::create_named(name.as_ref(), self)
+    }
+
+    /// Connects to the heap of that name, or creates it if there is none: for programs that do not
+    /// care who is first. A heap that stands keeps the options that it was made with.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create) and [`Heap::connect`], but for [`Error::AlreadyExists`] and
+    /// [`Error::NotFound`].
+    ///
+    /// ```
+    /// use shmheap::{Heap, HeapOptions};
+    /// # let name = format!("/doc-either-{}", std::process::id());
+    /// let options = HeapOptions::new(1 << 20).ephemeral();
+    /// let first = options.connect_or_create(&name)?;
+    /// let second = options.connect_or_create(&name)?;
+    /// assert_eq!(first.info().id, second.info().id);
+    /// # Ok::<(), shmheap::Error>(())
+    /// ```
+    pub fn connect_or_create(&self, name: impl AsRef<OsStr>) -> Result<Heap> {
+        let name = name.as_ref();
+        loop {
+            match Heap::connect(name) {
+                Err(Error::NotFound { .. }) => {}
+                connected => return connected,
+            }
+            match self.create(name) {
+                // Made, and perhaps removed again, since the look.
+                Err(Error::AlreadyExists { .. }) => {}
+                created => return created,
+            }
+        }
     }
 
     /// Creates a heap in a regular file on disk.

@@ -173,17 +173,8 @@ fn conductor() {
 fn come_and_go(name: &str, policy: Policy, stays: u64) {
     let deadline = std::time::Instant::now() + PATIENCE;
     for _ in 0..stays {
-        let heap = loop {
-            match options(policy).create(name) {
-                Err(Error::AlreadyExists { .. }) => {}
-                created => break created.unwrap(),
-            }
-            match Heap::connect(name) {
-                Err(Error::NotFound { .. }) => {}
-                connected => break connected.unwrap(),
-            }
-            assert!(std::time::Instant::now() < deadline, "neither there nor not");
-        };
+        let heap = options(policy).connect_or_create(name).unwrap();
+        assert!(std::time::Instant::now() < deadline, "it takes too long");
         let again = Heap::connect(name).expect("this process is connected");
         assert_eq!(again.info().id, heap.info().id);
     }

@@ -18,8 +18,8 @@
 //! How many buckets and entries there are follows from the length of the object alone, which
 //! readers take from the table, and which bucket an entry belongs to from its hash. What the bucket
 //! names never changes as long as the bucket does not: a change writes free entries and then *one*
-//! word, the bucket. So a reader that finds the bucket as it was before has seen the entries as they
-//! were then, and a process killed before that store has changed nothing.
+//! word, the bucket. So a reader that finds the bucket as it was before has seen the entries as
+//! they were then, and a process killed before that store has changed nothing.
 //!
 //! A chain that leads out of the pool, round in a circle or into another bucket ends there.
 
