@@ -34,6 +34,8 @@ use crate::{Error, Handle, Heap, Result};
 
 /// How long a helper sleeps at once.
 const SLICE: Duration = Duration::from_millis(50);
+/// So many rounds without a sleep, and tasks look for what the dead have left.
+const HURRIED_ROUNDS: u32 = 64;
 /// How long a helper without tasks stays.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -148,10 +150,17 @@ impl Shared {
     /// The helper.
     fn help(&self, kind: Kind) {
         let (side, event) = (self.side(kind), self.event(kind));
+        let mut hurried: u32 = 0;
         while side.wait_for_tasks() {
             let words = self.heap.gate();
             let announced = event.announce(&words);
-            let is_late = !self.may_succeed(kind) && event.sleep(&words, announced, SLICE);
+            let is_late = if self.may_succeed(kind) {
+                // With room and no cell, for the dead have them, tasks are woken in vain.
+                hurried = hurried.wrapping_add(1);
+                hurried.is_multiple_of(HURRIED_ROUNDS)
+            } else {
+                event.sleep(&words, announced, SLICE)
+            };
             let wakers = {
                 let mut waiting = side.lock();
                 waiting.is_thorough |= is_late;

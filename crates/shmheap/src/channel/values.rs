@@ -28,7 +28,9 @@ pub struct ShmChannel<T>(PhantomData<fn() -> T>);
 /// Messages come in the order in which they were sent, each to one receiver. A process that is
 /// *killed* anywhere in a call blocks nobody: what it was sending is sent as a whole or not at all,
 /// and what it was receiving, but had not received yet, comes to another receiver, late. A process
-/// that is *stopped* anywhere blocks nobody either; what it was receiving is its own.
+/// that is *stopped* anywhere blocks nobody either; what it was receiving is its own. (Each keeps
+/// room for a message to itself; a full channel has room for its capacity once more, and sixteen:
+/// more than that are not to be stopped at once.)
 ///
 /// Threads may share one of these; several in one process are as good.
 ///
