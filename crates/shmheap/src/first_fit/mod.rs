@@ -230,6 +230,11 @@ impl FirstFit {
         area.load(at) & bit != 0
     }
 
+    /// The same for those who only look, and may look while an operation changes it.
+    pub(crate) fn seems_done(&self, words: &impl Words, area: Area, entry: LedgerEntry) -> bool {
+        self.is_done(&self.in_area(words, area), entry)
+    }
+
     fn set_done(&self, area: &impl Words, entry: LedgerEntry, done: bool) {
         let (at, bit) = self.done_at(entry);
         let others = area.load(at) & !bit;

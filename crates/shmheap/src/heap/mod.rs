@@ -20,6 +20,7 @@
 //! | `grow` | more room, from any process, unnoticed by the others |
 //! | `space` | the one unsafe file: the bytes of objects |
 //! | `inspect` | stats, audit, blocks, peers |
+//! | `in_hand` | unpublished objects, of the living and the dead |
 //! | `survey` | stats, audit and blocks of the scalable policy |
 //! | `catalog` | all heaps of the machine |
 
@@ -33,6 +34,7 @@ mod custody;
 mod entries;
 mod grow;
 mod handover;
+mod in_hand;
 mod inspect;
 mod lifetime;
 mod objects;
@@ -57,7 +59,7 @@ pub use inspect::Blocks;
 pub use lifetime::sweep_abandoned;
 pub(crate) use objects::{Gate, Span};
 pub use options::{Granule, HeapOptions, Policy};
-pub use report::{Block, ClassStats, Finding, Info, OwnerStats, Peer, Report, Stats};
+pub use report::{Block, ClassStats, Finding, InHand, Info, OwnerStats, Peer, Report, Site, Stats};
 use shape::Shape;
 use space::Space;
 use storage::Verified;

@@ -264,17 +264,8 @@ impl<W: Words> Ledger<W> {
     ) -> Result<()> {
         let at = self.threads.entry_word(entry);
         let (word, cell, is_tagged) = loop {
-            let word = self.words.load(at);
-            // The cell counts in some states only: in the others its object may be gone, with its
-            // storage.
-            let cell = match word & STATE_MASK {
-                PUBLISHING | PUBLISHED | TAKING | TAKEN => cell_in(space, self.words.load(at + 1)),
-                _ => None,
-            };
-            let is_tagged = cell.is_some_and(|cell| self.words.load(cell) == tag(entry));
-            // Who hastens a dead one changes the state before the cell.
-            if self.words.load(at) == word {
-                break (word, cell, is_tagged);
+            if let Some(seen) = self.look(entry, space) {
+                break seen;
             }
         };
         let handle = word & !STATE_MASK;
@@ -309,6 +300,48 @@ impl<W: Words> Ledger<W> {
             self.clear(entry);
         }
         Ok(())
+    }
+
+    /// The entry's first word, the cell that it names, and whether that has the entry's tag; `None`
+    /// if the entry changed meanwhile.
+    fn look(
+        &self,
+        entry: LedgerEntry,
+        space: &Range<Offset>,
+    ) -> Option<(u64, Option<WordIndex>, bool)> {
+        let at = self.threads.entry_word(entry);
+        let word = self.words.load(at);
+        // The cell counts in some states only: in the others its object may be gone, with its
+        // storage.
+        let cell = match word & STATE_MASK {
+            PUBLISHING | PUBLISHED | TAKING | TAKEN => cell_in(space, self.words.load(at + 1)),
+            _ => None,
+        };
+        let is_tagged = cell.is_some_and(|cell| self.words.load(cell) == tag(entry));
+        // Who hastens a dead one changes the state before the cell.
+        (self.words.load(at) == word).then_some((word, cell, is_tagged))
+    }
+
+    /// The object that the entry owns at this moment: what would be freed if its process died now.
+    /// For those who only look; one that is just changing hands may be missed.
+    pub(crate) fn owned_now(
+        &self,
+        entry: LedgerEntry,
+        space: &Range<Offset>,
+        is_done: impl FnOnce() -> bool,
+    ) -> Option<u64> {
+        let (word, _, is_tagged) = self.look(entry, space)?;
+        let owns = match word & STATE_MASK {
+            OWNED | FREEING | TAKEN => true,
+            PUBLISHING => !is_tagged,
+            TAKING => is_tagged,
+            IN_SESSION => {
+                let owns_while = self.words.load(self.threads.entry_word(entry) + 1) != 0;
+                is_done() == owns_while
+            }
+            _ => false,
+        };
+        owns.then_some(word & !STATE_MASK)
     }
 
     /// Ends a hand-over in the cell, unless that has been done.

@@ -4,4 +4,5 @@ mod address;
 mod connection;
 mod format;
 mod handover;
+mod in_hand;
 mod trouble;

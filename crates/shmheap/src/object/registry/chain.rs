@@ -54,6 +54,11 @@ impl<'h> Chain<'h> {
         std::iter::successors(first, move |chunk| chain.chunk_in(chunk.word(NEXT))).take(CHUNKS_MAX)
     }
 
+    /// The cell of the first chunk; each chunk begins with that of the next.
+    pub(super) fn first_cell(&self) -> WordIndex {
+        self.first
+    }
+
     /// All entries, in the order of their numbers.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry<Gate<'h>>> + use<'h> {
         let words = self.heap.gate();
