@@ -3,5 +3,6 @@
 
 mod commands;
 mod demo;
+mod objects;
 mod roots;
 mod support;
