@@ -104,6 +104,10 @@ pub(crate) enum Command {
     Dump(Dump),
     /// Draw what lies where in a heap
     Map(Map),
+    /// Copy a heap to a file while others work in it
+    Snapshot(Snapshot),
+    /// Make a heap from a snapshot
+    Restore(Restore),
     /// Give memory that no object uses back to the system
     Trim(Reader),
     /// Remove a heap and everything in it

@@ -119,3 +119,32 @@ pub(crate) struct Dump {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+The copy is a heap in a file: all commands read it, and programs connect to it
+by its path. In it are all objects that lived while it was made, under the same
+handles, with their names. Each is as it was at some moment of that time, not
+all as of the same one: if you need that, keep the programs from changing them.
+Nobody is connected to the copy; unpublished objects stay in it as objects that
+nothing leads to. It takes as much storage as lives in the heap, of a first-fit
+heap as much as that has.
+
+The heap is only read; one of first fit at work is held for the moment in which
+its records are copied.")]
+pub(crate) struct Snapshot {
+    /// Name of the heap, or path of its file
+    #[arg(value_parser = heap_parser())]
+    pub(crate) heap: HeapRef,
+    /// Path of the new file
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// Path of a snapshot
+    pub(crate) file: PathBuf,
+    /// Name of the new heap, or path of its file
+    #[arg(value_parser = heap_parser())]
+    pub(crate) heap: HeapRef,
+}

@@ -13,6 +13,7 @@ mod leaks;
 mod ls;
 mod map;
 mod roots;
+mod snapshot;
 mod stat;
 mod trim;
 
@@ -36,6 +37,8 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<Verdict> {
         Command::Map(arguments) => map::run(&arguments, out),
         Command::Leaks(arguments) => leaks::run(&arguments, out),
         Command::Dump(arguments) => dump::run(&arguments, out),
+        Command::Snapshot(arguments) => snapshot::run(&arguments, out),
+        Command::Restore(arguments) => snapshot::restore(&arguments, out),
         Command::Trim(arguments) => trim::run(&arguments, out),
         Command::Destroy(arguments) => destroy::run(&arguments, out),
         Command::Gc(arguments) => gc::run(&arguments, out),

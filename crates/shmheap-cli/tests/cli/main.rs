@@ -5,4 +5,5 @@ mod commands;
 mod demo;
 mod objects;
 mod roots;
+mod snapshot;
 mod support;

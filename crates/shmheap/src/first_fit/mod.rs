@@ -30,6 +30,7 @@
 //! | `operations` | what is possible with it |
 //! | `theft` | the lock taken from who keeps others waiting |
 //! | `recover` | what the next process does for a dead or a robbed one |
+//! | `copy` | the records in another heap |
 //! | `audit` | every invariant above, checked |
 //!
 //! Nothing here is `unsafe`, allocates, blocks but in the lock, or knows about addresses: positions
@@ -37,6 +38,7 @@
 
 mod areas;
 mod audit;
+mod copy;
 mod journal;
 pub(crate) mod layout;
 mod lock;

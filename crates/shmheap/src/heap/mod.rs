@@ -22,6 +22,7 @@
 //! | `inspect` | stats, audit, blocks, peers |
 //! | `in_hand` | unpublished objects, of the living and the dead |
 //! | `survey` | stats, audit and blocks of the scalable policy |
+//! | `snapshot` | a copy of the heap, while others work |
 //! | `catalog` | all heaps of the machine |
 
 mod address;
@@ -43,6 +44,7 @@ mod options;
 mod report;
 mod scalable;
 mod shape;
+mod snapshot;
 mod space;
 mod storage;
 mod survey;

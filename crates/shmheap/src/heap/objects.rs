@@ -95,6 +95,14 @@ impl Heap {
         (words <= room).then_some(Span { first, words })
     }
 
+    /// Whether an object could have that handle, if the heap has become as long as it may.
+    pub(crate) fn may_be_of_object(&self, handle: Handle) -> bool {
+        let bytes = handle.offset_bytes().checked_sub(self.shape.data_offset.0);
+        bytes.is_some_and(|bytes| {
+            bytes < self.shape.identity.len_max_bytes && bytes.is_multiple_of(WORD_BYTES)
+        })
+    }
+
     /// Copies bytes of a live object, from `offset_bytes` of it on, until the buffer is full or the
     /// object ends; returns how many. Also through a read-only connection, and safe whatever others
     /// do to the object meanwhile: of each aligned 8 bytes it gives what they were at one moment.

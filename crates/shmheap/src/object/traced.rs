@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A handle that a program keeps as a number in its own data is no typed reference: nothing tells
-//! it from other numbers. So what is not found here is not lost; it is only that no type says where it
-//! belongs.
+//! it from other numbers. So what is not found here is not lost; it is only that no type says where
+//! it belongs.
 //!
 //! Each object is followed once, so that the walk ends whatever stands in the heap: it costs a look
 //! at each entry of the registry and each cell at the most.

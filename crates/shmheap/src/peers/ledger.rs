@@ -86,6 +86,9 @@ const TAG_RECORD_SHIFT: u32 = 16;
 /// "hand" in the upper half, so that the bytes of a text or a number are hardly ever a tag.
 pub(crate) const TAG_MARK: u64 = (u32::from_le_bytes(*b"hand") as u64) << 32;
 
+/// How often a cell is looked at that is in the middle of another hand-over each time.
+const SETTLING_LOOKS: u32 = 64;
+
 /// The first word of an entry that owns an object.
 pub(crate) const fn owned(handle: u64) -> u64 {
     (handle & !STATE_MASK) | OWNED
@@ -233,6 +236,34 @@ impl<W: Words> Ledger<W> {
             _ => return,
         }
         let _ = self.words.compare_exchange(cell, tag(entry), handle);
+    }
+
+    /// What a word means in a copy of the heap that nobody else uses: the word, unless it is the
+    /// tag of a hand-over that is under way in that cell, which nobody would end there. Then it is
+    /// the object, as if it had been published already or not been taken yet.
+    pub(crate) fn settled(&self, cell: WordIndex, word: u64) -> u64 {
+        let mut word = word;
+        for _ in 0..SETTLING_LOOKS {
+            let Some(entry) = self.entry_of(word) else { return word };
+            if entry.record().number() >= self.threads.used(&self.words) {
+                return word;
+            }
+            let at = self.threads.entry_word(entry);
+            let (state, named) = (self.words.load(at), self.words.load(at + 1));
+            let now = self.words.load(cell);
+            if now == word && self.words.load(at) == state {
+                return match state & STATE_MASK {
+                    PUBLISHING | PUBLISHED | TAKING | TAKEN if named == cell.offset().0 => {
+                        state & !STATE_MASK
+                    }
+                    // No tag, but a number of somebody's.
+                    _ => word,
+                };
+            }
+            word = now;
+        }
+        // It passes from hand to hand all the time: between two hands it is empty.
+        0
     }
 
     /// Whether the peer owns nothing and is in the middle of nothing.

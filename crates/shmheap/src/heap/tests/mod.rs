@@ -5,4 +5,5 @@ mod connection;
 mod format;
 mod handover;
 mod in_hand;
+mod snapshot;
 mod trouble;
