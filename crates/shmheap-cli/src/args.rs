@@ -123,6 +123,11 @@ pub(crate) enum Command {
         /// The shell, for instance: shmheap completions bash >> ~/.bashrc
         shell: Shell,
     },
+    /// Write the manual pages of this command and its subcommands
+    Man {
+        /// The directory that they are put into, for instance ~/.local/share/man/man1
+        directory: PathBuf,
+    },
     #[command(hide = true, name = "demo-worker")]
     DemoWorker(DemoWorker),
     #[command(hide = true, name = "demo-query")]

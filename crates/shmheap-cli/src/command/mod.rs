@@ -11,6 +11,7 @@ mod gc;
 mod info;
 mod leaks;
 mod ls;
+mod man;
 mod map;
 mod roots;
 mod snapshot;
@@ -45,6 +46,7 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<Verdict> {
         Command::Doctor(arguments) => doctor::run(&arguments, out),
         Command::Demo(arguments) => demo::run(&arguments, out),
         Command::Completions { shell } => completions::run(shell, out),
+        Command::Man { directory } => man::run(&directory, out),
         Command::DemoWorker(arguments) => demo::run_worker(&arguments, out),
         Command::DemoQuery(arguments) => demo::run_query(&arguments, out),
     }

@@ -5,5 +5,6 @@ mod commands;
 mod demo;
 mod objects;
 mod roots;
+mod schema;
 mod snapshot;
 mod support;

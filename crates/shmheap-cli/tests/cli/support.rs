@@ -146,7 +146,10 @@ impl Drop for Peer {
 #[test]
 fn be_a_peer() {
     let Ok(name) = std::env::var(PEER_VARIABLE) else { return };
-    let heap = shmheap::Heap::connect(name).unwrap();
+    let heap = match name.contains('/') {
+        true => shmheap::Heap::connect_file(name).unwrap(),
+        false => shmheap::Heap::connect(name).unwrap(),
+    };
     heap.alloc(std::alloc::Layout::new::<u64>()).unwrap();
     let part = std::env::var(PART_VARIABLE).unwrap_or_default();
     let held = (part == "hold").then(|| {

@@ -4,8 +4,9 @@ use std::alloc::Layout;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::heap::{Gate, Span};
 use crate::os::testing::{exit_status, fork, in_own_process};
@@ -19,6 +20,7 @@ const SNAPSHOTS: usize = 12;
 /// Objects that each process makes, and nobody changes.
 const STILL: u64 = 300;
 const CELLS: u64 = 4;
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn random(seed: &mut u64) -> u64 {
     *seed ^= *seed << 13;
@@ -283,6 +285,18 @@ fn judge(path: &Path, shared: &Shared<'_>, stirred: u64) {
     std::fs::remove_file(path).unwrap();
 }
 
+/// The processes of a storm, which end with the test that they are for.
+struct Stormers(Vec<Pid>);
+
+impl Drop for Stormers {
+    fn drop(&mut self) {
+        for &child in &self.0 {
+            let _ = kill_process(child, Signal::KILL);
+            let _ = waitpid(Some(child), WaitOptions::empty());
+        }
+    }
+}
+
 fn snapshots_in_a_storm(policy: Policy, stops: bool) {
     let given = std::env::var("SHMHEAP_SEED").ok().and_then(|text| text.parse().ok());
     let seed = given.unwrap_or_else(|| crate::os::process::random_bits().unwrap() as u64 | 1);
@@ -291,13 +305,15 @@ fn snapshots_in_a_storm(policy: Policy, stops: bool) {
     let options = HeapOptions::new(4 << 20).max_len(256 << 20).policy(policy);
     let heap = options.create_memfd().unwrap();
     let shared = Shared::new(&heap);
-    let children: Vec<_> =
-        (0..STORMERS).map(|number| fork(|| storm(&heap, &shared, number, seed))).collect();
+    let fork_one = |number| fork(|| storm(&heap, &shared, number, seed));
+    let mut children = Stormers((0..STORMERS).map(fork_one).collect());
+    let deadline = Instant::now() + PATIENCE;
     while (0..STORMERS * STILL).any(|number| shared.still(number) == 0) {
+        assert!(Instant::now() < deadline, "the storm does not begin");
         std::thread::yield_now();
     }
     for number in 0..SNAPSHOTS {
-        let stopped = children[number % children.len()];
+        let stopped = children.0[number % children.0.len()];
         if stops {
             kill_process(stopped, Signal::STOP).unwrap();
         }
@@ -308,7 +324,7 @@ fn snapshots_in_a_storm(policy: Policy, stops: bool) {
         judge(&path, &shared, seed % 1000 + number as u64);
     }
     shared.gate.store(shared.stop.first, 1);
-    let statuses = children.into_iter().map(exit_status);
+    let statuses = std::mem::take(&mut children.0).into_iter().map(exit_status);
     assert_eq!(statuses.collect::<Vec<_>>(), [0; STORMERS as usize]);
     assert!(heap.check().is_sound());
 }
