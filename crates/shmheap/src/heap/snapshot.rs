@@ -52,8 +52,9 @@ use crate::{Error, Result};
 
 /// Permissions of a copy: those who made it decide who else may have it.
 const MODE: u32 = 0o600;
-/// Bits of the id that the copy has in common with the heap, as handles are mixed with them.
-const ID_BITS_KEPT: u128 = u16::MAX as u128;
+/// Bits of the id that the copy has in common with the heap: handles are mixed with some of them,
+/// and the cells of values tell by them that they are at home.
+const ID_BITS_KEPT: u128 = u64::MAX as u128;
 /// How often an observer tries to find a first-fit heap at rest.
 const TRIES: u32 = 20;
 

@@ -143,7 +143,7 @@ pub(super) fn cells(
     object: Span,
     list: List,
 ) -> impl Iterator<Item = (WordIndex, bool)> {
-    list.cells(heap.gate(), object)
+    list.cells(heap.gate(), heap.home_id(), object)
 }
 
 /// Empties cells whose object is in another as well, as one on its way from cell to cell may be: by
