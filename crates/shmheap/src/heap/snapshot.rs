@@ -73,7 +73,8 @@ impl Heap {
     ///
     /// The copy has an id of its own, mode `0o600`, and the same address if the heap was made with
     /// [`same_address`](crate::HeapOptions::same_address). Objects that were unpublished stay in it
-    /// as ordinary ones that nothing leads to.
+    /// as ordinary ones that nothing leads to. It stays until it is destroyed, also if the heap was
+    /// made [`ephemeral`](crate::HeapOptions::ephemeral).
     ///
     /// Under [`Policy::FirstFit`](crate::Policy::FirstFit) others wait while the records are
     /// copied, 2.5 % of the heap's length, but no longer than for a process that is stopped.
@@ -230,7 +231,10 @@ impl Copy {
     fn new(object: Object, of: Identity) -> Result<Self> {
         let id = process::random_bits()?;
         let id = id & !ID_BITS_KEPT | of.id & ID_BITS_KEPT;
-        let identity = Identity { id, created_unix_ns: process::unix_time_ns(), ..of };
+        // Nobody is connected to it: one that goes with its last process would be gone at once.
+        let lifetime = format::KEPT;
+        let created_unix_ns = process::unix_time_ns();
+        let identity = Identity { id, lifetime, created_unix_ns, ..of };
         let refuse = |why: NotAHeap| Error::NotAHeap { name: object.label().to_owned(), why };
         let shape = Shape::of_identity(identity).map_err(refuse)?;
         object.reserve(0..shape.records.storage(1).end)?;

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::heap::{Gate, Span};
-use crate::os::testing::{exit_status, fork, in_own_process};
+use crate::os::testing::{NameGuard, exit_status, fork, in_own_process};
 use crate::peers::ledger::Content;
 use crate::segment::words::Words;
-use crate::{Error, Handle, Heap, HeapOptions, Policy, ShmArc};
+use crate::{Error, Handle, Heap, HeapOptions, Policy, ShmArc, ShmMutex, ShmVec};
 
 const POLICIES: [Policy; 2] = [Policy::FirstFit, Policy::Scalable];
 const STORMERS: u64 = 3;
@@ -137,6 +137,35 @@ fn a_copy_of_a_same_address_heap_lies_there_too() {
     assert!(matches!(Heap::connect_file(&path), Err(Error::AddressTaken { .. })));
     drop(heap);
     assert_eq!(Heap::connect_file(&path).unwrap().resolve(handle).unwrap(), object);
+}
+
+#[test]
+fn a_copy_of_an_ephemeral_heap_stays() {
+    let (directory, name) = (tempfile::tempdir().unwrap(), NameGuard::new());
+    let heap = HeapOptions::new(1 << 20).ephemeral().create(name.at().label()).unwrap();
+    let path = copied(&heap, directory.path(), 0);
+    assert!(heap.info().is_ephemeral);
+    drop(Heap::connect_file(&path).unwrap());
+    assert!(!Heap::connect_file(&path).unwrap().info().is_ephemeral);
+}
+
+#[test]
+fn what_values_own_is_theirs_in_the_copy() {
+    let directory = tempfile::tempdir().unwrap();
+    for policy in POLICIES {
+        let heap = HeapOptions::new(2 << 20).policy(policy).create_memfd().unwrap();
+        let list = heap.find_or_create::<ShmMutex<ShmVec<u64>>>("list", |_| {}).unwrap();
+        (0..100).for_each(|number| list.lock(&heap).unwrap().push(&heap, number).unwrap());
+        let copy = Heap::connect_file(copied(&heap, directory.path(), policy as usize)).unwrap();
+        let copied_list = copy.find_root::<ShmMutex<ShmVec<u64>>>("list").unwrap();
+        copied_list.lock(&copy).unwrap().push(&copy, 100).unwrap();
+        let len = copied_list.lock(&copy).unwrap().len(&copy).unwrap();
+        assert_eq!(len, 101, "{policy:?}");
+        let live = copy.stats().live_objects;
+        copy.remove_root("list").unwrap();
+        drop(copied_list);
+        assert_eq!(copy.stats().live_objects, live - 2, "{policy:?}: with its elements");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::units::{LINE_WORDS, WordIndex};
 const UNITS: u64 = 48;
 const ROUNDS: u32 = if cfg!(miri) { 1 } else { 400 };
 const STEPS: u32 = 300;
+const PHASE_STEPS: u32 = 40;
 /// What slabs of 64 bytes or more have states for, also under Miri.
 const SIZE_MIN: u64 = 64;
 const SIZE_MAX: u64 = 6 * UNIT_BYTES;
@@ -26,14 +27,14 @@ struct Moving<'m> {
     memory: &'m Memory,
     stores: &'m [Store],
     played: Cell<usize>,
-    /// How many stores come between two loads at the most.
-    pace: u64,
+    /// How many loads there are for a store, about.
+    loads: u64,
     random: RefCell<Random>,
 }
 
 impl Moving<'_> {
     fn go_on(&self) {
-        for _ in 0..self.random.borrow_mut().below(self.pace + 1) {
+        while self.random.borrow_mut().below(self.loads) == 0 {
             let Some(&store) = self.stores.get(self.played.get()) else { return };
             self.memory.apply(store);
             self.played.set(self.played.get() + 1);
@@ -103,6 +104,8 @@ struct Play<'h> {
     memory: &'h Memory,
     caches: [Cache; 2],
     held: Vec<Held>,
+    /// How many of ten steps allocate: the heap fills and empties.
+    share: u64,
     /// All that has ever lived: place and generation.
     ever: BTreeSet<(u64, u64)>,
 }
@@ -114,6 +117,7 @@ impl<'h> Play<'h> {
             memory,
             caches: [Cache::new(), Cache::new()],
             held: vec![],
+            share: 9,
             ever: BTreeSet::new(),
         }
     }
@@ -122,7 +126,7 @@ impl<'h> Play<'h> {
         let number = random.below(2) as usize;
         let worker = at_work(self.engine, self.memory, [ME, OTHER][number]);
         let cache = &mut self.caches[number];
-        if self.held.is_empty() || random.below(2) == 1 {
+        if self.held.is_empty() || random.below(10) < self.share {
             let size = random.log_uniform(SIZE_MAX).max(SIZE_MIN);
             let Some(held) = alloc(&worker, cache, size, 8) else { return };
             let generation = worker.live_object(held.place).unwrap().generation();
@@ -150,13 +154,18 @@ fn a_copy_has_all_that_lived_while_the_heap_changed() {
         let expected: Vec<_> =
             still.iter().map(|held| generation(&engine, &memory, held.place)).collect();
         let before = memory.image();
-        let ((), stores) = memory.record(|| (0..STEPS).for_each(|_| play.step(&mut random)));
+        let ((), stores) = memory.record(|| {
+            for step in 0..STEPS {
+                play.share = if step / PHASE_STEPS % 2 == 0 { 8 } else { 1 };
+                play.step(&mut random);
+            }
+        });
         memory.restore(&before);
         let moving = Moving {
             memory: &memory,
             stores: &stores,
             played: Cell::new(0),
-            pace: 1 + random.below(12),
+            loads: 2 + random.log_uniform(100),
             random: RefCell::new(Random(random.next())),
         };
         let (_, target) = heap(UNITS, UNITS);
