@@ -11,31 +11,33 @@ use crate::segment::fault::Fault;
 use crate::segment::states::{State, StateIndex, States};
 use crate::segment::words::Words;
 use crate::slab::layout::StateBlock;
-use crate::slab::{Cache, Place, Site, Slabs, UNIT_BYTES, Unit};
+use crate::slab::{Cache, Place, Site, Slabs, Unit};
 use crate::units::{LINE_WORDS, WordIndex};
 
 const UNITS: u64 = 48;
-const ROUNDS: u32 = if cfg!(miri) { 1 } else { 400 };
-const STEPS: u32 = 300;
-const PHASE_STEPS: u32 = 40;
-/// What slabs of 64 bytes or more have states for, also under Miri.
-const SIZE_MIN: u64 = 64;
-const SIZE_MAX: u64 = 6 * UNIT_BYTES;
+const ROUNDS: u32 = if cfg!(miri) { 1 } else { 2000 };
+const STEPS: u32 = if cfg!(miri) { 300 } else { 3000 };
+const PHASE_STEPS: u32 = 60;
+/// Few classes, so that each has many slabs, and units pass from one to another; and an object of
+/// whole units. Slabs of these have states also under Miri.
+const SIZES: [u64; 5] = [6 << 10, 10 << 10, 24 << 10, 60 << 10, 600 << 10];
 
 /// A memory that goes on with each look at it.
 struct Moving<'m> {
     memory: &'m Memory,
     stores: &'m [Store],
     played: Cell<usize>,
-    /// How many loads there are for a store, about.
-    loads: u64,
+    /// In one of so many looks it goes on, by at most so many stores.
+    pace: (u64, u64),
     random: RefCell<Random>,
 }
 
 impl Moving<'_> {
     fn go_on(&self) {
-        while self.random.borrow_mut().below(self.loads) == 0 {
-            let Some(&store) = self.stores.get(self.played.get()) else { return };
+        let (looks, most) = self.pace;
+        let mut random = self.random.borrow_mut();
+        let count = if random.below(looks) == 0 { random.below(most + 1) } else { 0 };
+        for &store in self.stores.iter().skip(self.played.get()).take(count as usize) {
             self.memory.apply(store);
             self.played.set(self.played.get() + 1);
         }
@@ -127,7 +129,7 @@ impl<'h> Play<'h> {
         let worker = at_work(self.engine, self.memory, [ME, OTHER][number]);
         let cache = &mut self.caches[number];
         if self.held.is_empty() || random.below(10) < self.share {
-            let size = random.log_uniform(SIZE_MAX).max(SIZE_MIN);
+            let size = SIZES[random.below(SIZES.len() as u64) as usize];
             let Some(held) = alloc(&worker, cache, size, 8) else { return };
             let generation = worker.live_object(held.place).unwrap().generation();
             self.ever.insert((held.place.0, generation));
@@ -156,7 +158,7 @@ fn a_copy_has_all_that_lived_while_the_heap_changed() {
         let before = memory.image();
         let ((), stores) = memory.record(|| {
             for step in 0..STEPS {
-                play.share = if step / PHASE_STEPS % 2 == 0 { 8 } else { 1 };
+                play.share = if (step / PHASE_STEPS).is_multiple_of(2) { 8 } else { 1 };
                 play.step(&mut random);
             }
         });
@@ -165,7 +167,7 @@ fn a_copy_has_all_that_lived_while_the_heap_changed() {
             memory: &memory,
             stores: &stores,
             played: Cell::new(0),
-            loads: 2 + random.log_uniform(100),
+            pace: (random.log_uniform(64), random.log_uniform(64)),
             random: RefCell::new(Random(random.next())),
         };
         let (_, target) = heap(UNITS, UNITS);
