@@ -1,5 +1,7 @@
 //! The command line: what can be asked for, and how it is explained.
 
+mod objects;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -8,6 +10,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use shmheap::Policy;
+
+pub(crate) use objects::*;
 
 use crate::target::HeapRef;
 use crate::{account, size};
@@ -22,8 +26,8 @@ Sizes are whole numbers, with K, M, G or T for powers of 1024: 4096, 64K,
 
 Exit codes:
   0  done, and the answer is good
-  1  the answer is bad: a heap is not sound, a doctor's check fails, the demo
-     broke a promise
+  1  the answer is bad: a heap is not sound or has leaks, a doctor's check
+     fails, the demo broke a promise
   2  wrong usage
   3  the operation failed, for instance because there is no such heap
 
@@ -32,7 +36,7 @@ major version. Sizes are in bytes (_bytes), times in nanoseconds since 1970
 (_unix_ns).
 
 NO_COLOR in the environment turns colours off; they are off when the output is
-not a terminal.";
+not a terminal. --color always or never has its way in any case.";
 
 /// Heaps in shared memory for several processes at once, which survive kill -9.
 #[derive(Debug, Parser)]
@@ -41,12 +45,20 @@ not a terminal.";
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// Whether to use colours
+    #[arg(long, value_enum, value_name = "WHEN", global = true, default_value_t = Colour::Auto)]
+    color: Colour,
 }
 
 impl Arguments {
     /// What the command line says; ends the process if it makes no sense.
     pub(crate) fn read() -> Self {
         let arguments = Self::parse();
+        match arguments.color {
+            Colour::Auto => {}
+            Colour::Always => console::set_colors_enabled(true),
+            Colour::Never => console::set_colors_enabled(false),
+        }
         if let Command::Create(Create { policy: Placement::Scalable, granule: Some(_), .. }) =
             &arguments.command
         {
@@ -59,6 +71,15 @@ impl Arguments {
         }
         arguments
     }
+}
+
+/// When the answer has colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Colour {
+    /// In a terminal, unless NO_COLOR is set
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Debug, Subcommand)]
@@ -75,6 +96,18 @@ pub(crate) enum Command {
     Check(Reader),
     /// List the names in a heap, and what has them
     Roots(Roots),
+    /// List every object in a heap, and who has it
+    Blocks(Blocks),
+    /// List objects that nobody will free; exit code 1 if there are any for sure
+    Leaks(Leaks),
+    /// Show the bytes of an object
+    Dump(Dump),
+    /// Draw what lies where in a heap
+    Map(Map),
+    /// Copy a heap to a file while others work in it
+    Snapshot(Snapshot),
+    /// Make a heap from a snapshot
+    Restore(Restore),
     /// Give memory that no object uses back to the system
     Trim(Reader),
     /// Remove a heap and everything in it
@@ -89,6 +122,11 @@ pub(crate) enum Command {
     Completions {
         /// The shell, for instance: shmheap completions bash >> ~/.bashrc
         shell: Shell,
+    },
+    /// Write the manual pages of this command and its subcommands
+    Man {
+        /// The directory that they are put into, for instance ~/.local/share/man/man1
+        directory: PathBuf,
     },
     #[command(hide = true, name = "demo-worker")]
     DemoWorker(DemoWorker),

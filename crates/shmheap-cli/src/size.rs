@@ -54,6 +54,18 @@ pub(crate) fn short_count(count: u64) -> String {
     scaled(count, 1000, &["", "k", "M", "G", "T", "P", "E"])
 }
 
+/// A multiple of a power of two in the unit that is used for `scale_bytes`, without rounding where
+/// three digits behind the point will do: `1.5M`, `1.625M`.
+pub(crate) fn exact_in_unit_of(scale_bytes: u64, bytes: u64) -> String {
+    let power = (scale_bytes.max(1).ilog2() / 10).min(UNITS.len() as u32 - 1);
+    let unit = 1_u64 << (10 * power);
+    let thousandths = u128::from(bytes % unit) * 1000 / u128::from(unit);
+    let digits = format!("{thousandths:03}");
+    let digits = digits.trim_end_matches('0');
+    let point = if digits.is_empty() { "" } else { "." };
+    format!("{}{point}{digits}{}", bytes / unit, UNITS[power as usize])
+}
+
 fn scaled(number: u64, base: u64, units: &[&str]) -> String {
     let mut divisor = 1;
     let mut units = units.iter();
@@ -107,6 +119,18 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn addresses_are_exact_in_one_unit() {
+        let of = |bytes| exact_in_unit_of(16 << 20, bytes);
+        assert_eq!(
+            (of(0), of(512 << 10), of(10 << 20)),
+            ("0M".into(), "0.5M".into(), "10M".into())
+        );
+        assert_eq!(of((1 << 20) + (128 << 10)), "1.125M");
+        assert_eq!(exact_in_unit_of(100, 64), "64B");
+        assert_eq!(exact_in_unit_of(u64::MAX, u64::MAX), "16777215.999T");
     }
 
     #[test]

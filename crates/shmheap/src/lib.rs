@@ -79,14 +79,15 @@ pub use handle::{Handle, Untyped};
 #[cfg(feature = "allocator-api2")]
 pub use heap::SharedAllocator;
 pub use heap::{
-    Block, Blocks, ClassStats, Finding, Granule, Heap, HeapOptions, Info, Listing, NotPublished,
-    OwnerStats, Peer, Policy, Report, Stats, Unpublished, list, sweep_abandoned, sweep_unfinished,
+    Block, Blocks, ClassStats, Finding, Granule, Heap, HeapOptions, InHand, Info, Listing,
+    NotPublished, OwnerStats, Peer, Policy, Report, Site, Stats, Unpublished, list,
+    sweep_abandoned, sweep_unfinished,
 };
 #[doc(hidden)]
 pub use object::derived;
 pub use object::{
-    Fingerprint, NotHandedOver, OwnedCell, Root, Shareable, ShmArc, ShmBox, ShmCell, ShmPtr,
-    ShmWeak,
+    Fingerprint, NotHandedOver, OwnedCell, Reached, Root, Shareable, ShmArc, ShmBox, ShmCell,
+    ShmPtr, ShmWeak,
 };
 pub use sync::{
     Locked, RawMutex, ShmCondvar, ShmMutex, ShmMutexGuard, ShmOnce, ShmPermit, ShmPermits,

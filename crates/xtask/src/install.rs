@@ -8,6 +8,7 @@
 //! PREFIX/lib/libshmheap.so -> libshmheap.so.0 -> libshmheap.so.0.1.0
 //! PREFIX/lib/pkgconfig/shmheap.pc
 //! PREFIX/lib/cmake/shmheap/shmheap-config.cmake, shmheap-config-version.cmake
+//! PREFIX/share/man/man1/shmheap.1, shmheap-*.1
 //! PREFIX/share/doc/shmheap/LICENSE-MIT, LICENSE-APACHE
 //! ```
 //!
@@ -18,8 +19,9 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::NamedTempFile;
 
 use crate::workspace::{self, VERSION};
@@ -70,6 +72,7 @@ pub(crate) fn run(prefix: &Path, sanitizers: bool) -> Result<()> {
         layout.fill(&template, &lib.join("cmake/shmheap").join(name))?;
     }
     layout.copy(artifact(&command, "shmheap")?, Path::new("bin/shmheap"), MODE_PROGRAM)?;
+    layout.manual(artifact(&command, "shmheap")?)?;
     for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
         layout.copy(&root.join(name), &Path::new("share/doc/shmheap").join(name), MODE_FILE)?;
     }
@@ -114,6 +117,24 @@ impl Layout {
         })?;
         let text = text.replace("@PREFIX@", prefix).replace("@VERSION@", VERSION);
         self.write(text.as_bytes(), place, MODE_FILE)
+    }
+
+    /// The manual pages that the command writes.
+    fn manual(&mut self, command: &Path) -> Result<()> {
+        let pages = tempfile::tempdir().context("cannot make a temporary directory")?;
+        let output = Command::new(command).arg("man").arg(pages.path()).output();
+        let output = output.with_context(|| format!("cannot run '{}'", command.display()))?;
+        let problem = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "shmheap man: {problem}");
+        let entries = fs::read_dir(pages.path()).context("cannot read the manual pages")?;
+        let mut names =
+            entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        for name in names {
+            let place = Path::new("share/man/man1").join(&name);
+            self.copy(&pages.path().join(&name), &place, MODE_FILE)?;
+        }
+        Ok(())
     }
 
     fn write(&mut self, content: &[u8], place: &Path, mode: u32) -> Result<()> {

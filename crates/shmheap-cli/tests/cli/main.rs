@@ -3,5 +3,8 @@
 
 mod commands;
 mod demo;
+mod objects;
 mod roots;
+mod schema;
+mod snapshot;
 mod support;

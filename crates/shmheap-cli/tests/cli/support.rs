@@ -100,6 +100,11 @@ impl Peer {
         Self::start(name, "work")
     }
 
+    /// The same at rest, with an unpublished object in its hand and a shared value that it holds.
+    pub(crate) fn connect_and_hold(name: &str) -> Self {
+        Self::start(name, "hold")
+    }
+
     fn start(name: &str, part: &str) -> Self {
         let program = std::env::current_exe().unwrap();
         let process = Command::new(program)
@@ -141,15 +146,24 @@ impl Drop for Peer {
 #[test]
 fn be_a_peer() {
     let Ok(name) = std::env::var(PEER_VARIABLE) else { return };
-    let heap = shmheap::Heap::connect(name).unwrap();
+    let heap = match name.contains('/') {
+        true => shmheap::Heap::connect_file(name).unwrap(),
+        false => shmheap::Heap::connect(name).unwrap(),
+    };
     heap.alloc(std::alloc::Layout::new::<u64>()).unwrap();
+    let part = std::env::var(PART_VARIABLE).unwrap_or_default();
+    let held = (part == "hold").then(|| {
+        let object = heap.alloc_unpublished(std::alloc::Layout::new::<u64>()).unwrap();
+        (object, shmheap::ShmArc::new(&heap, 5_u64).unwrap())
+    });
     println!("\nconnected");
     std::io::stdout().flush().unwrap();
-    if std::env::var(PART_VARIABLE).is_ok_and(|part| part == "work") {
+    if part == "work" {
         work(&heap);
     }
     // Until the parent ends this process, or its own end closes the pipe.
     let _ = std::io::stdin().lines().count();
+    drop(held);
 }
 
 /// Allocates and frees small and large objects until another ends the process; or, if nobody does,

@@ -30,6 +30,7 @@
 //! | `operations` | what is possible with it |
 //! | `theft` | the lock taken from who keeps others waiting |
 //! | `recover` | what the next process does for a dead or a robbed one |
+//! | `copy` | the records in another heap |
 //! | `audit` | every invariant above, checked |
 //!
 //! Nothing here is `unsafe`, allocates, blocks but in the lock, or knows about addresses: positions
@@ -37,6 +38,7 @@
 
 mod areas;
 mod audit;
+mod copy;
 mod journal;
 pub(crate) mod layout;
 mod lock;
@@ -228,6 +230,11 @@ impl FirstFit {
     fn is_done(&self, area: &impl Words, entry: LedgerEntry) -> bool {
         let (at, bit) = self.done_at(entry);
         area.load(at) & bit != 0
+    }
+
+    /// The same for those who only look, and may look while an operation changes it.
+    pub(crate) fn seems_done(&self, words: &impl Words, area: Area, entry: LedgerEntry) -> bool {
+        self.is_done(&self.in_area(words, area), entry)
     }
 
     fn set_done(&self, area: &impl Words, entry: LedgerEntry, done: bool) {

@@ -63,7 +63,7 @@ impl Heap {
     }
 
     /// The bytes of object space, which this process has verified.
-    fn object_space(&self) -> Result<Range<Offset>> {
+    pub(super) fn object_space(&self) -> Result<Range<Offset>> {
         let area = self.shape.current_area(&self.words());
         let len_bytes = self.len_bytes_in(area);
         if len_bytes > self.verified_len_bytes(area) {

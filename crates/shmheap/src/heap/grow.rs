@@ -16,6 +16,7 @@ use crate::first_fit::{FirstFit, Surroundings};
 use crate::heap::Heap;
 use crate::heap::connection::Host;
 use crate::heap::shape::Engine;
+use crate::peers::ThreadRecord;
 use crate::slab::UNIT_BYTES;
 use crate::units::PeerSlot;
 use crate::{Error, Result};
@@ -193,6 +194,15 @@ impl Heap {
     pub(super) fn processes_used(&self) -> Option<u16> {
         let used = self.shape.records.used(&self.words());
         (self.is_read_only() || self.reserve_processes(used).is_ok()).then_some(used)
+    }
+
+    /// The thread records that may be in use, and have storage; an observer has to believe that.
+    pub(super) fn thread_records(&self) -> impl Iterator<Item = ThreadRecord> + use<> {
+        let threads = self.shape.threads;
+        let used = threads.used(&self.words());
+        let has_storage = self.is_read_only() || self.reserve_threads(used).is_ok();
+        let count = if has_storage { u64::from(used) } else { 0 };
+        (0..count).filter_map(move |number| threads.record(number))
     }
 
     /// Whether the slot's holder has joined and not left, as far as its record can be looked at.

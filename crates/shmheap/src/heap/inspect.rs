@@ -7,7 +7,7 @@ use crate::first_fit::layout::{Area, Position};
 use crate::first_fit::{Audit, BlockState, FirstFit, Rest, Surroundings};
 use crate::heap::connection::{Connection, Host};
 use crate::heap::shape::{END_OF_RECORDS, Engine};
-use crate::heap::{Block, Finding, Heap, Info, Peer, Report, Stats};
+use crate::heap::{Block, Finding, Heap, Info, Peer, Report, Site, Stats};
 use crate::peers;
 use crate::segment::format;
 use crate::segment::words::Words;
@@ -341,7 +341,9 @@ impl Heap {
                 }
             };
             let bytes = self.shape.bytes(granules);
-            return Some((Block { handle: self.handle_of(at), bytes, live }, next));
+            let (handle, offset_bytes) = (self.handle_of(at), self.shape.bytes(at.0));
+            let block = Block { handle, offset_bytes, bytes, live, site: Site::Row };
+            return Some((block, next));
         }
         None
     }

@@ -20,7 +20,9 @@
 //! | `grow` | more room, from any process, unnoticed by the others |
 //! | `space` | the one unsafe file: the bytes of objects |
 //! | `inspect` | stats, audit, blocks, peers |
+//! | `in_hand` | unpublished objects, of the living and the dead |
 //! | `survey` | stats, audit and blocks of the scalable policy |
+//! | `snapshot` | a copy of the heap, while others work |
 //! | `catalog` | all heaps of the machine |
 
 mod address;
@@ -33,6 +35,7 @@ mod custody;
 mod entries;
 mod grow;
 mod handover;
+mod in_hand;
 mod inspect;
 mod lifetime;
 mod objects;
@@ -41,6 +44,7 @@ mod options;
 mod report;
 mod scalable;
 mod shape;
+mod snapshot;
 mod space;
 mod storage;
 mod survey;
@@ -57,7 +61,7 @@ pub use inspect::Blocks;
 pub use lifetime::sweep_abandoned;
 pub(crate) use objects::{Gate, Span};
 pub use options::{Granule, HeapOptions, Policy};
-pub use report::{Block, ClassStats, Finding, Info, OwnerStats, Peer, Report, Stats};
+pub use report::{Block, ClassStats, Finding, InHand, Info, OwnerStats, Peer, Report, Site, Stats};
 use shape::Shape;
 use space::Space;
 use storage::Verified;

@@ -95,6 +95,46 @@ impl Heap {
         (words <= room).then_some(Span { first, words })
     }
 
+    /// Whether an object could have that handle, if the heap has become as long as it may.
+    pub(crate) fn may_be_of_object(&self, handle: Handle) -> bool {
+        let bytes = handle.offset_bytes().checked_sub(self.shape.data_offset.0);
+        bytes.is_some_and(|bytes| {
+            bytes < self.shape.identity.len_max_bytes && bytes.is_multiple_of(WORD_BYTES)
+        })
+    }
+
+    /// Copies bytes of a live object, from `offset_bytes` of it on, until the buffer is full or the
+    /// object ends; returns how many. Also through a read-only connection, and safe whatever others
+    /// do to the object meanwhile: of each aligned 8 bytes it gives what they were at one moment.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve).
+    ///
+    /// ```
+    /// use std::alloc::Layout;
+    /// # let heap = shmheap::HeapOptions::new(1 << 20).create_memfd()?;
+    /// let object = heap.alloc_zeroed(Layout::new::<[u8; 100]>())?;
+    /// let mut start = [1; 8];
+    /// assert_eq!(heap.read_at(heap.handle(object)?, 0, &mut start)?, 8);
+    /// assert_eq!(start, [0; 8]);
+    /// # Ok::<(), shmheap::Error>(())
+    /// ```
+    pub fn read_at(&self, object: Handle, offset_bytes: u64, buffer: &mut [u8]) -> Result<usize> {
+        let (span, words) = (self.span(object)?, self.gate());
+        let end = (span.words * WORD_BYTES).min(offset_bytes.saturating_add(buffer.len() as u64));
+        let mut at = offset_bytes;
+        while at < end {
+            let word = words.load(span.word(at / WORD_BYTES)).to_le_bytes();
+            let within = &word[(at % WORD_BYTES) as usize..];
+            let rest = &mut buffer[(at - offset_bytes) as usize..];
+            let count = within.len().min(rest.len());
+            rest[..count].copy_from_slice(&within[..count]);
+            at += count as u64;
+        }
+        Ok(end.saturating_sub(offset_bytes) as usize)
+    }
+
     /// The word at an address, which is that of something in an object of this heap.
     ///
     /// # Errors
@@ -143,11 +183,8 @@ impl Roll for Heap {
 
     fn is_alive(&self, peer: PeerId) -> bool {
         let (words, table) = (self.words(), self.shape.records);
-        let used = table.used(&words);
-        if self.reserve_processes(used).is_err() {
-            // Without the records' storage nobody can be told dead.
-            return true;
-        }
+        // Without the records' storage nobody can be told dead.
+        let Some(used) = self.processes_used() else { return true };
         peer.is_alive(&words, table, used, |slot| match &self.connection {
             Connection::Peer(membership) => membership.is_dead(slot),
             Connection::Observer(witness) => witness.is_dead(slot),

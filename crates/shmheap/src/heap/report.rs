@@ -137,11 +137,46 @@ impl Stats {
 pub struct Block {
     /// The object's handle; for a free range, the handle an object at its start would have.
     pub handle: Handle,
+    /// How far behind [`Heap::base`](crate::Heap::base) it starts.
+    pub offset_bytes: u64,
     /// Its size in bytes.
     pub bytes: u64,
     /// Whether it is an object (`true`) or free. Under the scalable policy, free objects of slabs
     /// are blocks of their own.
     pub live: bool,
+    /// What it is a part of.
+    pub site: Site,
+}
+
+/// What a block is a part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Site {
+    /// The one row of blocks that a heap is under the first-fit policy.
+    Row,
+    /// A slab. All blocks of a slab have the bytes of its size class.
+    Slab {
+        /// The slot of the peer one of whose threads owns the slab; `None` if it is nobody's.
+        owner: Option<u16>,
+    },
+    /// Units of its own: a large object, or free units.
+    Units,
+}
+
+/// An object that a process has made, or taken from a cell, and not given away yet: see
+/// [`Unpublished`](crate::Unpublished).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct InHand {
+    /// The object.
+    pub handle: Handle,
+    /// The slot of the peer that owns it.
+    pub owner: u16,
+    /// Whether that peer is alive. What a dead one has in hand is freed by whoever adopts it: the
+    /// next [`sweep`](crate::Heap::sweep) at the latest.
+    pub alive: bool,
 }
 
 /// A process connected to a heap, or one that died connected.

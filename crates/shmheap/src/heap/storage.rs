@@ -105,12 +105,7 @@ impl Registry for Storage<'_> {
 
     fn notes(&self) -> Vec<u64> {
         let (heap, table) = (self.0, self.0.shape.threads);
-        let used = table.used(&heap.words());
-        if !heap.is_read_only() && heap.reserve_threads(used).is_err() {
-            return vec![];
-        }
-        let records = (0..u64::from(used)).filter_map(|number| table.record(number));
-        let notes = records.flat_map(|record| table.notes(record));
+        let notes = heap.thread_records().flat_map(|record| table.notes(record));
         notes.map(|note| heap.words().load(note)).collect()
     }
 

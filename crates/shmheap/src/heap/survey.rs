@@ -2,7 +2,7 @@
 
 use crate::heap::connection::Connection;
 use crate::heap::inspect::AUDIT_TRIES;
-use crate::heap::{Block, ClassStats, Finding, Heap, OwnerStats, Report, Stats};
+use crate::heap::{Block, ClassStats, Finding, Heap, OwnerStats, Report, Site, Stats};
 use crate::slab::{self, Census, Place, Slabs, UNIT_BYTES};
 
 impl Heap {
@@ -57,8 +57,10 @@ impl Heap {
     /// The first block from `from` on, and where the next one starts.
     pub(super) fn slab_block(&self, slabs: &Slabs, from: Place) -> Option<(Block, Place)> {
         let found = self.reader(slabs).block_from(from)?;
-        let slab::Block { place, bytes, generation, live, next } = found;
-        Some((Block { handle: self.handle_at(place, generation), bytes, live }, next))
+        let slab::Block { place, bytes, generation, live, next, slab } = found;
+        let site = slab.map_or(Site::Units, |owner| Site::Slab { owner: owner.map(|slot| slot.0) });
+        let (handle, offset_bytes) = (self.handle_at(place, generation), place.0);
+        Some((Block { handle, offset_bytes, bytes, live, site }, next))
     }
 }
 

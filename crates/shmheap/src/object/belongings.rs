@@ -137,6 +137,15 @@ pub(super) fn free(heap: &Heap, object: Span, list: List) -> bool {
     cells.into_iter().fold(true, |all, (cell, chain)| free_in(heap, cell, chain) && all)
 }
 
+/// The cells through which the value in that object owns others, and which of them start chains.
+pub(super) fn cells(
+    heap: &Heap,
+    object: Span,
+    list: List,
+) -> impl Iterator<Item = (WordIndex, bool)> {
+    list.cells(heap.gate(), heap.home_id(), object)
+}
+
 /// Empties cells whose object is in another as well, as one on its way from cell to cell may be: by
 /// the time that the second is looked at, the object's place could be a stranger's.
 fn forget_doubles(words: impl Words, cells: &[(WordIndex, bool)]) {

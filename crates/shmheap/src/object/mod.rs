@@ -12,6 +12,7 @@
 //! | `arc` | values that live as long as some process holds them |
 //! | `pointer` | pointers inside objects |
 //! | `roots` | values with names |
+//! | `traced` | which objects typed references lead to |
 
 mod arc;
 mod belongings;
@@ -24,6 +25,7 @@ mod pointer;
 mod registry;
 mod roots;
 mod shareable;
+mod traced;
 pub(crate) mod value;
 
 pub(crate) use arc::Held;
@@ -34,6 +36,7 @@ pub use boxed::{NotHandedOver, ShmBox, ShmCell};
 pub use pointer::ShmPtr;
 pub use roots::Root;
 pub use shareable::{Fingerprint, OwnedCell, Shareable};
+pub use traced::Reached;
 
 #[cfg(feature = "derive")]
 pub use shmheap_derive::Shareable;

@@ -6,6 +6,7 @@
 //! | `object` | an open object: a name in /dev/shm, a file, a memfd |
 //! | `unpublished` | an object that has no name yet and gets it whole or not at all |
 //! | `storage` | storage reserved before it is touched: a full system is an error, not a signal |
+//! | `copying` | bytes of an object in another |
 //! | `descriptor` | a descriptor that is checked before it is believed |
 //! | `mapping` | an object in this process's address space |
 //! | `occupant` | what lies where an object could not be mapped |
@@ -27,6 +28,7 @@ compile_error!(
     "shmheap needs a 64-bit little-endian target: its format and its futexes count on them"
 );
 
+mod copying;
 pub(crate) mod descriptor;
 pub(crate) mod fork;
 pub(crate) mod futex;

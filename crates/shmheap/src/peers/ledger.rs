@@ -86,6 +86,9 @@ const TAG_RECORD_SHIFT: u32 = 16;
 /// "hand" in the upper half, so that the bytes of a text or a number are hardly ever a tag.
 pub(crate) const TAG_MARK: u64 = (u32::from_le_bytes(*b"hand") as u64) << 32;
 
+/// How often a cell is looked at that is in the middle of another hand-over each time.
+const SETTLING_LOOKS: u32 = 64;
+
 /// The first word of an entry that owns an object.
 pub(crate) const fn owned(handle: u64) -> u64 {
     (handle & !STATE_MASK) | OWNED
@@ -235,6 +238,34 @@ impl<W: Words> Ledger<W> {
         let _ = self.words.compare_exchange(cell, tag(entry), handle);
     }
 
+    /// What a word means in a copy of the heap that nobody else uses: the word, unless it is the
+    /// tag of a hand-over that is under way in that cell, which nobody would end there. Then it is
+    /// the object, as if it had been published already or not been taken yet.
+    pub(crate) fn settled(&self, cell: WordIndex, word: u64) -> u64 {
+        let mut word = word;
+        for _ in 0..SETTLING_LOOKS {
+            let Some(entry) = self.entry_of(word) else { return word };
+            if entry.record().number() >= self.threads.used(&self.words) {
+                return word;
+            }
+            let at = self.threads.entry_word(entry);
+            let (state, named) = (self.words.load(at), self.words.load(at + 1));
+            let now = self.words.load(cell);
+            if now == word && self.words.load(at) == state {
+                return match state & STATE_MASK {
+                    PUBLISHING | PUBLISHED | TAKING | TAKEN if named == cell.offset().0 => {
+                        state & !STATE_MASK
+                    }
+                    // No tag, but a number of somebody's.
+                    _ => word,
+                };
+            }
+            word = now;
+        }
+        // It passes from hand to hand all the time: between two hands it is empty.
+        0
+    }
+
     /// Whether the peer owns nothing and is in the middle of nothing.
     pub(crate) fn is_clear(&self, peer: PeerSlot, reserve: Reserve<'_>) -> Result<bool> {
         let mut entries = self.entries_of(peer, reserve)?;
@@ -264,17 +295,8 @@ impl<W: Words> Ledger<W> {
     ) -> Result<()> {
         let at = self.threads.entry_word(entry);
         let (word, cell, is_tagged) = loop {
-            let word = self.words.load(at);
-            // The cell counts in some states only: in the others its object may be gone, with its
-            // storage.
-            let cell = match word & STATE_MASK {
-                PUBLISHING | PUBLISHED | TAKING | TAKEN => cell_in(space, self.words.load(at + 1)),
-                _ => None,
-            };
-            let is_tagged = cell.is_some_and(|cell| self.words.load(cell) == tag(entry));
-            // Who hastens a dead one changes the state before the cell.
-            if self.words.load(at) == word {
-                break (word, cell, is_tagged);
+            if let Some(seen) = self.look(entry, space) {
+                break seen;
             }
         };
         let handle = word & !STATE_MASK;
@@ -309,6 +331,48 @@ impl<W: Words> Ledger<W> {
             self.clear(entry);
         }
         Ok(())
+    }
+
+    /// The entry's first word, the cell that it names, and whether that has the entry's tag; `None`
+    /// if the entry changed meanwhile.
+    fn look(
+        &self,
+        entry: LedgerEntry,
+        space: &Range<Offset>,
+    ) -> Option<(u64, Option<WordIndex>, bool)> {
+        let at = self.threads.entry_word(entry);
+        let word = self.words.load(at);
+        // The cell counts in some states only: in the others its object may be gone, with its
+        // storage.
+        let cell = match word & STATE_MASK {
+            PUBLISHING | PUBLISHED | TAKING | TAKEN => cell_in(space, self.words.load(at + 1)),
+            _ => None,
+        };
+        let is_tagged = cell.is_some_and(|cell| self.words.load(cell) == tag(entry));
+        // Who hastens a dead one changes the state before the cell.
+        (self.words.load(at) == word).then_some((word, cell, is_tagged))
+    }
+
+    /// The object that the entry owns at this moment: what would be freed if its process died now.
+    /// For those who only look; one that is just changing hands may be missed.
+    pub(crate) fn owned_now(
+        &self,
+        entry: LedgerEntry,
+        space: &Range<Offset>,
+        is_done: impl FnOnce() -> bool,
+    ) -> Option<u64> {
+        let (word, _, is_tagged) = self.look(entry, space)?;
+        let owns = match word & STATE_MASK {
+            OWNED | FREEING | TAKEN => true,
+            PUBLISHING => !is_tagged,
+            TAKING => is_tagged,
+            IN_SESSION => {
+                let owns_while = self.words.load(self.threads.entry_word(entry) + 1) != 0;
+                is_done() == owns_while
+            }
+            _ => false,
+        };
+        owns.then_some(word & !STATE_MASK)
     }
 
     /// Ends a hand-over in the cell, unless that has been done.

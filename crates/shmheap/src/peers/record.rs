@@ -128,6 +128,11 @@ impl RecordTable {
         words.load(self.word(slot, 0)) >> STATE_BITS
     }
 
+    /// Says how often a record was taken that nobody has.
+    pub(crate) fn set_joins(&self, words: &impl Words, slot: PeerSlot, joins: u64) {
+        words.store(self.word(slot, 0), joins << STATE_BITS | FREE);
+    }
+
     /// Takes the record out of the list. The caller holds the slot's lock.
     pub(crate) fn set_free(&self, words: &impl Words, slot: PeerSlot) {
         let joins = words.load(self.word(slot, 0)) & !STATE_MASK;

@@ -191,6 +191,12 @@ impl ThreadTable {
         Ok(records.filter(move |&record| words.load(table.word(record, OWNER)) == owner))
     }
 
+    /// The peer that has a record which has storage, if it is anybody's.
+    pub(crate) fn owner_now(&self, words: &impl Words, record: ThreadRecord) -> Option<PeerSlot> {
+        let owner = words.load(self.word(record, OWNER)).checked_sub(1);
+        owner.and_then(|slot| u16::try_from(slot).ok()).map(PeerSlot)
+    }
+
     /// The peer that has the record, if it exists and is anybody's.
     ///
     /// # Errors
@@ -203,8 +209,7 @@ impl ThreadTable {
         reserve: Reserve<'_>,
     ) -> Result<Option<PeerSlot>> {
         reserve(record.0 + 1)?;
-        let owner = words.load(self.word(record, OWNER)).checked_sub(1);
-        Ok(owner.and_then(|slot| u16::try_from(slot).ok()).map(PeerSlot))
+        Ok(self.owner_now(words, record))
     }
 
     /// The first of the engine's words of a record; the others follow.

@@ -10,6 +10,7 @@ use super::unit::{Place, UNIT_BYTES, Unit, UnitWord, Use};
 use super::{Surroundings, Worker};
 use crate::segment::states::States;
 use crate::segment::words::Words;
+use crate::units::PeerSlot;
 
 /// One block, and where the walk goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) struct Block {
     pub(crate) generation: u64,
     pub(crate) live: bool,
     pub(crate) next: Place,
+    /// The owner of the slab that it is in, if it is in one.
+    pub(crate) slab: Option<Option<PeerSlot>>,
 }
 
 impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
@@ -31,8 +34,8 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
             let (head, word) = self.engine.head_of(&self.words, Unit::of(at));
             let next_unit = Unit::of(at) + 1;
             let found = match word.get() {
-                Some(Use::Slab { class, .. }) => match Class::from_number(class) {
-                    Some(class) => self.object_from(head, word, class, at),
+                Some(Use::Slab { class, owner }) => match Class::from_number(class) {
+                    Some(class) => self.object_from(head, (word, owner), class, at),
                     None => Err(next_unit.start()),
                 },
                 Some(Use::Large { units }) if head.start() == at => {
@@ -54,7 +57,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
     fn object_from(
         &self,
         unit: Unit,
-        word: UnitWord,
+        (word, owner): (UnitWord, Option<PeerSlot>),
         class: Class,
         at: Place,
     ) -> Result<Block, Place> {
@@ -73,7 +76,8 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
         let bytes = class.object_bytes();
         let next = if is_last { slab_end } else { Place(place.0 + bytes) };
         let generation = small_generation(word, state);
-        Ok(Block { place, bytes, generation, live: state.is_live(), next })
+        let slab = Some(owner);
+        Ok(Block { place, bytes, generation, live: state.is_live(), next, slab })
     }
 
     fn free_run(&self, start: Unit, end: Unit) -> Block {
@@ -87,6 +91,7 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
             generation: self.load(start).generation(),
             live: false,
             next,
+            slab: None,
         }
     }
 }
@@ -98,5 +103,6 @@ fn large(unit: Unit, word: UnitWord, units: u64) -> Block {
         generation: word.generation(),
         live: true,
         next: (unit + units).start(),
+        slab: None,
     }
 }

@@ -31,6 +31,7 @@
 //! | `adopt` | what becomes of a dead peer's units; hints recomputed |
 //! | `resolve` | from an address to an object |
 //! | `blocks` | a walk through all blocks |
+//! | `copy` | the records in another heap |
 //! | `census` | what a heap holds, and whether that makes sense |
 //!
 //! Killed between any two stores, a process leaves every unit either as it was, or marked with its
@@ -44,6 +45,7 @@ mod blocks;
 mod cache;
 mod census;
 mod class;
+mod copy;
 mod free;
 mod hints;
 mod large;
@@ -58,6 +60,7 @@ pub(crate) use blocks::Block;
 pub(crate) use cache::Cache;
 pub(crate) use census::{Census, PeerStanding, Registry};
 pub(crate) use class::{CLASS_COUNT, Class, steps_of};
+pub(crate) use copy::Site;
 pub(crate) use large::ALIGN_BYTES_MAX;
 pub(crate) use resolve::Object;
 pub(crate) use unit::{Place, UNIT_BYTES, Unit};

@@ -4,4 +4,6 @@ mod address;
 mod connection;
 mod format;
 mod handover;
+mod in_hand;
+mod snapshot;
 mod trouble;

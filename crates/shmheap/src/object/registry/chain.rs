@@ -54,6 +54,11 @@ impl<'h> Chain<'h> {
         std::iter::successors(first, move |chunk| chain.chunk_in(chunk.word(NEXT))).take(CHUNKS_MAX)
     }
 
+    /// The cell of the first chunk; each chunk begins with that of the next.
+    pub(super) fn first_cell(&self) -> WordIndex {
+        self.first
+    }
+
     /// All entries, in the order of their numbers.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry<Gate<'h>>> + use<'h> {
         let words = self.heap.gate();
@@ -118,9 +123,18 @@ pub(super) fn append(heap: &Heap, cell: WordIndex, words: u64) -> Result<()> {
     }
     // If it is stopped in the middle of that, it must keep nobody waiting.
     heap.hasten_at(cell);
-    let there = heap.peek_at(cell).and_then(|object| heap.span(object).ok());
+    let Some(object) = heap.peek_at(cell) else { return Err(DAMAGED) };
+    let there = heap.span(object);
+    if matches!(there, Err(Error::Stale { .. } | Error::InvalidHandle { .. }))
+        && heap.may_be_of_object(object)
+    {
+        // Never but in a snapshot: the cell was copied when the object had come that its records
+        // do not have. The caller tries again.
+        let _ = heap.gate().compare_exchange(cell, object.to_raw(), 0);
+        return Ok(());
+    }
     match there {
-        Some(span) if span.words >= words.min(FIRST_WORDS) => Ok(()),
+        Ok(span) if span.words >= words.min(FIRST_WORDS) => Ok(()),
         _ => Err(DAMAGED),
     }
 }

@@ -33,6 +33,7 @@ use making::Busy;
 pub(crate) use making::{Found, Making};
 
 use crate::heap::{Gate, Unpublished};
+use crate::object::traced::{Reached, Trace};
 use crate::object::{Fingerprint, belongings};
 use crate::peers::{PeerId, Roll};
 use crate::segment::format;
@@ -333,6 +334,35 @@ impl<'h> Registry<'h> {
             drop(Busy::of(self, entry, me));
         }
         true
+    }
+
+    /// Adds all that the registry leads to, and what it consists of.
+    pub(crate) fn trace(&self, trace: &mut Trace<'_>) {
+        trace.add_chain(self.chain.first_cell(), Reached::Registry, true);
+        for entry in self.chain.entries() {
+            let look = |seen: State| {
+                let how = match seen.phase() {
+                    Phase::Named | Phase::Constructing(_) => Reached::Root,
+                    Phase::Nameless if !self.is_held_by_any(entry) => Reached::Abandoned,
+                    Phase::Nameless => Reached::Held,
+                    Phase::Free | Phase::Busy(_) | Phase::Candidate(_) | Phase::Rejected(_) => {
+                        return None;
+                    }
+                };
+                Some((self.heap.peek_at(entry.word(OBJECT))?, how, entry.description()))
+            };
+            if let Some((handle, how, description)) = entry.steadily(look).flatten() {
+                trace.add_value(handle, how, description.belongings);
+            }
+            trace.add_chain(entry.word(MORE), Reached::Registry, true);
+        }
+    }
+
+    /// For those who have no place among the holders.
+    fn is_held_by_any(&self, entry: Entry<Gate<'h>>) -> bool {
+        let words = self.heap.gate();
+        self.holders(entry)
+            .any(|at| PeerId::of_word(words.load(at)).is_some_and(|peer| self.heap.is_alive(peer)))
     }
 
     /// All roots there are.

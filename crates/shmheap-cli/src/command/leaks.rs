@@ -1,0 +1,113 @@
+//! `shmheap leaks`: objects that nobody will free, as far as a heap can know.
+//!
+//! For sure are those that the dead have left. What no name and no type leads to may still be known
+//! to a program by its handle, so that is only told if it is asked for.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use anyhow::Result;
+use serde::Serialize;
+use shmheap::{Heap, Reached};
+
+use super::blocks::{self, Object};
+use crate::args::Leaks;
+use crate::inventory::{Inventory, Item, State};
+use crate::output::{self, Table};
+use crate::{Verdict, size};
+
+/// What was found; the names of the fields are promised.
+#[derive(Debug, Default, Serialize)]
+struct Found {
+    name: String,
+    of_dead: Vec<Object>,
+    abandoned: Vec<Object>,
+    unpublished: Vec<Object>,
+    untraced: Option<Vec<Object>>,
+}
+
+/// Why an object is in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    OfDead,
+    Abandoned,
+    Unpublished,
+    Untraced,
+}
+
+pub(crate) fn run(arguments: &Leaks, out: &mut dyn Write) -> Result<Verdict> {
+    let heap = arguments.reader.heap.connect_read_only()?;
+    let found = find(&heap, arguments.untraced);
+    let is_fine = found.iter().all(|(kind, _)| *kind >= Kind::Unpublished);
+    if arguments.reader.json {
+        output::json(out, &listed(arguments, &found))?;
+    } else {
+        write(out, arguments, &found)?;
+    }
+    Ok(Verdict::of(is_fine))
+}
+
+fn find(heap: &Heap, untraced: bool) -> Vec<(Kind, Item)> {
+    // The walk comes before the trace: what is given away in between is traced.
+    let inventory = Inventory::of(heap);
+    let items: Vec<Item> = inventory.objects().collect();
+    let reached: HashMap<_, _> = heap.traced().into_iter().collect();
+    let mut found: Vec<_> = items
+        .into_iter()
+        .filter_map(|item| {
+            let kind = match (item.state, reached.get(&item.block.handle)) {
+                (State::OfDead(_), _) => Kind::OfDead,
+                (State::Unpublished(_), _) => Kind::Unpublished,
+                (_, Some(Reached::Abandoned)) => Kind::Abandoned,
+                (_, None) if untraced => Kind::Untraced,
+                _ => return None,
+            };
+            Some((kind, item))
+        })
+        .collect();
+    found.sort_by_key(|(kind, _)| *kind);
+    found
+}
+
+fn listed(arguments: &Leaks, found: &[(Kind, Item)]) -> Found {
+    let of = |kind| -> Vec<Object> {
+        let items = found.iter().filter(|(found, _)| *found == kind);
+        items.map(|(_, item)| Object::of(item)).collect()
+    };
+    Found {
+        name: arguments.reader.heap.to_string(),
+        of_dead: of(Kind::OfDead),
+        abandoned: of(Kind::Abandoned),
+        unpublished: of(Kind::Unpublished),
+        untraced: arguments.untraced.then(|| of(Kind::Untraced)),
+    }
+}
+
+fn write(out: &mut dyn Write, arguments: &Leaks, found: &[(Kind, Item)]) -> Result<()> {
+    if found.is_empty() {
+        writeln!(out, "no leaks in '{}'", arguments.reader.heap)?;
+        return Ok(());
+    }
+    let mut table = Table::new(&["WHY", "HANDLE", ">OFFSET", ">SIZE", "IN", "STATE", "ROOT"]);
+    for (kind, item) in found {
+        let why = match kind {
+            Kind::OfDead => console::style("of dead process").yellow().to_string(),
+            Kind::Abandoned => console::style("abandoned").yellow().to_string(),
+            Kind::Unpublished => "unpublished".to_owned(),
+            Kind::Untraced => "untraced".to_owned(),
+        };
+        let mut cells = vec![why];
+        cells.extend(blocks::row(item));
+        table.row(cells);
+    }
+    table.write(out)?;
+    let sure = found.iter().filter(|(kind, _)| *kind < Kind::Unpublished);
+    let (count, bytes) = sure.fold((0, 0), |(count, bytes), (_, item)| {
+        (count + 1, item.block.bytes.saturating_add(bytes))
+    });
+    match count {
+        0 => writeln!(out, "no leaks for sure")?,
+        _ => writeln!(out, "{} in leaks, {}", output::counted(count, "object"), size::long(bytes))?,
+    }
+    Ok(())
+}

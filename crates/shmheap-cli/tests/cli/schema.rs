@@ -1,0 +1,143 @@
+//! What `docs/json.md` says of the JSON of each command, against what they print.
+
+use std::alloc::Layout;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::FileExt;
+
+use serde_json::Value;
+use shmheap::Heap;
+
+use super::support::{Name, Peer, run, succeed};
+
+const DOCUMENT: &str = include_str!("../../../../docs/json.md");
+
+/// For each command the fields that are documented, with their types.
+fn documented() -> BTreeMap<&'static str, BTreeMap<&'static str, &'static str>> {
+    let mut commands = BTreeMap::new();
+    let mut command = "";
+    for line in DOCUMENT.lines() {
+        if let Some(name) = line.strip_prefix("## ") {
+            command = name;
+        }
+        let Some((field, rest)) = line.strip_prefix("| `").and_then(|line| line.split_once("` | "))
+        else {
+            continue;
+        };
+        let kind = rest.split(" |").next().unwrap();
+        let fields: &mut BTreeMap<_, _> = commands.entry(command).or_default();
+        assert_eq!(fields.insert(field, kind), None, "{command}: {field} is there twice");
+    }
+    commands
+}
+
+/// The fields of a value, each with the types that it is seen with.
+fn fields(value: &Value, path: &str, found: &mut BTreeMap<String, BTreeSet<&'static str>>) {
+    let kind = match value {
+        Value::Array(elements) => {
+            return elements.iter().for_each(|one| fields(one, &format!("{path}[]"), found));
+        }
+        Value::Object(members) => {
+            return members.iter().for_each(|(name, one)| {
+                let dot = if path.is_empty() { "" } else { "." };
+                fields(one, &format!("{path}{dot}{name}"), found);
+            });
+        }
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "text",
+    };
+    found.entry(path.to_owned()).or_default().insert(kind);
+}
+
+/// A heap in which there is something of everything, and who has it.
+struct Scene {
+    heap: Name,
+    /// In a file, where no clean-up frees what the dead have left.
+    leaking: String,
+    damaged: Name,
+    handle: String,
+}
+
+fn damaged() -> Name {
+    let name = Name::new();
+    succeed(&["create", &name.0, "--len", "64K", "--policy", "first-fit"]);
+    let data = run(&["info", &name.0, "--json"]).json()["data_offset_bytes"].as_u64().unwrap();
+    let whole = fs::read(name.path()).unwrap();
+    let object = fs::File::options().write(true).open(name.path()).unwrap();
+    let words = (659_456..data as usize).step_by(8).filter(|&at| whole[at..at + 8] != [0; 8]);
+    let inverted = |at: usize| whole[at..at + 8].iter().map(|byte| byte ^ 0x5a).collect::<Vec<_>>();
+    let is_found = words.rev().any(|at| {
+        object.write_all_at(&inverted(at), at as u64).unwrap();
+        run(&["check", &name.0]).code == Some(1)
+    });
+    assert!(is_found, "no word of the records makes the heap unsound");
+    name
+}
+
+fn compared(scene: &Scene) -> BTreeMap<&'static str, Vec<Vec<&str>>> {
+    let [heap, damaged, leaking] =
+        [&scene.heap.0, &scene.damaged.0, &scene.leaking].map(String::as_str);
+    BTreeMap::from([
+        ("ls", vec![vec!["ls"]]),
+        ("info", vec![vec!["info", heap]]),
+        ("stat", vec![vec!["stat", heap]]),
+        ("check", vec![vec!["check", heap], vec!["check", damaged]]),
+        ("roots", vec![vec!["roots", heap]]),
+        ("blocks", vec![vec!["blocks", heap]]),
+        ("map", vec![vec!["map", heap]]),
+        ("leaks", vec![vec!["leaks", leaking], vec!["leaks", leaking, "--untraced"]]),
+        ("dump", vec![vec!["dump", heap, &scene.handle]]),
+        ("gc", vec![vec!["gc", "--dry-run"]]),
+        ("doctor", vec![vec!["doctor"]]),
+    ])
+}
+
+#[test]
+fn the_document_says_what_commands_print() {
+    let directory = tempfile::tempdir().unwrap();
+    let leaking = directory.path().join("leaking").to_str().unwrap().to_owned();
+    succeed(&["create", &leaking, "--len", "4M"]);
+    let leaky = Heap::connect_file(&leaking).unwrap();
+    let _unpublished = leaky.alloc_unpublished(Layout::new::<u64>()).unwrap();
+    Peer::connect_and_hold(&leaking).kill();
+    let (name, damaged) = (Name::new(), damaged());
+    succeed(&["create", &name.0, "--len", "4M"]);
+    let heap = Heap::connect(&name.0).unwrap();
+    let object = heap.handle(heap.alloc(Layout::new::<[u8; 100]>()).unwrap()).unwrap();
+    let _root = heap.find_or_create::<u64>("root", |_| {}).unwrap();
+    let scene = Scene { heap: name, leaking, damaged, handle: object.to_string() };
+    let (documented, compared) = (documented(), compared(&scene));
+    assert_eq!(documented.keys().collect::<Vec<_>>(), compared.keys().collect::<Vec<_>>());
+    for (command, calls) in compared {
+        let mut found = BTreeMap::new();
+        for call in calls {
+            fields(&run(&[&call, &["--json"][..]].concat()).json(), "", &mut found);
+        }
+        for (field, kinds) in &found {
+            let said = documented[command].get(field.as_str());
+            let said = said.unwrap_or_else(|| panic!("{command}: {field} is not documented"));
+            let possible: Vec<_> = said.split(" or ").collect();
+            let is_said = kinds.iter().all(|kind| possible.contains(kind));
+            assert!(is_said, "{command}: {field} is {kinds:?}, not {said}");
+        }
+        for field in documented[command].keys() {
+            // What a real clean-up removes would be other users'.
+            let is_seen = found.contains_key(*field) || *field == "unfinished_removed[]";
+            assert!(is_seen, "{command} prints no {field}");
+        }
+    }
+}
+
+#[test]
+fn manual_pages_are_written_for_each_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let pages = directory.path().join("man1");
+    succeed(&["man", pages.to_str().unwrap()]);
+    for name in ["shmheap.1", "shmheap-map.1", "shmheap-snapshot.1"] {
+        let page = fs::read_to_string(pages.join(name)).unwrap();
+        assert!(page.contains(".TH"), "{name}: {page}");
+    }
+    assert!(!pages.join("shmheap-demo-worker.1").exists(), "what is hidden has none");
+}

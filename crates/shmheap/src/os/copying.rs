@@ -1,0 +1,101 @@
+//! Bytes of one object copied to another, holes left out.
+//!
+//! The bytes may change meanwhile. A page is read again until it comes out the same twice, so that
+//! what stood still for a moment is copied as of one moment; of a page that never does, the last
+//! reading counts. The kernel copies it word by word.
+
+use std::ops::Range;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use super::descriptor::Hold;
+use super::object::Object;
+use super::refused;
+use crate::Result;
+use crate::units::PAGE_BYTES;
+
+/// How much is read at once; a multiple of a page.
+const CHUNK_BYTES: u64 = 256 << 10;
+/// How often a page is read that changes each time.
+const READINGS: u32 = 16;
+
+impl<H: Hold> Object<H> {
+    /// The first bytes in the range that have storage with something in it, if any have.
+    fn next_data(&self, range: &Range<u64>) -> Result<Option<Range<u64>>> {
+        let seek = |to: SeekFrom| match self.with(|fd| rustix::fs::seek(fd, to)) {
+            Ok(at) => Ok(Some(at)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(errno) => Err(errno),
+        };
+        let start = match seek(SeekFrom::Data(range.start)) {
+            Ok(Some(start)) if start < range.end => start,
+            Ok(_) => return Ok(None),
+            // This file system has no holes.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some(range.clone())),
+            Err(errno) => return Err(refused("looking for data (lseek)")(errno)),
+        };
+        let end = seek(SeekFrom::Hole(start)).map_err(refused("looking for holes (lseek)"))?;
+        let end = end.map_or(range.end, |end| end.min(range.end));
+        Ok((end > start).then_some(start..end))
+    }
+
+    /// Copies the bytes of the range to the same place of another object, which has storage there
+    /// and zeros. `mend` is given what was read and where, and may change it.
+    pub(crate) fn copy_to<T: Hold>(
+        &self,
+        target: &Object<T>,
+        range: Range<u64>,
+        mut mend: impl FnMut(u64, &mut [u8]),
+    ) -> Result<()> {
+        let mut buffer = vec![0; CHUNK_BYTES as usize];
+        let mut again = vec![0; PAGE_BYTES as usize];
+        let mut left = range;
+        while let Some(data) = self.next_data(&left)? {
+            for start in data.clone().step_by(CHUNK_BYTES as usize) {
+                let bytes = CHUNK_BYTES.min(data.end - start) as usize;
+                let chunk = &mut buffer[..bytes];
+                let found = self.read_at(chunk, start)?;
+                let chunk = &mut chunk[..found];
+                for (at, page) in (start..).step_by(again.len()).zip(chunk.chunks_mut(again.len()))
+                {
+                    self.read_until_still(page, at, &mut again)?;
+                }
+                mend(start, chunk);
+                target.write_data_at(chunk, start)?;
+            }
+            left.start = data.end;
+        }
+        Ok(())
+    }
+
+    fn read_until_still(&self, page: &mut [u8], at: u64, again: &mut [u8]) -> Result<()> {
+        let again = &mut again[..page.len()];
+        for _ in 0..READINGS {
+            self.read_at(again, at)?;
+            if again == page {
+                break;
+            }
+            page.copy_from_slice(again);
+        }
+        Ok(())
+    }
+
+    /// Writes all pages but those of zeros.
+    fn write_data_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let page_bytes = PAGE_BYTES as usize;
+        let pages = (offset..).step_by(page_bytes).zip(bytes.chunks(page_bytes));
+        for (at, page) in pages.filter(|(_, page)| page.iter().any(|&byte| byte != 0)) {
+            let mut done = 0;
+            while done < page.len() {
+                let left = &page[done..];
+                match self.with(|fd| rustix::io::pwrite(fd, left, at + done as u64)) {
+                    Ok(count) => done += count,
+                    Err(Errno::INTR) => {}
+                    Err(errno) => return Err(refused("writing the copy")(errno)),
+                }
+            }
+        }
+        Ok(())
+    }
+}
