@@ -35,7 +35,8 @@
 //!
 //! | module | gives |
 //! |---|---|
-//! | `error`, `handle`, `units` | what goes wrong, what is handed on, what must not be mixed up |
+//! | `error`, `events` | what goes wrong, and what happens |
+//! | `handle`, `units` | what is handed on, and numbers that must not be mixed up |
 //! | `os` | everything the system gives, nothing about heaps |
 //! | `segment` | the shared bytes: the gate to them, and their header |
 //! | `peers` | who is connected, and the kernel's word on who is dead |
@@ -47,6 +48,7 @@
 //! | `collections` | maps, vectors and texts whose elements lie in a heap |
 
 mod error;
+mod events;
 mod handle;
 mod units;
 

@@ -42,7 +42,7 @@ impl Tool {
 
 /// What users may ask for. Left out is a peer of the benchmark that brings eighty crates along.
 pub(crate) const FEATURES: &str =
-    "shmheap/allocator-api2,shmheap/async,shmheap/serde,shmheap-c/sanitizers";
+    "shmheap/allocator-api2,shmheap/async,shmheap/serde,shmheap/tracing,shmheap-c/sanitizers";
 
 /// The packages that can be built here, as cargo is told: all, but for the benchmark without C++
 /// and `make`, which some of its peers need, and the Python package without an interpreter to build

@@ -94,6 +94,11 @@ pub(crate) trait Surroundings {
     /// Gives storage to the area's records of the first `granules` granules, of a heap that is not
     /// that long yet.
     fn ensure_records(&self, area: Area, granules: u64) -> Result<(), Fault>;
+
+    /// Is told when the lock is about to be taken from a holder that lives.
+    fn robs(&self, holder: Option<PeerSlot>) {
+        let _ = holder;
+    }
 }
 
 /// The engine of one heap: private constants that say where everything is.

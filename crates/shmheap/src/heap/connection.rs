@@ -13,7 +13,7 @@ use crate::os::{Fresh, Object, Witness};
 use crate::peers::{self, Membership};
 use crate::segment::words::Words;
 use crate::units::PeerSlot;
-use crate::{Error, Result};
+use crate::{Error, Result, events};
 
 /// How this process is connected.
 #[derive(Debug)]
@@ -130,6 +130,9 @@ impl peers::Surroundings for Heap {
     /// What is damaged is passed over, as nobody could do more; what lacked storage is for the next
     /// who tries.
     fn adopt(&self, slot: PeerSlot) -> bool {
+        if self.has_joined(slot) {
+            events::taken_over(&self.label, slot.0);
+        }
         matches!(self.try_adopt(slot), Ok(()) | Err(Error::Damaged { .. }))
     }
 
@@ -178,6 +181,10 @@ impl Surroundings for Host<'_> {
     #[inline]
     fn has_storage(&self, area: Area, granules: u64) -> bool {
         self.0.shape.bytes(granules) <= self.0.verified_len_bytes(area)
+    }
+
+    fn robs(&self, holder: Option<PeerSlot>) {
+        events::robbed(&self.0.label, holder.map(|slot| slot.0));
     }
 
     #[cold]

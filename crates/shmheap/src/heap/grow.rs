@@ -19,7 +19,7 @@ use crate::heap::shape::Engine;
 use crate::peers::ThreadRecord;
 use crate::slab::UNIT_BYTES;
 use crate::units::PeerSlot;
-use crate::{Error, Result};
+use crate::{Error, Result, events};
 
 /// Growth on demand adds a quarter of the length, within these bounds.
 const STEP_BYTES_MIN: u64 = 64 << 10;
@@ -72,10 +72,10 @@ impl Heap {
     /// ```
     pub fn trim(&self) -> Result<u64> {
         self.me("trim")?;
-        match &self.shape.engine {
-            Engine::FirstFit(_) => Ok(0),
-            Engine::Slabs(slabs) => self.slab_trim(slabs),
-        }
+        let Engine::Slabs(slabs) = &self.shape.engine else { return Ok(0) };
+        let bytes = self.slab_trim(slabs)?;
+        events::trimmed(&self.label, bytes);
+        Ok(bytes)
     }
 
     /// Makes room for an object that did not fit; an error if the heap may not become that large.
@@ -119,6 +119,7 @@ impl Heap {
             }
             Engine::Slabs(slabs) => self.census(slabs, 0).free_bytes(),
         };
+        events::full(&self.label, requested_bytes, free_bytes);
         Error::Full {
             requested_bytes,
             free_bytes,
@@ -141,6 +142,7 @@ impl Heap {
             }
             Engine::Slabs(slabs) => slabs.grow(&self.words(), len_bytes),
         }
+        events::grown(&self.label, old_len_bytes, len_bytes);
         Ok(())
     }
 

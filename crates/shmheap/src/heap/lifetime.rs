@@ -22,7 +22,7 @@ use crate::heap::open::judge;
 use crate::heap::shape::Shape;
 use crate::os::life::Solitude;
 use crate::os::{Access, Fresh, Hold, Object, ObjectPath, SHARED_MEMORY_DIRECTORY, object};
-use crate::{Error, Result};
+use crate::{Error, Result, events};
 
 /// How long a newcomer that finds all slots locked waits for the name to go.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -95,8 +95,8 @@ fn is_removed(stands: impl Fn() -> bool) -> bool {
 fn retire<H: Hold>(object: &Object<H>) -> Result<bool> {
     let Some(path) = object.path() else { return Ok(false) };
     let Some(_alone) = Solitude::acquire_through(object.reopen()?)? else { return Ok(false) };
-    if object.stands_at(path) {
-        let _ = object::unlink_path(path);
+    if object.stands_at(path) && object::unlink_path(path).is_ok() {
+        events::removed(object.label());
     }
     Ok(!object.stands_at(path))
 }
@@ -134,13 +134,19 @@ fn destroy_at(at: &ObjectPath) -> Result<()> {
     match Object::open(at, Access::ReadOnly) {
         Ok(object) => match judge(&object) {
             // A heap that cannot be used, but was one, is its owner's to remove.
-            Ok(_) | Err(Error::VersionMismatch { .. }) => object::unlink(at),
+            Ok(_) | Err(Error::VersionMismatch { .. }) => remove(at),
             Err(Error::NotAHeap {
                 why: NotAHeap::Truncated { .. } | NotAHeap::BadHeader(_),
                 ..
-            }) => object::unlink(at),
+            }) => remove(at),
             Err(error) => Err(error),
         },
         Err(error) => Err(error),
     }
+}
+
+fn remove(at: &ObjectPath) -> Result<()> {
+    object::unlink(at)?;
+    events::removed(at.label());
+    Ok(())
 }

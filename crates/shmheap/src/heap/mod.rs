@@ -70,6 +70,7 @@ use threads::Threads;
 use std::fmt;
 use std::sync::atomic::{AtomicU16, AtomicU64};
 
+use crate::events;
 use crate::first_fit::layout::AREAS;
 use crate::os::{Futex, Mapping};
 use crate::segment::words::Row;
@@ -173,6 +174,7 @@ impl Drop for Heap {
         }
         // What cannot be given back is, when the slot's next holder is adopted or leaves.
         self.connection.leave(&self.words(), &|slot| drop(self.give_back(slot)));
+        events::disconnected(&self.label);
         self.retire_if_last();
     }
 }

@@ -31,7 +31,7 @@ use crate::segment::format::{self, Identity, Refused};
 use crate::segment::words::{Row, Words};
 use crate::slab::UNIT_BYTES;
 use crate::units::{Offset, WordIndex};
-use crate::{Error, Result};
+use crate::{Error, Result, events};
 
 impl Heap {
     /// Creates a named heap of fixed length with the default options: see [`HeapOptions`].
@@ -69,6 +69,7 @@ impl Heap {
         let Unpublished { object, name } = Unpublished::create(at, options.mode, options.group)?;
         let heap = Self::fill(object, |object| name.reopen(object), shape, len_bytes, options)?;
         name.give(heap.connection.object())?;
+        events::created(&heap.label, len_bytes);
         Ok(heap)
     }
 
@@ -77,6 +78,7 @@ impl Heap {
         let object = Object::memfd(options.mode, options.group)?;
         let heap = Self::fill(object, Object::reopen, shape, len_bytes, options)?;
         heap.connection.object().seal_against_shrinking()?;
+        events::created(&heap.label, len_bytes);
         Ok(heap)
     }
 
@@ -244,6 +246,7 @@ impl Heap {
         if let Some(again) = again {
             heap.join_through(again)?;
         }
+        events::connected(&heap.label, heap.is_read_only());
         Ok(heap)
     }
 

@@ -5,6 +5,7 @@
 //! | `api` | every operation, valid and invalid, in one process |
 //! | `lifecycle` | create, connect, pass on, destroy; races for a name |
 //! | `ephemeral` | heaps that go with their last process, whoever is killed |
+//! | `events` | what a program hears of its heaps |
 //! | `processes` | many processes share a heap and hand each other objects |
 //! | `handover` | objects in cells: none lost, none doubled, whoever is killed |
 //! | `roots` | names and shared values, whoever is killed or stopped |
@@ -47,6 +48,8 @@ mod api;
 mod channel;
 mod collections;
 mod ephemeral;
+#[cfg(feature = "tracing")]
+mod events;
 mod examples;
 mod fork;
 mod growth;

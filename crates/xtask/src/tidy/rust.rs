@@ -12,7 +12,7 @@ pub(super) const CORE: &str = "crates/shmheap/src";
 
 /// Lowest first; a module uses only its own row and those above it in this list.
 const LAYERS: [&[&str]; 9] = [
-    &["error", "handle", "units"],
+    &["error", "events", "handle", "units"],
     &["os"],
     &["segment"],
     &["peers"],
