@@ -31,5 +31,5 @@ mod _shmheap {
     #[pymodule_export]
     use crate::connection::Connection;
     #[pymodule_export]
-    use crate::place::{destroy, destroy_file};
+    use crate::place::{destroy, destroy_file, sweep_abandoned};
 }

@@ -57,7 +57,7 @@ from ._errors import (
 from ._heap import Heap
 from ._references import shared as _shared
 from ._reports import ClassStats, Finding, Info, OwnerStats, Peer, Report, Root, Stats
-from ._shmheap import Buffer, destroy, destroy_file
+from ._shmheap import Buffer, destroy, destroy_file, sweep_abandoned
 from ._shmheap import Connection as _Connection
 
 
@@ -69,6 +69,7 @@ def create(
     policy: str = "scalable",
     mode: int = 0o600,
     group: int | None = None,
+    ephemeral: bool = False,
 ) -> Heap:
     """Creates a named heap with `size` bytes for objects, and connects to it.
 
@@ -77,10 +78,12 @@ def create(
     threads) or "first-fit" (each object at the lowest free address; for heaps below some MiB).
     `mode` are permission bits, set whatever the umask; `group` a numeric group.
 
+    An `ephemeral` heap goes with its last process, also if that is killed: see the README.
+
     Raises `AlreadyExists`, `InvalidName`, `InvalidOption`, `NoSpace`, `AddressSpace`,
     `PermissionDenied`.
     """
-    return _create("name", name, size, max_size, policy, mode, group)
+    return _create("name", name, size, max_size, policy, mode, group, ephemeral)
 
 
 def create_file(
@@ -91,9 +94,10 @@ def create_file(
     policy: str = "scalable",
     mode: int = 0o600,
     group: int | None = None,
+    ephemeral: bool = False,
 ) -> Heap:
     """Creates a heap in a file, which outlives a reboot, but no power failure: see `create`."""
-    return _create("file", path, size, max_size, policy, mode, group)
+    return _create("file", path, size, max_size, policy, mode, group, ephemeral)
 
 
 def create_memfd(size: int, *, max_size: int | None = None, policy: str = "scalable") -> Heap:
@@ -101,7 +105,7 @@ def create_memfd(size: int, *, max_size: int | None = None, policy: str = "scala
 
     Others get it by fork, or pickled, by way of `multiprocessing`.
     """
-    return _create("memfd", None, size, max_size, policy, 0o600, None)
+    return _create("memfd", None, size, max_size, policy, 0o600, None, False)
 
 
 def _create(
@@ -112,8 +116,9 @@ def _create(
     policy: str,
     mode: int,
     group: int | None,
+    ephemeral: bool,
 ) -> Heap:
-    options = {"policy": policy, "mode": mode, "group": group}
+    options = {"policy": policy, "mode": mode, "group": group, "ephemeral": ephemeral}
     return Heap(_shared(_Connection.create(kind, which, size, max_size, options)))
 
 
@@ -191,4 +196,5 @@ __all__ = [
     "create_memfd",
     "destroy",
     "destroy_file",
+    "sweep_abandoned",
 ]

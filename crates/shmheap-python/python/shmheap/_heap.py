@@ -6,9 +6,11 @@ It is a connection that can be closed, and what Python makes of the objects ther
 
 from __future__ import annotations
 
+import atexit
 import operator
 import os
 import sys
+import weakref
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -44,6 +46,7 @@ class Heap:
         if not isinstance(connection, Connection):
             raise TypeError("a Heap is made by shmheap.create() or shmheap.connect()")
         self._connected: Connection | None = connection
+        _open.add(self)
 
     @property
     def _connection(self) -> Connection:
@@ -325,3 +328,14 @@ class Heap:
         if name not in self:
             raise NoRoot(f"the heap has nothing of Python's own named '{name}'")
         self._connection.remove_root(name)
+
+
+#: Those that this process has.
+_open: weakref.WeakSet[Heap] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Disconnects where nobody did, also from heaps that a thread has which will never end."""
+    for heap in list(_open):
+        heap.close()

@@ -88,3 +88,10 @@ def destroy(name: str) -> None:
 
 def destroy_file(path: str | os.PathLike[str]) -> None:
     """Removes a file that holds a heap: see `destroy`."""
+
+def sweep_abandoned() -> list[str]:
+    """Removes the ephemeral heaps in shared memory whose processes were all killed.
+
+    Returns their names. Whoever creates an ephemeral heap does so in passing. Those that this user
+    may not remove are passed over.
+    """
