@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 
+from ._channels import ByteChannel, Channel
 from ._errors import (
     AddressSpace,
     AddressTaken,
@@ -55,9 +56,12 @@ from ._errors import (
     WrongType,
 )
 from ._heap import Heap
+from ._maps import Map
+from ._mutex import Mutex
 from ._references import shared as _shared
 from ._reports import ClassStats, Finding, Info, OwnerStats, Peer, Report, Root, Stats
-from ._shmheap import Buffer, destroy, destroy_file, sweep_abandoned
+from ._shared_memory import SharedMemory, shared_memory_heap
+from ._shmheap import Buffer, Letter, destroy, destroy_file, sweep_abandoned
 from ._shmheap import Connection as _Connection
 
 
@@ -150,6 +154,8 @@ __all__ = [
     "AlreadyExists",
     "AtCapacity",
     "Buffer",
+    "ByteChannel",
+    "Channel",
     "ClassStats",
     "Closed",
     "Damaged",
@@ -165,6 +171,9 @@ __all__ = [
     "InvalidName",
     "InvalidOption",
     "InvalidPointer",
+    "Letter",
+    "Map",
+    "Mutex",
     "NoRoot",
     "NoSpace",
     "NotAHeap",
@@ -179,6 +188,7 @@ __all__ = [
     "Report",
     "Root",
     "RootExists",
+    "SharedMemory",
     "Stale",
     "Stats",
     "System",
@@ -196,5 +206,6 @@ __all__ = [
     "create_memfd",
     "destroy",
     "destroy_file",
+    "shared_memory_heap",
     "sweep_abandoned",
 ]
