@@ -13,26 +13,24 @@
 //!
 //! # Safety
 //!
-//! All of the crate's unsafe code is here: views given out, bytes written, objects freed.
+//! Objects freed; what `bytes` asks for.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use shmheap::{Error, Handle};
 
+use crate::bytes::{self, LARGE_BYTES, Span};
 use crate::connection::Connection;
 use crate::error::Result;
 
-/// From here on, filling bytes takes long enough to let other threads run.
-const LARGE_BYTES: usize = 256 << 10;
 /// What every object has at least. Zeroed in a new one, so that nobody takes it for what lay there
 /// before: Python's own objects are known by their first word.
 const FIRST_WORD_BYTES: usize = 8;
@@ -170,32 +168,9 @@ impl Buffer {
         if self.readonly() {
             return Err(Error::ReadOnly { action: "write" }.into());
         }
-        let (py, data) = (data.py(), PyUntypedBuffer::get(data)?);
-        let (count, whole) = (data.len_bytes(), self.len_bytes);
-        if !data.is_c_contiguous() {
-            let why = "the bytes to write do not lie in one row; pass a contiguous buffer";
-            return Err(PyBufferError::new_err(why).into());
-        }
-        if offset.checked_add(count).is_none_or(|end| end > whole) {
-            let why = format!("{count} bytes from {offset} on do not fit into {whole}");
-            return Err(PyValueError::new_err(why).into());
-        }
-        let from = data.buf_ptr().expose_provenance();
-        let to = self.address()?.as_ptr().expose_provenance() + offset;
-        let copy = move || {
-            let from = std::ptr::with_exposed_provenance::<u8>(from);
-            let to = std::ptr::with_exposed_provenance_mut::<u8>(to);
-            // SAFETY: `data` holds `count` bytes as long as it is held, which is until the copy is
-            // done; the object has bytes up to `offset + count`, in a mapping that lasts likewise.
-            // They may overlap, as far as `copy` is concerned. That others may change them in the
-            // meantime is what all of shared memory, and of Python's buffers, has to live with.
-            unsafe { std::ptr::copy(from, to, count) };
-        };
-        if count >= LARGE_BYTES {
-            py.detach(copy)
-        } else {
-            copy()
-        }
+        let span = Span { address: self.address()?, len_bytes: self.len_bytes };
+        // SAFETY: the object has that many bytes, in a mapping that lasts as long as this.
+        unsafe { bytes::write(span, offset, data) }?;
         Ok(())
     }
 
@@ -208,16 +183,11 @@ impl Buffer {
         flags: c_int,
     ) -> PyResult<()> {
         let this = slf.get();
-        let address = this.address().map_err(PyErr::from)?.as_ptr().cast::<c_void>();
-        let len = this.len_bytes.cast_signed();
-        let readonly = c_int::from(this.readonly());
-        // SAFETY: the view is the caller's to be filled, and the object has `len` bytes there. The
-        // view gets a reference to this buffer, so the mapping lasts until it is released.
-        let filled =
-            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), address, len, readonly, flags) };
-        if filled != 0 {
-            return Err(PyErr::fetch(slf.py()));
-        }
+        let address = this.address().map_err(PyErr::from)?;
+        let span = Span { address, len_bytes: this.len_bytes };
+        // SAFETY: the caller's view, and the object has that many bytes there. The view gets a
+        // reference to this buffer, so the mapping lasts until it is released.
+        unsafe { bytes::export(slf, span, this.readonly(), view, flags) }?;
         this.connection.get().exports.add(this.object);
         Ok(())
     }

@@ -29,6 +29,7 @@ pub(crate) fn info<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyD
         created_unix_ns,
         id
     );
+    all.set_item("ephemeral", info.is_ephemeral)?;
     all.set_item("policy", policy_name(info.policy))?;
     all.set_item("address", info.address.map(|address| address.get()))?;
     Ok(all)

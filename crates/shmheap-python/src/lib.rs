@@ -17,11 +17,18 @@
 //! thread detaches: so no fork finds it locked either.
 
 mod buffer;
+mod bytes;
+mod channel;
 mod connection;
 mod error;
 mod exports;
 mod inspect;
+mod letter;
+mod map;
+mod mutex;
 mod place;
+mod segment;
+mod waiting;
 
 /// What `import shmheap._shmheap` gives.
 #[pyo3::pymodule(gil_used = false)]
@@ -29,7 +36,17 @@ mod _shmheap {
     #[pymodule_export]
     use crate::buffer::Buffer;
     #[pymodule_export]
+    use crate::channel::ByteQueue;
+    #[pymodule_export]
     use crate::connection::Connection;
     #[pymodule_export]
-    use crate::place::{destroy, destroy_file};
+    use crate::letter::{Letter, LetterQueue};
+    #[pymodule_export]
+    use crate::map::ByteMap;
+    #[pymodule_export]
+    use crate::mutex::NamedMutex;
+    #[pymodule_export]
+    use crate::place::{destroy, destroy_file, sweep_abandoned};
+    #[pymodule_export]
+    use crate::segment::Segment;
 }

@@ -69,6 +69,7 @@ pub(crate) struct Options {
     policy: String,
     mode: u32,
     group: Option<u32>,
+    ephemeral: bool,
 }
 
 impl Options {
@@ -88,6 +89,9 @@ impl Options {
         }
         if let Some(gid) = self.group {
             options = options.group(gid);
+        }
+        if self.ephemeral {
+            options = options.ephemeral();
         }
         Ok(options)
     }
@@ -110,6 +114,16 @@ pub(crate) fn policy_name(policy: Policy) -> &'static str {
 #[pyfunction]
 pub(crate) fn destroy(py: Python<'_>, name: &str) -> Result<()> {
     Ok(py.detach(|| Heap::destroy(name))?)
+}
+
+/// Removes the ephemeral heaps in shared memory whose processes were all killed.
+///
+/// Returns their names. Whoever creates an ephemeral heap does so in passing. Those that this user
+/// may not remove are passed over.
+#[pyfunction]
+pub(crate) fn sweep_abandoned(py: Python<'_>) -> Result<Vec<String>> {
+    let names = py.detach(shmheap::sweep_abandoned)?;
+    Ok(names.iter().map(|name| format!("/{}", name.display())).collect())
 }
 
 /// Removes a file that holds a heap: see `destroy`.

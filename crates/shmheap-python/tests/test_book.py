@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -33,4 +34,6 @@ def test_programs_run(chapter: str, text: str, name: str, tmp_path: Path) -> Non
     pytest.importorskip("numpy")
     program = tmp_path / "program.py"
     program.write_text(text.replace('"/example"', f'"{name}"'))
-    subprocess.run([sys.executable, str(program)], check=True, timeout=DEADLINE_S)
+    environment = {**os.environ, "SHMHEAP_SHARED_MEMORY": f"{name}-shared"}
+    command = [sys.executable, str(program)]
+    subprocess.run(command, check=True, timeout=DEADLINE_S, env=environment)

@@ -44,7 +44,8 @@ pub(crate) fn test(steps: &mut Steps) {
     let options = ["--quiet", "--no-build-isolation", "--no-deps", "--force-reinstall", "."];
     steps.command(BUILD, run(&["-m", "pip", "install"]).args(options));
     steps.command("Python tests", &mut run(&["-m", "pytest"]));
-    steps.command("Python types", &mut run(&["-m", "mypy", "python/shmheap", "tests"]));
+    let typed = ["-m", "mypy", "python/shmheap", "tests", "examples", "benches"];
+    steps.command("Python types", &mut run(&typed));
 }
 
 /// The interpreter of the environment with the tools in it; or why there is none.

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 
+from ._channels import ByteChannel, Channel
 from ._errors import (
     AddressSpace,
     AddressTaken,
@@ -55,9 +56,12 @@ from ._errors import (
     WrongType,
 )
 from ._heap import Heap
+from ._maps import Map
+from ._mutex import Mutex
 from ._references import shared as _shared
 from ._reports import ClassStats, Finding, Info, OwnerStats, Peer, Report, Root, Stats
-from ._shmheap import Buffer, destroy, destroy_file
+from ._shared_memory import SharedMemory, shared_memory_heap
+from ._shmheap import Buffer, Letter, destroy, destroy_file, sweep_abandoned
 from ._shmheap import Connection as _Connection
 
 
@@ -69,6 +73,7 @@ def create(
     policy: str = "scalable",
     mode: int = 0o600,
     group: int | None = None,
+    ephemeral: bool = False,
 ) -> Heap:
     """Creates a named heap with `size` bytes for objects, and connects to it.
 
@@ -77,10 +82,12 @@ def create(
     threads) or "first-fit" (each object at the lowest free address; for heaps below some MiB).
     `mode` are permission bits, set whatever the umask; `group` a numeric group.
 
+    An `ephemeral` heap goes with its last process, also if that is killed: see the README.
+
     Raises `AlreadyExists`, `InvalidName`, `InvalidOption`, `NoSpace`, `AddressSpace`,
     `PermissionDenied`.
     """
-    return _create("name", name, size, max_size, policy, mode, group)
+    return _create("name", name, size, max_size, policy, mode, group, ephemeral)
 
 
 def create_file(
@@ -91,9 +98,10 @@ def create_file(
     policy: str = "scalable",
     mode: int = 0o600,
     group: int | None = None,
+    ephemeral: bool = False,
 ) -> Heap:
     """Creates a heap in a file, which outlives a reboot, but no power failure: see `create`."""
-    return _create("file", path, size, max_size, policy, mode, group)
+    return _create("file", path, size, max_size, policy, mode, group, ephemeral)
 
 
 def create_memfd(size: int, *, max_size: int | None = None, policy: str = "scalable") -> Heap:
@@ -101,7 +109,7 @@ def create_memfd(size: int, *, max_size: int | None = None, policy: str = "scala
 
     Others get it by fork, or pickled, by way of `multiprocessing`.
     """
-    return _create("memfd", None, size, max_size, policy, 0o600, None)
+    return _create("memfd", None, size, max_size, policy, 0o600, None, False)
 
 
 def _create(
@@ -112,8 +120,9 @@ def _create(
     policy: str,
     mode: int,
     group: int | None,
+    ephemeral: bool,
 ) -> Heap:
-    options = {"policy": policy, "mode": mode, "group": group}
+    options = {"policy": policy, "mode": mode, "group": group, "ephemeral": ephemeral}
     return Heap(_shared(_Connection.create(kind, which, size, max_size, options)))
 
 
@@ -145,6 +154,8 @@ __all__ = [
     "AlreadyExists",
     "AtCapacity",
     "Buffer",
+    "ByteChannel",
+    "Channel",
     "ClassStats",
     "Closed",
     "Damaged",
@@ -160,6 +171,9 @@ __all__ = [
     "InvalidName",
     "InvalidOption",
     "InvalidPointer",
+    "Letter",
+    "Map",
+    "Mutex",
     "NoRoot",
     "NoSpace",
     "NotAHeap",
@@ -174,6 +188,7 @@ __all__ = [
     "Report",
     "Root",
     "RootExists",
+    "SharedMemory",
     "Stale",
     "Stats",
     "System",
@@ -191,4 +206,6 @@ __all__ = [
     "create_memfd",
     "destroy",
     "destroy_file",
+    "shared_memory_heap",
+    "sweep_abandoned",
 ]

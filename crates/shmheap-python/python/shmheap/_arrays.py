@@ -19,10 +19,11 @@ import math
 import re
 import struct
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Union
 
 from ._errors import WrongType
-from ._shmheap import Buffer, Connection
+from ._shmheap import Buffer, Letter
 
 if TYPE_CHECKING:
     import numpy
@@ -40,7 +41,13 @@ _DTYPE = re.compile(
 )
 
 
-def create(connection: Connection, shape: Any, dtype: DTypeLike, zero: bool) -> NDArray[Any]:
+#: What has the bytes of an object.
+Holder = Union[Buffer, Letter]
+#: Makes a new object, of a size and alignment, perhaps of zeros.
+Alloc = Callable[[int, int, bool], Holder]
+
+
+def create(alloc: Alloc, shape: Any, dtype: DTypeLike, zero: bool) -> NDArray[Any]:
     """A new array in a new object."""
     import numpy
 
@@ -54,7 +61,7 @@ def create(connection: Connection, shape: Any, dtype: DTypeLike, zero: bool) -> 
         )
     data_bytes = math.prod(shape) * dtype.itemsize
     data_at = -(-(_HEADER.size + 8 * len(shape) + len(name)) // _ALIGN) * _ALIGN
-    buffer = connection.alloc(data_at + data_bytes, _ALIGN, zero)
+    buffer = alloc(data_at + data_bytes, _ALIGN, zero)
     header = _HEADER.pack(MAGIC, data_bytes, len(shape), len(name), data_at)
     buffer.write(0, header + struct.pack(f"<{len(shape)}Q", *shape) + name)
     return _view(buffer, data_at, data_bytes, dtype, shape)
@@ -77,19 +84,19 @@ def _dimensions(shape: Any) -> tuple[int, ...]:
     return dimensions
 
 
-def copy(connection: Connection, array: NDArray[Any]) -> NDArray[Any]:
+def copy(alloc: Alloc, array: NDArray[Any]) -> NDArray[Any]:
     """A new array in a new object, with the same content."""
-    copied = create(connection, array.shape, array.dtype, zero=False)
+    copied = create(alloc, array.shape, array.dtype, zero=False)
     copied[...] = array
     return copied
 
 
-def is_array(buffer: Buffer) -> bool:
+def is_array(buffer: Holder) -> bool:
     """Whether the object says that it is an array."""
     return bytes(memoryview(buffer)[: len(MAGIC)]) == MAGIC
 
 
-def view(buffer: Buffer) -> NDArray[Any]:
+def view(buffer: Holder) -> NDArray[Any]:
     """The array that the object says it is."""
     import numpy
 
@@ -111,7 +118,7 @@ def view(buffer: Buffer) -> NDArray[Any]:
         ) from None
 
 
-def _read(buffer: Buffer) -> tuple[int, int, str, tuple[int, ...]]:
+def _read(buffer: Holder) -> tuple[int, int, str, tuple[int, ...]]:
     """The header, as far as it can be true of the object."""
     longest = _HEADER.size + 8 * _NDIM_MAX + 64
     head = bytes(memoryview(buffer)[:longest])
@@ -129,7 +136,7 @@ def _read(buffer: Buffer) -> tuple[int, int, str, tuple[int, ...]]:
 
 
 def _view(
-    buffer: Buffer, at: int, count_bytes: int, dtype: numpy.dtype[Any], shape: tuple[int, ...]
+    buffer: Holder, at: int, count_bytes: int, dtype: numpy.dtype[Any], shape: tuple[int, ...]
 ) -> NDArray[Any]:
     import numpy
 
@@ -139,10 +146,10 @@ def _view(
     return data.view(dtype).reshape(shape)
 
 
-def owner(view: Any) -> Buffer | None:
+def owner(view: Any) -> Holder | None:
     """The buffer that a memoryview or an array looks at, directly or by way of others."""
     numpy = sys.modules.get("numpy")
-    while not isinstance(view, Buffer):
+    while not isinstance(view, (Buffer, Letter)):
         if isinstance(view, memoryview):
             view = view.obj
         elif numpy is not None and isinstance(view, numpy.ndarray):
@@ -152,7 +159,7 @@ def owner(view: Any) -> Buffer | None:
     return view
 
 
-def is_whole(array: NDArray[Any], buffer: Buffer) -> bool:
+def is_whole(array: NDArray[Any], buffer: Holder) -> bool:
     """Whether the array is the whole one that lies in the object, and not a part of it."""
     if not is_array(buffer):
         return False

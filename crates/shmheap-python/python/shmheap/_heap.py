@@ -6,18 +6,23 @@ It is a connection that can be closed, and what Python makes of the objects ther
 
 from __future__ import annotations
 
+import atexit
 import operator
 import os
 import sys
+import weakref
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from . import _arrays, _pickles
+from ._channels import ByteChannel, Channel
 from ._errors import Closed, NoRoot, RootExists, WrongType
+from ._maps import Map
+from ._mutex import Mutex
 from ._references import rebuild_heap
 from ._reports import Info, Peer, Report, Root, Stats
-from ._shmheap import Buffer, Connection
+from ._shmheap import Buffer, Connection, Letter
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -44,6 +49,7 @@ class Heap:
         if not isinstance(connection, Connection):
             raise TypeError("a Heap is made by shmheap.create() or shmheap.connect()")
         self._connected: Connection | None = connection
+        _open.add(self)
 
     @property
     def _connection(self) -> Connection:
@@ -186,13 +192,13 @@ class Heap:
 
         Other processes get it by its handle, with `asarray`. The array keeps the heap mapped.
         """
-        return _arrays.create(self._connection, shape, dtype, zero)
+        return _arrays.create(self._connection.alloc, shape, dtype, zero)
 
     def copy(self, array: Any) -> NDArray[Any]:
         """Allocates an array with the content of another."""
         import numpy
 
-        return _arrays.copy(self._connection, numpy.asanyarray(array))
+        return _arrays.copy(self._connection.alloc, numpy.asanyarray(array))
 
     def asarray(self, what: SupportsIndex | Buffer) -> NDArray[Any]:
         """The array of that handle or buffer, which `array` or `copy` made, in any process.
@@ -209,7 +215,7 @@ class Heap:
         It may be anything that can be pickled. Arrays in it, and other large rows of bytes that
         speak protocol 5 of `pickle`, lie in the object as they are.
         """
-        return _pickles.put(self._connection, value).handle
+        return _pickles.put(self._connection.alloc, value).handle
 
     def get(self, what: SupportsIndex | Buffer, *, writable: bool = False) -> Any:
         """The value of that handle or buffer, which `put` made, in any process.
@@ -223,6 +229,47 @@ class Heap:
         whom you would not let run code here.
         """
         return _pickles.get(self._connection.resolve(self._named(what)), writable)
+
+    def keep(self, view: Any) -> int:
+        """Makes what came out of a channel an ordinary object, which stays until it is freed.
+
+        `view` is an array, or what else looks at it. Returns its handle. Raises `NotOwner` if this
+        process does not have it any more.
+        """
+        handle, holder = self.handle(view), _arrays.owner(view)
+        return holder.keep() if isinstance(holder, Letter) else handle
+
+    # What several processes use at once
+
+    @overload
+    def channel(self, name: str, capacity: int = ..., item_size: None = ...) -> Channel: ...
+
+    @overload
+    def channel(self, name: str, capacity: int, item_size: int) -> ByteChannel: ...
+
+    @overload
+    def channel(self, name: str, capacity: int = ..., *, item_size: int) -> ByteChannel: ...
+
+    def channel(
+        self, name: str, capacity: int = 64, item_size: int | None = None
+    ) -> Channel | ByteChannel:
+        """The channel of that name: of any values, or of bytes, `item_size` in each message.
+
+        Made if there is none, for `capacity` messages, rounded up to a power of two.
+
+        Raises `WrongType` if the name is something else's, or the messages have another size.
+        """
+        if item_size is None:
+            return Channel(self._connection, name, capacity)
+        return ByteChannel(self._connection, name, capacity, item_size)
+
+    def mutex(self, name: str) -> Mutex:
+        """The mutex of that name; made if there is none. `WrongType` if it is something else's."""
+        return Mutex(self._connection, name)
+
+    def map(self, name: str) -> Map:
+        """The map of that name; made if there is none. `WrongType` if it is something else's."""
+        return Map(self._connection, name)
 
     # Names
 
@@ -301,7 +348,7 @@ class Heap:
     def _object_of(self, value: Any) -> Buffer | None:
         """The object of this heap that a buffer or an array stands for."""
         buffer = _arrays.owner(value) if not isinstance(value, memoryview) else None
-        if buffer is None or buffer.connection.id != self._connection.id:
+        if not isinstance(buffer, Buffer) or buffer.connection.id != self._connection.id:
             return None
         if buffer is value or _arrays.is_whole(value, buffer):
             return buffer
@@ -325,3 +372,14 @@ class Heap:
         if name not in self:
             raise NoRoot(f"the heap has nothing of Python's own named '{name}'")
         self._connection.remove_root(name)
+
+
+#: Those that this process has.
+_open: weakref.WeakSet[Heap] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Disconnects where nobody did, also from heaps that a thread has which will never end."""
+    for heap in list(_open):
+        heap.close()

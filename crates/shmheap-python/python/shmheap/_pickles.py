@@ -21,8 +21,9 @@ import pickle
 import struct
 from typing import Any
 
+from ._arrays import Alloc, Holder
 from ._errors import WrongType
-from ._shmheap import Buffer, Connection
+from ._shmheap import Buffer
 
 #: The last byte is the version of the layout.
 MAGIC = b"shm-pk\x00\x01"
@@ -31,7 +32,7 @@ _ROW = struct.Struct("<QQ")
 _ALIGN = 64
 
 
-def put(connection: Connection, value: Any) -> Buffer:
+def put(alloc: Alloc, value: Any) -> Holder:
     """A new object that holds a copy of the value."""
     buffers: list[pickle.PickleBuffer] = []
     stream = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
@@ -43,25 +44,26 @@ def put(connection: Connection, value: Any) -> Buffer:
         start = -(-end // _ALIGN) * _ALIGN
         table.append((start, row.nbytes))
         end = start + row.nbytes
-    buffer = connection.alloc(end, _ALIGN, False)
+    holder = alloc(end, _ALIGN, False)
     try:
         head = [_HEADER.pack(MAGIC, len(stream), len(rows), 0)]
-        buffer.write(0, b"".join(head + [_ROW.pack(*place) for place in table]))
-        buffer.write(stream_at, stream)
+        holder.write(0, b"".join(head + [_ROW.pack(*place) for place in table]))
+        holder.write(stream_at, stream)
         for (start, _), row in zip(table, rows):
-            buffer.write(start, row)
+            holder.write(start, row)
     except BaseException:
-        buffer.free()
+        if isinstance(holder, Buffer):
+            holder.free()
         raise
-    return buffer
+    return holder
 
 
-def is_pickle(buffer: Buffer) -> bool:
+def is_pickle(buffer: Holder) -> bool:
     """Whether the object says that it was put."""
     return bytes(memoryview(buffer)[: len(MAGIC)]) == MAGIC
 
 
-def get(buffer: Buffer, writable: bool) -> Any:
+def get(buffer: Holder, writable: bool) -> Any:
     """The value that was put into the object."""
     if not is_pickle(buffer):
         raise WrongType(

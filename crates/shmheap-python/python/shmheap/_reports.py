@@ -25,6 +25,8 @@ class Info:
     granule_bytes: int
     data_offset_bytes: int
     format_version: int
+    #: Whether it goes with its last process.
+    ephemeral: bool
     #: Where the heap starts in every process, if it was made so.
     address: int | None
 

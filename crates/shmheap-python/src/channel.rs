@@ -1,0 +1,75 @@
+//! `ByteQueue`: a channel of messages of bytes, by its name.
+
+use pyo3::buffer::PyBuffer;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use self_cell::self_cell;
+use shmheap::ByteChannel;
+
+use crate::connection::Connection;
+use crate::error::Result;
+use crate::waiting::{in_slices, timeout_of};
+
+self_cell! {
+    /// A channel, and the connection that it is in.
+    struct Open {
+        owner: Py<Connection>,
+        #[covariant]
+        dependent: ByteChannel,
+    }
+}
+
+/// A queue of messages of bytes: what `shmheap.ByteChannel` is made of.
+#[pyclass(frozen, module = "shmheap._shmheap")]
+pub(crate) struct ByteQueue {
+    open: Open,
+    /// As long as a message is when it comes out.
+    item_bytes: usize,
+}
+
+#[pymethods]
+impl ByteQueue {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        connection: Py<Connection>,
+        name: &str,
+        capacity: u64,
+        item_bytes: usize,
+    ) -> Result<Self> {
+        let open = py.detach(|| {
+            Open::try_new(connection, |connection| {
+                let heap = &connection.get().heap;
+                ByteChannel::find_or_create(heap, name, capacity, item_bytes)
+            })
+        })?;
+        Ok(Self { open, item_bytes })
+    }
+
+    fn send(&self, py: Python<'_>, message: &Bound<'_, PyAny>, timeout: Option<f64>) -> Result<()> {
+        let timeout = timeout_of(timeout)?;
+        let channel = self.open.borrow_dependent();
+        if let Ok(message) = message.cast::<PyBytes>() {
+            let message = message.as_bytes();
+            return in_slices(py, timeout, |slice| channel.send(message, Some(slice)));
+        }
+        let message = PyBuffer::<u8>::get(message)?.to_vec(py)?;
+        in_slices(py, timeout, |slice| channel.send(&message, Some(slice)))
+    }
+
+    fn recv<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> Result<Bound<'py, PyBytes>> {
+        let channel = self.open.borrow_dependent();
+        let message = in_slices(py, timeout_of(timeout)?, |slice| channel.recv(Some(slice)))?;
+        // In the heap it is filled up to a multiple of 8.
+        let message = message.get(..self.item_bytes).unwrap_or(&message);
+        Ok(PyBytes::new(py, message))
+    }
+
+    fn close(&self) -> Result<()> {
+        Ok(self.open.borrow_dependent().close()?)
+    }
+
+    fn __len__(&self) -> usize {
+        self.open.borrow_dependent().len() as usize
+    }
+}

@@ -1,0 +1,288 @@
+//! `Letter`: an object that this process has for itself, and that dies with it; and the queue
+//! through which letters change hands.
+//!
+//! ```text
+//!   new Letter --fill--> send --> in the queue --> recv: a Letter of another process
+//!       |                                                  |
+//!       +-- collected, or its process dies: freed <--------+-- or kept: an ordinary object
+//! ```
+//!
+//! A value that was received looks at its letter, so the letter is freed when the last view of the
+//! value is gone. While it is this process's, it counts as a view of itself: who frees it by its
+//! handle is told that there is one.
+//!
+//! # Safety
+//!
+//! Queues opened by handle, which their names keep open; what `bytes` asks for.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+use std::ffi::c_int;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use self_cell::self_cell;
+use shmheap::{Error, Handle, Heap, ObjectChannel, ShmObjectChannel, Unpublished};
+
+use crate::bytes::{self, LARGE_BYTES, Span};
+use crate::connection::Connection;
+use crate::error::Result;
+use crate::waiting::{in_slices, timeout_of};
+
+/// The object, as long as it is this process's.
+type Hand<'h> = Mutex<Option<Unpublished<'h>>>;
+
+self_cell! {
+    /// An object, and the connection that it is in.
+    struct Mail {
+        owner: Py<Connection>,
+        #[not_covariant]
+        dependent: Hand,
+    }
+}
+
+self_cell! {
+    /// A queue, and the connection that it is in.
+    struct Open {
+        owner: Py<Connection>,
+        #[covariant]
+        dependent: ObjectChannel,
+    }
+}
+
+const GIVEN_AWAY: Error = Error::NotOwner { what: "the letter" };
+
+/// Nothing panics while it is locked, so it is never poisoned.
+fn lock<'g, 'h>(hand: &'g Hand<'h>) -> MutexGuard<'g, Option<Unpublished<'h>>> {
+    hand.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An object that this process has for itself: freed when nothing looks at it any more, and when
+/// the process dies, unless it was sent or kept before.
+#[pyclass(frozen, weakref, module = "shmheap")]
+pub(crate) struct Letter {
+    mail: Mail,
+    object: Handle,
+    len_bytes: usize,
+}
+
+impl Letter {
+    /// What `make` makes, or receives. The connection comes back with an error.
+    fn new(
+        connection: Py<Connection>,
+        make: impl for<'h> FnOnce(&'h Heap) -> shmheap::Result<Unpublished<'h>>,
+    ) -> std::result::Result<Self, (Py<Connection>, Error)> {
+        let mut found = (Handle::NONE, 0);
+        let mail = Mail::try_new_or_recover(connection, |connection| {
+            let heap = &connection.get().heap;
+            let object = make(heap)?;
+            found = (object.handle(), heap.usable_size(heap.resolve(object.handle())?)?);
+            Ok::<_, Error>(Mutex::new(Some(object)))
+        })?;
+        let (object, len_bytes) = found;
+        mail.borrow_owner().get().exports.add(object);
+        Ok(Self { mail, object, len_bytes })
+    }
+
+    fn connection(&self) -> &Py<Connection> {
+        self.mail.borrow_owner()
+    }
+
+    fn is_ours(&self) -> bool {
+        self.mail.with_dependent(|_, hand| lock(hand).is_some())
+    }
+
+    /// Where the object is, if it is still this process's.
+    fn span(&self) -> shmheap::Result<Span> {
+        let address: Option<NonNull<u8>> =
+            self.mail.with_dependent(|_, hand| lock(hand).as_ref().map(Unpublished::as_ptr));
+        let address = address.ok_or(GIVEN_AWAY)?;
+        Ok(Span { address, len_bytes: self.len_bytes })
+    }
+
+    fn send(&self, queue: Handle<ShmObjectChannel>, slice: Duration) -> shmheap::Result<()> {
+        self.mail.with_dependent(|connection, hand| {
+            // SAFETY: the queue's name, or the process that sends, keeps it.
+            let channel = unsafe { ObjectChannel::open(&connection.get().heap, queue) }?;
+            let object = lock(hand).take().ok_or(GIVEN_AWAY)?;
+            match channel.send_timeout(object, slice) {
+                Ok(_) => {
+                    connection.get().exports.remove(self.object);
+                    Ok(())
+                }
+                Err(refused) => {
+                    *lock(hand) = refused.object;
+                    Err(refused.error)
+                }
+            }
+        })
+    }
+}
+
+impl Drop for Letter {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            self.connection().get().exports.remove(self.object);
+        }
+    }
+}
+
+#[pymethods]
+impl Letter {
+    #[new]
+    fn alloc(
+        py: Python<'_>,
+        connection: Py<Connection>,
+        size: usize,
+        align: usize,
+        zero: bool,
+    ) -> Result<Self> {
+        let layout = Layout::from_size_align(size, align).map_err(|_| Error::InvalidLayout {
+            size_bytes: size as u64,
+            align_bytes: align as u64,
+            why: "an alignment is a power of two, and no size comes near 2^63",
+        })?;
+        let make = || {
+            Self::new(connection, |heap| match zero {
+                true => heap.alloc_unpublished_zeroed(layout),
+                false => heap.alloc_unpublished(layout),
+            })
+        };
+        let letter = if size >= LARGE_BYTES { py.detach(make) } else { make() };
+        Ok(letter.map_err(|(_, error)| error)?)
+    }
+
+    /// The integer that names the object in every process.
+    #[getter]
+    fn handle(&self) -> u64 {
+        self.object.to_raw()
+    }
+
+    /// The connection that the object is reached through.
+    #[getter(connection)]
+    fn connection_in_python(&self, py: Python<'_>) -> Py<Connection> {
+        self.connection().clone_ref(py)
+    }
+
+    fn __len__(&self) -> usize {
+        self.len_bytes
+    }
+
+    /// Copies bytes into the object, from `offset` on. Other threads run meanwhile if it is long.
+    fn write(&self, offset: usize, data: &Bound<'_, PyAny>) -> Result<()> {
+        // SAFETY: the object has that many bytes, in a mapping that lasts as long as this.
+        unsafe { bytes::write(self.span()?, offset, data) }?;
+        Ok(())
+    }
+
+    /// Makes it an ordinary object, which outlives the process, and returns its handle.
+    fn keep(&self) -> Result<u64> {
+        let kept = self.mail.with_dependent(|_, hand| lock(hand).take().map(Unpublished::keep));
+        if kept.is_none() {
+            return Err(GIVEN_AWAY.into());
+        }
+        self.connection().get().exports.remove(self.object);
+        Ok(self.handle())
+    }
+
+    /// # Safety
+    ///
+    /// `view` is one that Python asks to be filled.
+    unsafe fn __getbuffer__(
+        slf: &Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        let span = this.span().map_err(|error| PyErr::from(crate::error::Failure::Heap(error)))?;
+        // SAFETY: the caller's view, and the object has that many bytes there. The view gets a
+        // reference to this letter, so object and mapping last until it is released.
+        unsafe { bytes::export(slf, span, false, view, flags) }?;
+        this.connection().get().exports.add(this.object);
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// `view` was filled by `__getbuffer__`.
+    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
+        self.connection().get().exports.remove(self.object);
+    }
+
+    fn __repr__(&self) -> String {
+        let whose = if self.is_ours() { "" } else { ", given away" };
+        format!("<shmheap.Letter {}, {} bytes{whose}>", self.object, self.len_bytes)
+    }
+}
+
+/// A queue of letters: what `shmheap.Channel` is made of.
+#[pyclass(frozen, module = "shmheap._shmheap")]
+pub(crate) struct LetterQueue {
+    open: Open,
+}
+
+impl LetterQueue {
+    fn handle(&self) -> Handle<ShmObjectChannel> {
+        self.open.borrow_dependent().handle()
+    }
+}
+
+#[pymethods]
+impl LetterQueue {
+    #[new]
+    fn new(py: Python<'_>, connection: Py<Connection>, name: &str, capacity: u64) -> Result<Self> {
+        let open = py.detach(|| {
+            Open::try_new(connection, |connection| {
+                ObjectChannel::find_or_create(&connection.get().heap, name, capacity)
+            })
+        })?;
+        Ok(Self { open })
+    }
+
+    /// Gives a letter away. With an error it is still this process's.
+    fn send(&self, py: Python<'_>, letter: &Letter, timeout: Option<f64>) -> Result<()> {
+        let timeout = timeout_of(timeout)?;
+        let (ours, theirs) = (self.open.borrow_owner().get(), letter.connection().get());
+        if ours.heap.info().id != theirs.heap.info().id {
+            let why = "the letter lies in another heap than the channel; copy it into this one";
+            return Err(PyValueError::new_err(why).into());
+        }
+        let queue = self.handle();
+        in_slices(py, timeout, |slice| letter.send(queue, slice))
+    }
+
+    fn recv(&self, py: Python<'_>, timeout: Option<f64>) -> Result<Letter> {
+        let (timeout, queue) = (timeout_of(timeout)?, self.handle());
+        let mut connection = Some(self.open.borrow_owner().clone_ref(py));
+        in_slices(py, timeout, |slice| {
+            let ours = connection.take().ok_or(Error::Closed { what: "the channel" })?;
+            let received = Letter::new(ours, |heap| {
+                // SAFETY: the queue's name, or this process, keeps it.
+                unsafe { ObjectChannel::open(heap, queue) }?.recv_timeout(slice)
+            });
+            received.map_err(|(ours, error)| {
+                connection = Some(ours);
+                error
+            })
+        })
+    }
+
+    fn close(&self) -> Result<()> {
+        Ok(self.open.borrow_dependent().close()?)
+    }
+
+    fn __len__(&self) -> usize {
+        self.open.borrow_dependent().len() as usize
+    }
+}
+
+impl fmt::Debug for Letter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.__repr__())
+    }
+}

@@ -1,0 +1,190 @@
+//! `Segment`: bytes with a name, which live as long as they have that, or a process has them open.
+//!
+//! ```text
+//!   root: name --> SegmentHead { cell, handle, length } ---> bytes
+//!   process: Segment ---holds---^
+//! ```
+//!
+//! As POSIX shared memory does, but that the dead hold nothing. The bytes are owned by a cell of
+//! the root's value, so they are freed with it, by whoever lets go of it last.
+//!
+//! # Safety
+//!
+//! What `bytes` asks for.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use self_cell::self_cell;
+use shmheap::{Error, Handle, Heap, Shareable, ShmArc, ShmBox, ShmCell};
+
+use crate::bytes::{self, Span};
+use crate::connection::Connection;
+use crate::error::Result;
+
+/// How long another process may take to make a segment of the same name: to clear its bytes.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// As NumPy likes it.
+const ALIGN_BYTES: usize = 64;
+
+/// The value of the root: it owns the bytes, of which only the first are known by their type.
+#[derive(Debug, Shareable)]
+#[repr(C)]
+struct SegmentHead {
+    bytes: ShmCell<u64>,
+    handle: Handle,
+    len_bytes: u64,
+}
+
+type Value<'h> = ShmArc<'h, SegmentHead>;
+
+self_cell! {
+    /// A segment, and the connection that it is in.
+    struct Open {
+        owner: Py<Connection>,
+        #[covariant]
+        dependent: Value,
+    }
+}
+
+/// Named bytes: what `shmheap.SharedMemory` is made of.
+#[pyclass(frozen, weakref, module = "shmheap._shmheap")]
+pub(crate) struct Segment {
+    open: Open,
+    span: Span,
+    /// In a process that was forked from who opened it: what that holds itself.
+    own: Mutex<Option<Open>>,
+    /// How many look at the bytes.
+    views: AtomicUsize,
+}
+
+// SAFETY: the span is an address, of bytes that any thread may use as it may any process's.
+unsafe impl Send for Segment {}
+// SAFETY: as above.
+unsafe impl Sync for Segment {}
+
+impl Segment {
+    /// The segment of that value, if its bytes are where it says.
+    fn open(
+        py: Python<'_>,
+        connection: Py<Connection>,
+        find: impl for<'h> FnOnce(&'h Heap) -> shmheap::Result<Value<'h>> + Send,
+    ) -> Result<Self> {
+        let open =
+            py.detach(|| Open::try_new(connection, |connection| find(&connection.get().heap)))?;
+        let span = {
+            let (heap, head) = (&open.borrow_owner().get().heap, open.borrow_dependent());
+            let address = heap.resolve(head.handle)?;
+            let len_bytes = usize::try_from(head.len_bytes).unwrap_or(usize::MAX);
+            if len_bytes > heap.usable_size(address)? {
+                return Err(Error::Damaged { what: "the length of a segment" }.into());
+            }
+            Span { address, len_bytes }
+        };
+        Ok(Self { open, span, own: Mutex::new(None), views: AtomicUsize::new(0) })
+    }
+}
+
+/// Fills the value of a new root.
+fn make(heap: &Heap, head: &mut SegmentHead, layout: Layout) -> shmheap::Result<()> {
+    let object = heap.alloc_unpublished_zeroed(layout)?;
+    head.handle = object.handle();
+    head.len_bytes = layout.size() as u64;
+    ShmBox::<u64>::from_plain(object)?.publish(&head.bytes)?;
+    Ok(())
+}
+
+#[pymethods]
+impl Segment {
+    /// Makes a segment of zeros; `None` if there is one of that name.
+    #[staticmethod]
+    fn create(
+        py: Python<'_>,
+        connection: Py<Connection>,
+        name: &str,
+        size: usize,
+    ) -> Result<Option<Self>> {
+        let layout = Layout::from_size_align(size, ALIGN_BYTES).map_err(|_| {
+            let (size_bytes, align_bytes) = (size as u64, ALIGN_BYTES as u64);
+            Error::InvalidLayout { size_bytes, align_bytes, why: "no size comes near 2^63" }
+        })?;
+        let mut is_new = false;
+        let segment = Self::open(py, connection, |heap| {
+            heap.try_find_or_create(name, PATIENCE, |head| {
+                is_new = true;
+                make(heap, head, layout)
+            })
+        })?;
+        Ok(is_new.then_some(segment))
+    }
+
+    /// Opens the segment of that name.
+    #[staticmethod]
+    fn attach(py: Python<'_>, connection: Py<Connection>, name: &str) -> Result<Self> {
+        Self::open(py, connection, |heap| heap.find_root(name))
+    }
+
+    /// Holds it once more, for a process that was forked: what its parent holds is not its own.
+    fn hold(&self, py: Python<'_>) -> Result<()> {
+        let weak = ShmArc::downgrade(self.open.borrow_dependent());
+        let own = Open::try_new(self.open.borrow_owner().clone_ref(py), |connection| {
+            let held = weak.upgrade(&connection.get().heap)?;
+            held.ok_or(Error::OwnerDied { what: "the segment of the parent process" })
+        })?;
+        // Nothing panics while it is locked, so it is never poisoned.
+        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
+        Ok(())
+    }
+
+    /// Takes the name away.
+    #[staticmethod]
+    fn unlink(py: Python<'_>, connection: &Connection, name: &str) -> Result<()> {
+        Ok(py.detach(|| {
+            let heap = &connection.heap;
+            // Only from what is a segment.
+            heap.find_root::<SegmentHead>(name)?;
+            heap.remove_root(name).map(drop)
+        })?)
+    }
+
+    /// How many look at the bytes in this process.
+    #[getter]
+    fn views(&self) -> usize {
+        // Relaxed: a count that orders nothing.
+        self.views.load(Ordering::Relaxed)
+    }
+
+    fn __len__(&self) -> usize {
+        self.span.len_bytes
+    }
+
+    /// # Safety
+    ///
+    /// `view` is one that Python asks to be filled.
+    unsafe fn __getbuffer__(
+        slf: &Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        // SAFETY: the caller's view. The bytes are an object that the value owns, which is held as
+        // long as this; the view gets a reference to this.
+        unsafe { bytes::export(slf, slf.get().span, false, view, flags) }?;
+        // Relaxed: a count that orders nothing.
+        slf.get().views.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// `view` was filled by `__getbuffer__`.
+    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
+        // Relaxed: as above.
+        self.views.fetch_sub(1, Ordering::Relaxed);
+    }
+}

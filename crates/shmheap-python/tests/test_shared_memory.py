@@ -1,0 +1,203 @@
+"""SharedMemory: as the one of multiprocessing, whose own tests came first."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from workers import DEADLINE_S, Worker
+
+import shmheap
+from shmheap import SharedMemory, _shared_memory
+
+
+@pytest.fixture(autouse=True)
+def own_heap(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A heap for this test and its processes, instead of the user's."""
+    monkeypatch.setenv("SHMHEAP_SHARED_MEMORY", name)
+    monkeypatch.setattr(_shared_memory, "_heap", None)
+    yield
+
+
+def bytes_of(memory: SharedMemory) -> memoryview:
+    assert memory.buf is not None
+    return memory.buf
+
+
+def test_bytes_are_found_by_name(name: str) -> None:
+    memory = SharedMemory("name", create=True, size=500)
+    assert memory.name == "name" and memory.size == 500 == len(bytes_of(memory))
+    assert bytes(bytes_of(memory)) == bytes(500), "zeros"
+    assert "'name'" in repr(memory) and "500" in repr(memory)
+    bytes_of(memory)[:5] = b"hello"
+    same = SharedMemory("/name", size=10_000)
+    assert same.size == 500 and bytes(bytes_of(same)[:5]) == b"hello"
+    same.close()
+    same.close()
+    assert same.buf is None
+    memory.unlink()
+    assert shmheap.shared_memory_heap().name == name
+    assert shmheap.shared_memory_heap().info().ephemeral
+
+
+def test_failures_are_those_of_the_original() -> None:
+    for size in (0, -1):
+        with pytest.raises(ValueError):
+            SharedMemory(create=True, size=size)
+    for name in (None, "", "/", "nul\0", "x" * 121, "ü" * 61):
+        with pytest.raises(ValueError):
+            SharedMemory(name)
+    memory = SharedMemory("name", create=True, size=10, track=False)
+    with pytest.raises(FileExistsError) as exists:
+        SharedMemory("name", create=True, size=10)
+    assert exists.value.errno == 17
+    SharedMemory("name").unlink()
+    for again in (memory.unlink, lambda: SharedMemory("name")):
+        with pytest.raises(FileNotFoundError) as not_found:
+            again()
+        assert not_found.value.errno == 2
+    with pytest.raises(MemoryError):
+        SharedMemory(create=True, size=1 << 60)
+    shmheap.shared_memory_heap().channel("channel")
+    for create in (False, True):
+        with pytest.raises(shmheap.WrongType):
+            SharedMemory("channel", create, 10)
+
+
+def test_what_is_looked_at_is_not_closed() -> None:
+    memory = SharedMemory(create=True, size=10)
+    view = bytes_of(memory)[2:]
+    with pytest.raises(BufferError):
+        memory.close()
+    memory.unlink()
+    del memory
+    view[0] = 7
+    assert view[0] == 7
+
+
+def test_bytes_live_as_long_as_somebody_has_them() -> None:
+    heap = shmheap.shared_memory_heap()
+    memory = SharedMemory("name", create=True, size=10_000)
+    other = SharedMemory("name")
+    before = heap.stats().live_objects
+    memory.unlink()
+    bytes_of(other)[:3] = b"abc"
+    new = SharedMemory("name", create=True, size=10)
+    assert bytes(bytes_of(memory)[:3]) == b"abc" and bytes_of(new)[0] == 0
+    memory.close()
+    assert bytes(bytes_of(other)[:3]) == b"abc"
+    other.close()
+    new.unlink()
+    new.close()
+    assert heap.stats().live_objects < before
+    kept = SharedMemory("kept", create=True, size=10)
+    bytes_of(kept)[0] = 1
+    kept.close()
+    kept = SharedMemory("kept")
+    assert bytes_of(kept)[0] == 1, "as long as it has the name"
+
+
+def write(pipe: Any, memory: SharedMemory, name: str, variable: str) -> None:
+    # The server that forks has the environment of when it was started.
+    os.environ["SHMHEAP_SHARED_MEMORY"] = variable
+    bytes_of(memory)[:5] = b"hello"
+    found = SharedMemory(name)
+    bytes_of(found)[5:11] = b" world"
+    found.close()
+    pipe.send(memory.name == found.name)
+    pipe.recv()
+    bytes_of(memory)[:5] = b"HELLO"
+    pipe.send(bytes(bytes_of(memory)[:11]))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_other_processes_find_and_keep_them(method: str, name: str) -> None:
+    heap = shmheap.shared_memory_heap()
+    before = heap.stats().live_objects
+    memory = SharedMemory(create=True, size=11)
+    with Worker(write, memory, memory.name, name, method=method) as worker:
+        assert worker.answer() is True
+        assert bytes(bytes_of(memory)) == b"hello world"
+        memory.unlink()
+        memory.close()
+        filler = [heap.alloc(64, align=64, zero=True) for _ in range(100)]
+        worker.pipe.send("go on")
+        assert worker.answer() == b"HELLO world"
+        worker.end()
+    for buffer in filler:
+        assert bytes(buffer) == bytes(64)
+        buffer.free()
+    heap.sweep()
+    # Some tables of the registry stay.
+    assert heap.stats().live_objects <= before + 2
+
+
+def hold(pipe: Any, name: str) -> None:
+    memory = SharedMemory(name)
+    pipe.send(memory.size)
+    pipe.recv()
+
+
+def test_the_dead_hold_nothing_and_remove_nothing() -> None:
+    heap = shmheap.shared_memory_heap()
+    memory = SharedMemory("name", create=True, size=100_000)
+    with Worker(hold, "name") as worker:
+        assert worker.answer() == 100_000
+        worker.kill()
+    assert SharedMemory("name").size == 100_000
+    with Worker(hold, "name") as worker:
+        assert worker.answer() == 100_000
+        memory.unlink()
+        memory.close()
+        before = heap.stats().live_bytes
+        worker.kill()
+    heap.sweep()
+    assert heap.stats().live_bytes <= before - 100_000
+
+
+def test_pickles_lead_to_the_same_bytes_in_whichever_heap() -> None:
+    with shmheap.create_memfd(1 << 20) as heap:
+        shmheap.shared_memory_heap(heap)
+        memory = SharedMemory("name", create=True, size=10)
+        bytes_of(memory)[0] = 1
+        reference, other = pickle.dumps(memory), pickle.dumps(memory)
+        shmheap.shared_memory_heap(shmheap.create_memfd(1 << 20))
+        again = pickle.loads(reference)
+        assert again.buf[0] == 1
+        memory.unlink()
+        with pytest.raises(FileNotFoundError):
+            pickle.loads(other)
+
+
+def test_a_heap_with_a_name_is_handed_on_to_children(name: str) -> None:
+    named = name + "-named"
+    with shmheap.create(named, 1 << 20, ephemeral=True) as heap:
+        assert shmheap.shared_memory_heap(heap).name == named
+        memory = SharedMemory("name", create=True, size=1)
+        code = "import shmheap; memory = shmheap.SharedMemory('name'); memory.buf[0] = 7"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=DEADLINE_S)
+        assert bytes_of(memory)[0] == 7
+
+
+def test_nothing_is_left_behind(name: str) -> None:
+    code = "import shmheap; kept = shmheap.SharedMemory('name', create=True, size=10)"
+    for end in ("", "; import os, signal; os.kill(os.getpid(), signal.SIGKILL)"):
+        subprocess.run([sys.executable, "-c", code + end], timeout=DEADLINE_S)
+        with pytest.raises(shmheap.NotFound):
+            shmheap.connect(name)
+        assert not Path("/dev/shm", name[1:]).exists()
+
+
+def test_the_users_heap_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHMHEAP_SHARED_MEMORY")
+    memory = SharedMemory(create=True, size=10)
+    heap = shmheap.shared_memory_heap()
+    assert heap.name == f"/shmheap-shared-memory-{os.getuid()}"
+    assert heap.info().max_len_bytes >= 1 << 30
+    memory.unlink()
