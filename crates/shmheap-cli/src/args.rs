@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and how it is explained.
 
+mod live;
 mod objects;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use shmheap::Policy;
 
+pub(crate) use live::*;
 pub(crate) use objects::*;
 
 use crate::target::HeapRef;
@@ -92,6 +94,8 @@ pub(crate) enum Command {
     Info(Reader),
     /// Show how full a heap is
     Stat(Stat),
+    /// Watch all heaps, or one of them, in the terminal
+    Top(Top),
     /// Audit a heap from end to end; exit code 1 if it is not sound
     Check(Reader),
     /// List the names in a heap, and what has them

@@ -16,6 +16,7 @@ mod map;
 mod roots;
 mod snapshot;
 mod stat;
+mod top;
 mod trim;
 
 use std::io::Write;
@@ -32,6 +33,7 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<Verdict> {
         Command::Ls(arguments) => ls::run(&arguments, out),
         Command::Info(arguments) => info::run(&arguments, out),
         Command::Stat(arguments) => stat::run(&arguments, out),
+        Command::Top(arguments) => top::run(&arguments, out),
         Command::Check(arguments) => check::run(&arguments, out),
         Command::Roots(arguments) => roots::run(&arguments.reader, out),
         Command::Blocks(arguments) => blocks::run(&arguments, out),

@@ -8,3 +8,4 @@ mod roots;
 mod schema;
 mod snapshot;
 mod support;
+mod terminal;
