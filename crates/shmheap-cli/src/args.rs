@@ -96,6 +96,8 @@ pub(crate) enum Command {
     Stat(Stat),
     /// Watch all heaps, or one of them, in the terminal
     Top(Top),
+    /// Tell a monitoring system the numbers of all heaps
+    Watch(Watch),
     /// Audit a heap from end to end; exit code 1 if it is not sound
     Check(Reader),
     /// List the names in a heap, and what has them

@@ -1,5 +1,6 @@
 //! Arguments of the commands that show heaps at work.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -28,6 +29,35 @@ pub(crate) struct Top {
     /// Print one frame as text; with --interval one after so long, which rates need
     #[arg(long)]
     pub(crate) once: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Answers GET of /metrics with the numbers of all heaps in the text format of
+Prometheus, by one read-only look at each heap. Who may connect to the address
+sees the names of all heaps: any other than a loopback one has to be given. A
+port of 0 lets the system choose; the first line of the output tells it.
+
+Metrics, with labels heap and policy:
+  shmheap_length_bytes, shmheap_max_length_bytes, shmheap_live_bytes,
+  shmheap_live_objects, shmheap_free_bytes, shmheap_largest_free_bytes,
+  shmheap_fragmentation_ratio, shmheap_tail_bytes, shmheap_trimmed_bytes,
+  shmheap_metadata_bytes, shmheap_peer_limit,
+  shmheap_created_timestamp_seconds
+  under first fit:        shmheap_operations_total, shmheap_lock_held
+  for each state:         shmheap_peers (alive, stopped, dead)
+  for each slot:          shmheap_peer_live_objects
+  for each class (size of its objects in bytes):
+                          shmheap_class_live_objects, shmheap_class_tail_bytes
+  and slabs (owned, shared):
+                          shmheap_class_slabs, shmheap_class_free_objects
+Without labels:
+  shmheap_heaps, shmheap_unreadable_heaps, shmheap_scrape_duration_seconds")]
+pub(crate) struct Watch {
+    /// Listen here for Prometheus [default: 127.0.0.1:9464]
+    #[arg(long, required = true, value_name = "ADDRESS:PORT", num_args = 0..=1,
+          default_missing_value = "127.0.0.1:9464", hide_default_value = true)]
+    pub(crate) prometheus: SocketAddr,
 }
 
 impl Top {

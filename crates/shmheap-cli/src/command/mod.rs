@@ -18,6 +18,7 @@ mod snapshot;
 mod stat;
 mod top;
 mod trim;
+mod watch;
 
 use std::io::Write;
 
@@ -34,6 +35,7 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<Verdict> {
         Command::Info(arguments) => info::run(&arguments, out),
         Command::Stat(arguments) => stat::run(&arguments, out),
         Command::Top(arguments) => top::run(&arguments, out),
+        Command::Watch(arguments) => watch::run(&arguments, out),
         Command::Check(arguments) => check::run(&arguments, out),
         Command::Roots(arguments) => roots::run(&arguments.reader, out),
         Command::Blocks(arguments) => blocks::run(&arguments, out),

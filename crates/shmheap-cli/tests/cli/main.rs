@@ -9,3 +9,4 @@ mod schema;
 mod snapshot;
 mod support;
 mod terminal;
+mod watch;
