@@ -122,6 +122,8 @@ pub(crate) enum Command {
     Gc(Gc),
     /// Find what could keep heaps from working on this machine, and the fix
     Doctor(Doctor),
+    /// Measure how fast heaps are on this machine, in some seconds
+    Bench(Bench),
     /// See it work: several processes, one heap, one of them killed
     Demo(Demo),
     /// Print the completion script of a shell
@@ -136,6 +138,8 @@ pub(crate) enum Command {
     },
     #[command(hide = true, name = "demo-worker")]
     DemoWorker(DemoWorker),
+    #[command(hide = true, name = "bench-partner")]
+    BenchPartner(BenchPartner),
     #[command(hide = true, name = "demo-query")]
     DemoQuery(DemoQuery),
 }

@@ -1,5 +1,6 @@
 //! Arguments of the commands that show heaps at work.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -58,6 +59,36 @@ pub(crate) struct Watch {
     #[arg(long, required = true, value_name = "ADDRESS:PORT", num_args = 0..=1,
           default_missing_value = "127.0.0.1:9464", hide_default_value = true)]
     pub(crate) prometheus: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Measures in a heap of its own, which is gone afterwards. Beside each figure is
+what one process has without a heap: its allocator (malloc), a HashMap in a
+Mutex, and a bounded channel to a thread of its own. A heap does more: others
+see what is in it, and a kill does not break it.
+
+This is a short look at your machine, not the project's benchmark.
+
+Fields of --json:
+  threads, rows: a list of { what, per_second, beside, beside_per_second, ratio
+  (of the two) }")]
+pub(crate) struct Bench {
+    /// About how long to measure, for everything together
+    #[arg(long, value_name = "N", default_value_t = 5,
+          value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) seconds: u16,
+    /// Number of threads [default: one for each processor, up to 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchPartner {
+    pub(crate) heap: OsString,
 }
 
 impl Top {

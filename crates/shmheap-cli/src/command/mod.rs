@@ -1,5 +1,6 @@
 //! The commands, one file each: `run(arguments, out)` answers to `out`.
 
+mod bench;
 mod blocks;
 mod check;
 mod completions;
@@ -48,6 +49,8 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<Verdict> {
         Command::Destroy(arguments) => destroy::run(&arguments, out),
         Command::Gc(arguments) => gc::run(&arguments, out),
         Command::Doctor(arguments) => doctor::run(&arguments, out),
+        Command::Bench(arguments) => bench::run(&arguments, out),
+        Command::BenchPartner(arguments) => bench::run_partner(&arguments, out),
         Command::Demo(arguments) => demo::run(&arguments, out),
         Command::Completions { shell } => completions::run(shell, out),
         Command::Man { directory } => man::run(&directory, out),

@@ -1,6 +1,7 @@
 //! The `shmheap` command as its users meet it: the built program, run as a process.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+mod bench;
 mod commands;
 mod demo;
 mod objects;
