@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and how it is explained.
 
+mod live;
 mod objects;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use shmheap::Policy;
 
+pub(crate) use live::*;
 pub(crate) use objects::*;
 
 use crate::target::HeapRef;
@@ -92,6 +94,10 @@ pub(crate) enum Command {
     Info(Reader),
     /// Show how full a heap is
     Stat(Stat),
+    /// Watch all heaps, or one of them, in the terminal
+    Top(Top),
+    /// Tell a monitoring system the numbers of all heaps
+    Watch(Watch),
     /// Audit a heap from end to end; exit code 1 if it is not sound
     Check(Reader),
     /// List the names in a heap, and what has them
@@ -116,6 +122,8 @@ pub(crate) enum Command {
     Gc(Gc),
     /// Find what could keep heaps from working on this machine, and the fix
     Doctor(Doctor),
+    /// Measure how fast heaps are on this machine, in some seconds
+    Bench(Bench),
     /// See it work: several processes, one heap, one of them killed
     Demo(Demo),
     /// Print the completion script of a shell
@@ -130,6 +138,8 @@ pub(crate) enum Command {
     },
     #[command(hide = true, name = "demo-worker")]
     DemoWorker(DemoWorker),
+    #[command(hide = true, name = "bench-partner")]
+    BenchPartner(BenchPartner),
     #[command(hide = true, name = "demo-query")]
     DemoQuery(DemoQuery),
 }

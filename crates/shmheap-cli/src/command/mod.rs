@@ -1,5 +1,6 @@
 //! The commands, one file each: `run(arguments, out)` answers to `out`.
 
+mod bench;
 mod blocks;
 mod check;
 mod completions;
@@ -16,7 +17,9 @@ mod map;
 mod roots;
 mod snapshot;
 mod stat;
+mod top;
 mod trim;
+mod watch;
 
 use std::io::Write;
 
@@ -32,6 +35,8 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<Verdict> {
         Command::Ls(arguments) => ls::run(&arguments, out),
         Command::Info(arguments) => info::run(&arguments, out),
         Command::Stat(arguments) => stat::run(&arguments, out),
+        Command::Top(arguments) => top::run(&arguments, out),
+        Command::Watch(arguments) => watch::run(&arguments, out),
         Command::Check(arguments) => check::run(&arguments, out),
         Command::Roots(arguments) => roots::run(&arguments.reader, out),
         Command::Blocks(arguments) => blocks::run(&arguments, out),
@@ -44,6 +49,8 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<Verdict> {
         Command::Destroy(arguments) => destroy::run(&arguments, out),
         Command::Gc(arguments) => gc::run(&arguments, out),
         Command::Doctor(arguments) => doctor::run(&arguments, out),
+        Command::Bench(arguments) => bench::run(&arguments, out),
+        Command::BenchPartner(arguments) => bench::run_partner(&arguments, out),
         Command::Demo(arguments) => demo::run(&arguments, out),
         Command::Completions { shell } => completions::run(shell, out),
         Command::Man { directory } => man::run(&directory, out),

@@ -39,6 +39,7 @@ use self::crew::{Crew, Member};
 use self::directory::Directory;
 use self::report::{Progress, Report};
 use self::setup::Ground;
+pub(crate) use self::setup::destroy_on_interrupt;
 use crate::args::{Demo, DemoQuery, DemoWorker};
 use crate::output::Table;
 use crate::{Verdict, output, size};

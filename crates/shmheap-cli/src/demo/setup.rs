@@ -114,8 +114,9 @@ fn create(options: &HeapOptions) -> Result<(OsString, Heap)> {
     result.context("run `shmheap gc --remove-idle` if earlier demos left heaps")
 }
 
-/// The terminal interrupts the workers as well; only the heap's name is left to remove.
-fn destroy_on_interrupt(name: OsString) -> Result<()> {
+/// The terminal interrupts other processes of the command as well; only the heap's name is left to
+/// remove.
+pub(crate) fn destroy_on_interrupt(name: OsString) -> Result<()> {
     const EXIT_INTERRUPTED: i32 = 130;
     ctrlc::set_handler(move || {
         let _ = Heap::destroy(&name);

@@ -90,6 +90,7 @@ fn compared(scene: &Scene) -> BTreeMap<&'static str, Vec<Vec<&str>>> {
         ("leaks", vec![vec!["leaks", leaking], vec!["leaks", leaking, "--untraced"]]),
         ("dump", vec![vec!["dump", heap, &scene.handle]]),
         ("gc", vec![vec!["gc", "--dry-run"]]),
+        ("bench", vec![vec!["bench", "--seconds", "1", "--threads", "2"]]),
         ("doctor", vec![vec!["doctor"]]),
     ])
 }
@@ -135,9 +136,13 @@ fn manual_pages_are_written_for_each_command() {
     let directory = tempfile::tempdir().unwrap();
     let pages = directory.path().join("man1");
     succeed(&["man", pages.to_str().unwrap()]);
-    for name in ["shmheap.1", "shmheap-map.1", "shmheap-snapshot.1"] {
+    for name in
+        ["shmheap.1", "shmheap-map.1", "shmheap-snapshot.1", "shmheap-top.1", "shmheap-watch.1"]
+    {
         let page = fs::read_to_string(pages.join(name)).unwrap();
         assert!(page.contains(".TH"), "{name}: {page}");
     }
-    assert!(!pages.join("shmheap-demo-worker.1").exists(), "what is hidden has none");
+    for hidden in ["shmheap-demo-worker.1", "shmheap-bench-partner.1"] {
+        assert!(!pages.join(hidden).exists(), "what is hidden has none");
+    }
 }

@@ -2,9 +2,9 @@
 
 mod picture;
 mod png;
-mod raster;
+pub(super) mod raster;
 mod svg;
-mod terminal;
+pub(super) mod terminal;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

@@ -34,19 +34,19 @@ enum Key {
 
 /// One kind of bytes, and how many there are.
 #[derive(Debug, Clone)]
-pub(super) struct Kind {
+pub(in crate::command) struct Kind {
     key: Key,
-    pub(super) label: String,
+    pub(in crate::command) label: String,
     pub(super) colour: Rgb,
     /// What stands for it where there are no colours.
     pub(super) glyph: char,
-    pub(super) bytes: u64,
-    pub(super) blocks: u64,
+    pub(in crate::command) bytes: u64,
+    pub(in crate::command) blocks: u64,
 }
 
 impl Kind {
     /// Whether bytes of the kind are objects.
-    pub(super) fn is_used(&self) -> bool {
+    pub(in crate::command) fn is_used(&self) -> bool {
         !matches!(self.key, Key::Free | Key::Uncovered)
     }
 
@@ -63,18 +63,18 @@ impl Kind {
 
 /// A picture of a heap before it is drawn; see the module's text.
 #[derive(Debug)]
-pub(super) struct Raster {
+pub(in crate::command) struct Raster {
     pub(super) columns: u64,
-    pub(super) cell_bytes: u64,
+    pub(in crate::command) cell_bytes: u64,
     pub(super) len_bytes: u64,
-    pub(super) kinds: Vec<Kind>,
+    pub(in crate::command) kinds: Vec<Kind>,
     /// For each cell the bytes of each kind that it has.
     cells: Vec<Vec<(usize, u64)>>,
 }
 
 impl Raster {
     /// The heap in cells, `columns` to a row, a power of two, and about `rows` rows at the most.
-    pub(super) fn of(heap: &Heap, by: By, columns: u64, rows: u64) -> Self {
+    pub(in crate::command) fn of(heap: &Heap, by: By, columns: u64, rows: u64) -> Self {
         let info = heap.info();
         let row_bytes = info.len_bytes.div_ceil(rows).max(1).next_power_of_two();
         let cell_bytes = (row_bytes / columns).max(info.granule_bytes);
@@ -163,12 +163,12 @@ impl Raster {
         self.cells.len() as u64
     }
 
-    pub(super) fn row_count(&self) -> u64 {
+    pub(in crate::command) fn row_count(&self) -> u64 {
         self.cell_count().div_ceil(self.columns)
     }
 
     /// Where a row starts, in the unit of the heap's length, exactly.
-    pub(super) fn address_of_row(&self, row: u64) -> String {
+    pub(in crate::command) fn address_of_row(&self, row: u64) -> String {
         size::exact_in_unit_of(self.len_bytes, row * self.columns * self.cell_bytes)
     }
 

@@ -16,10 +16,7 @@ const FULL: char = '\u{2588}';
 pub(super) fn write(out: &mut dyn Write, raster: &Raster, in_colours: bool) -> io::Result<()> {
     for row in 0..raster.row_count() {
         let address = raster.address_of_row(row);
-        let first = row * raster.columns;
-        let last = (first + raster.columns).min(raster.cell_count());
-        let cells = (first..last).map(|cell| sign(raster, cell, in_colours));
-        let cells = joined(cells);
+        let cells = joined(signs(raster, row, in_colours));
         writeln!(out, "{} {cells}", console::style(format!("{address:>6}")).dim())?;
     }
     writeln!(out)?;
@@ -33,10 +30,21 @@ pub(super) fn write(out: &mut dyn Write, raster: &Raster, in_colours: bool) -> i
 
 /// A character and its looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sign {
+pub(in crate::command) enum Sign {
     Plain(char),
     Dim(char),
     Coloured(char, u8),
+}
+
+/// The characters of a row.
+pub(in crate::command) fn signs(
+    raster: &Raster,
+    row: u64,
+    in_colours: bool,
+) -> impl Iterator<Item = Sign> {
+    let first = row * raster.columns;
+    let last = (first + raster.columns).min(raster.cell_count());
+    (first..last).map(move |cell| sign(raster, cell, in_colours))
 }
 
 /// Neighbours of the same looks are told of these once.

@@ -1,0 +1,132 @@
+//! Frames of real heaps, drawn on terminals of two sizes.
+
+use std::alloc::Layout as Memory;
+
+use ratatui::crossterm::event::KeyCode;
+use shmheap::{Heap, HeapOptions, Policy};
+
+use super::*;
+use crate::target::HeapRef;
+
+/// A heap that is removed at the end.
+struct Named(String, Option<Heap>);
+
+impl Named {
+    fn new(what: &str, policy: Policy) -> Self {
+        let name = format!("shmheap-test-top-{what}-{}", std::process::id());
+        let heap = HeapOptions::new(4 << 20).policy(policy).create(&name).unwrap();
+        Self(name, Some(heap))
+    }
+
+    fn place(&self) -> HeapRef {
+        HeapRef::Named(self.0.clone().into())
+    }
+
+    fn heap(&self) -> &Heap {
+        self.1.as_ref().unwrap()
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let _ = Heap::destroy(&self.0);
+    }
+}
+
+fn frame(view: &View, columns: u16, rows: u16) -> Vec<String> {
+    let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
+    terminal.draw(|frame| draw(frame, view)).unwrap();
+    lines(terminal.backend().buffer()).collect()
+}
+
+/// The view of these heaps alone, inside of the first or of none.
+fn view_of(heaps: &[&Named]) -> View {
+    let mut view = View::new(None);
+    let looks = heaps.iter().map(|heap| look::at_one(&heap.place(), &[]).0);
+    view.set(looks.collect(), None);
+    view
+}
+
+#[test]
+fn the_list_has_a_line_for_each_heap() {
+    let (one, other) =
+        (Named::new("list-1", Policy::FirstFit), Named::new("list-2", Policy::Scalable));
+    one.heap().alloc(Memory::new::<[u8; 1 << 20]>()).unwrap();
+    let mut view = view_of(&[&one, &other]);
+    for (columns, rows) in [(80, 24), (140, 40)] {
+        let frame = frame(&view, columns, rows);
+        assert!(
+            frame[0].starts_with("2 heaps, 1.00 MiB of 8.00 MiB in use, 2 peers"),
+            "{frame:#?}"
+        );
+        assert!(frame[2].starts_with("NAME") && frame[2].contains("RATE/S"), "{frame:#?}");
+        assert!(frame[3].starts_with("shmheap-test-") && frame[3].contains("first fit"));
+        assert!(frame[3].contains(" 25% "), "{frame:#?}");
+        assert!(frame[4].contains("scalable"), "{frame:#?}");
+        assert!(frame.last().unwrap().contains("q quit"), "{frame:#?}");
+        assert!(frame.iter().all(|line| !line.contains('\u{1b}')));
+    }
+    assert!(frame(&view, 140, 40)[2].contains("BYTES/S"));
+    view.key(KeyCode::Char('?').into());
+    assert!(frame(&view, 80, 24).iter().any(|line| line.contains("┌ keys")));
+}
+
+#[test]
+fn inside_there_are_peers_classes_and_a_map() {
+    for policy in [Policy::FirstFit, Policy::Scalable] {
+        let heap = Named::new("inside", policy);
+        for _ in 0..1000 {
+            heap.heap().alloc(Memory::new::<[u8; 100]>()).unwrap();
+        }
+        let object = heap.heap().alloc(Memory::new::<[u8; 5000]>()).unwrap();
+        heap.heap().set_root("it", heap.heap().handle(object).unwrap()).unwrap();
+        let mut view = View::new(Some(heap.place()));
+        for _ in 0..2 {
+            let (look, detail) = look::at_one(&heap.place(), &view.heaps);
+            view.set(vec![look], detail);
+        }
+        for (columns, rows) in [(80, 24), (140, 40)] {
+            let frame = frame(&view, columns, rows);
+            let text = frame.join("\n");
+            assert!(frame[0].starts_with(&heap.0), "{text}");
+            for part in ["1,00", "1 name", "PEERS (1)", "alive", "objects/s", "MAP, "] {
+                assert!(text.contains(part), "{policy:?}: no {part} in\n{text}");
+            }
+            let class = if policy == Policy::Scalable { "112B " } else { "up to 128B" };
+            assert!(text.contains(class), "{text}");
+        }
+    }
+}
+
+#[test]
+fn no_size_of_a_terminal_is_too_small() {
+    let heap = Named::new("small", Policy::Scalable);
+    let mut view = view_of(&[&heap]);
+    let mut inside = View::new(Some(heap.place()));
+    let (look, detail) = look::at_one(&heap.place(), &[]);
+    inside.set(vec![look], detail);
+    for view in [&mut view, &mut inside] {
+        for shows_keys in [false, true] {
+            view.shows_keys = shows_keys;
+            for (columns, rows) in [(1, 1), (3, 2), (20, 5), (79, 3), (300, 1), (10, 100)] {
+                frame(view, columns, rows);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_heap_that_goes_away_is_a_message() {
+    let heap = Named::new("gone", Policy::Scalable);
+    let place = heap.place();
+    let mut view = view_of(&[&heap]);
+    view.key(KeyCode::Enter.into());
+    drop(heap);
+    let (look, detail) = look::at_one(&place, &view.heaps);
+    view.set(vec![look], detail);
+    let text = frame(&view, 80, 24).join("\n");
+    assert!(text.contains("no heap '") && text.contains("Esc leads back"), "{text}");
+    view.key(KeyCode::Esc.into());
+    view.set(vec![], None);
+    assert!(frame(&view, 80, 24).join("\n").contains("no heaps; `shmheap create"));
+}

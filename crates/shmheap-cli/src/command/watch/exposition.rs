@@ -1,0 +1,212 @@
+//! Numbers of heaps as Prometheus reads them: its text format 0.0.4.
+//!
+//! ```text
+//!   # HELP shmheap_live_bytes Bytes held by live objects
+//!   # TYPE shmheap_live_bytes gauge
+//!   shmheap_live_bytes{heap="demo",policy="scalable"} 4096
+//! ```
+//!
+//! All samples of a metric stand together, so each heap is looked at first, and written then.
+
+use std::fmt::{Display, Write};
+use std::time::Instant;
+
+use anyhow::Result;
+use shmheap::{Heap, Info, Policy, Stats};
+
+use crate::command::top::running::{Clock, State};
+
+/// A heap and what it told.
+struct Told {
+    name: String,
+    info: Info,
+    stats: Stats,
+    stopped: usize,
+}
+
+/// All metrics of all heaps, by one look at each.
+pub(super) fn all() -> Result<String> {
+    let started = Instant::now();
+    let listed = shmheap::list()?;
+    let clock = Clock::read();
+    let readable = listed.iter().filter_map(|listing| {
+        let name = listing.name.to_string_lossy().into_owned();
+        listing.heap.as_ref().ok().map(|heap| told(name, heap, &clock))
+    });
+    let heaps: Vec<Told> = readable.collect();
+    let mut page = Page { text: String::new() };
+    let unreadable = listed.len() - heaps.len();
+    page.gauge("shmheap_heaps", "Heaps that can be read");
+    page.sample("shmheap_heaps", &[], heaps.len());
+    page.gauge("shmheap_unreadable_heaps", "Heaps that cannot be read: see shmheap ls");
+    page.sample("shmheap_unreadable_heaps", &[], unreadable);
+    of_heaps(&mut page, &heaps);
+    of_peers(&mut page, &heaps);
+    of_classes(&mut page, &heaps);
+    page.gauge("shmheap_scrape_duration_seconds", "How long this look at all heaps took");
+    page.sample("shmheap_scrape_duration_seconds", &[], started.elapsed().as_secs_f64());
+    Ok(page.text)
+}
+
+fn told(name: String, heap: &Heap, clock: &Clock) -> Told {
+    let peers = heap.peers();
+    let stopped = peers.iter().filter(|peer| clock.state_of(peer) == State::Stopped).count();
+    Told { name, info: heap.info(), stats: heap.stats(), stopped }
+}
+
+/// A number of each heap: its metric, what it means, and where it is.
+type Gauge = (&'static str, &'static str, fn(&Told) -> f64);
+
+const GAUGES: [Gauge; 12] = [
+    ("shmheap_length_bytes", "Room for objects now", |heap| heap.stats.len_bytes as f64),
+    ("shmheap_max_length_bytes", "Room for objects at the most", |heap| {
+        heap.stats.max_len_bytes as f64
+    }),
+    ("shmheap_live_bytes", "Bytes held by live objects", |heap| heap.stats.live_bytes as f64),
+    ("shmheap_live_objects", "Live objects", |heap| heap.stats.live_objects as f64),
+    ("shmheap_free_bytes", "Bytes in free blocks", |heap| heap.stats.free_bytes as f64),
+    ("shmheap_largest_free_bytes", "The largest free block", |heap| {
+        heap.stats.largest_free_bytes as f64
+    }),
+    ("shmheap_fragmentation_ratio", "Share of the free bytes outside the largest block", |heap| {
+        heap.stats.fragmentation()
+    }),
+    ("shmheap_tail_bytes", "Bytes of slabs that no object can use", |heap| {
+        heap.stats.tail_bytes as f64
+    }),
+    ("shmheap_trimmed_bytes", "Free bytes that were given back to the system", |heap| {
+        heap.stats.trimmed_bytes as f64
+    }),
+    ("shmheap_metadata_bytes", "Bytes of the heap's own records", |heap| {
+        heap.stats.metadata_bytes as f64
+    }),
+    ("shmheap_peer_limit", "How many processes can be connected", |heap| {
+        f64::from(heap.info.peer_limit)
+    }),
+    ("shmheap_created_timestamp_seconds", "When the heap was made, since 1970", |heap| {
+        heap.info.created_unix_ns as f64 / 1e9
+    }),
+];
+
+fn of_heaps(page: &mut Page, heaps: &[Told]) {
+    for (metric, help, number) in GAUGES {
+        page.gauge(metric, help);
+        for heap in heaps {
+            page.of(heap, metric, &[], number(heap));
+        }
+    }
+    // Only first fit has a lock.
+    let locked = || heaps.iter().filter(|heap| heap.info.policy == Policy::FirstFit);
+    let metric = "shmheap_operations_total";
+    page.header(metric, "How often the lock was taken, modulo 2^37", "counter");
+    for heap in locked() {
+        page.of(heap, metric, &[], heap.stats.operations);
+    }
+    let metric = "shmheap_lock_held";
+    page.gauge(metric, "1 while a peer is inside an operation");
+    for heap in locked() {
+        page.of(heap, metric, &[], u8::from(heap.stats.lock_holder.is_some()));
+    }
+}
+
+fn of_peers(page: &mut Page, heaps: &[Told]) {
+    let metric = "shmheap_peers";
+    page.gauge(metric, "Processes connected (alive or stopped), or dead and not swept");
+    for heap in heaps {
+        let stopped = heap.stopped as u32;
+        let alive = heap.stats.peers_alive.saturating_sub(stopped);
+        let dead = heap.stats.peers_dead;
+        for (state, count) in [("alive", alive), ("stopped", stopped), ("dead", dead)] {
+            page.of(heap, metric, &[("state", &state)], count);
+        }
+    }
+    let metric = "shmheap_peer_live_objects";
+    page.gauge(metric, "Live objects in slabs of a peer, by its slot");
+    for heap in heaps {
+        for owner in &heap.stats.owners {
+            page.of(heap, metric, &[("slot", &owner.slot)], owner.live_objects);
+        }
+    }
+}
+
+fn of_classes(page: &mut Page, heaps: &[Told]) {
+    let classes =
+        || heaps.iter().flat_map(|heap| heap.stats.classes.iter().map(move |class| (heap, class)));
+    let metric = "shmheap_class_slabs";
+    page.gauge(metric, "Slabs of a size class, by whether a thread owns them");
+    for (heap, class) in classes() {
+        for (slabs, count) in [("owned", class.owned_slabs), ("shared", class.shared_slabs)] {
+            page.of(heap, metric, &[("class", &class.object_bytes), ("slabs", &slabs)], count);
+        }
+    }
+    let metric = "shmheap_class_live_objects";
+    page.gauge(metric, "Live objects of a size class");
+    for (heap, class) in classes() {
+        page.of(heap, metric, &[("class", &class.object_bytes)], class.live_objects);
+    }
+    let metric = "shmheap_class_free_objects";
+    page.gauge(metric, "Free objects in slabs of a size class");
+    for (heap, class) in classes() {
+        for (slabs, count) in [("owned", class.free_owned), ("shared", class.free_shared)] {
+            page.of(heap, metric, &[("class", &class.object_bytes), ("slabs", &slabs)], count);
+        }
+    }
+    let metric = "shmheap_class_tail_bytes";
+    page.gauge(metric, "Bytes of slabs of a size class that no object can use");
+    for (heap, class) in classes() {
+        page.of(heap, metric, &[("class", &class.object_bytes)], class.tail_bytes);
+    }
+}
+
+/// What is written so far. Strings take whatever is written to them.
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn gauge(&mut self, metric: &str, help: &str) {
+        self.header(metric, help, "gauge");
+    }
+
+    fn header(&mut self, metric: &str, help: &str, kind: &str) {
+        let _ = writeln!(self.text, "# HELP {metric} {help}\n# TYPE {metric} {kind}");
+    }
+
+    fn of(&mut self, heap: &Told, metric: &str, labels: &[(&str, &dyn Display)], n: impl Display) {
+        let policy = match heap.info.policy {
+            Policy::FirstFit => "first_fit",
+            Policy::Scalable => "scalable",
+            _ => "unknown",
+        };
+        let mut all: Vec<(&str, &dyn Display)> = vec![("heap", &heap.name), ("policy", &policy)];
+        all.extend(labels);
+        self.sample(metric, &all, n);
+    }
+
+    fn sample(&mut self, metric: &str, labels: &[(&str, &dyn Display)], number: impl Display) {
+        let labels = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
+        let labels = labels.collect::<Vec<_>>().join(",");
+        let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
+        let _ = writeln!(self.text, "{metric}{labels} {number}");
+    }
+}
+
+/// A label's value: a heap may be called anything.
+fn escaped(value: &dyn Display) -> String {
+    value.to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut page = Page { text: String::new() };
+        page.gauge("x", "Something");
+        page.sample("x", &[("heap", &"a\"b\\c\nd")], 0.5);
+        page.sample("y", &[], 7);
+        let expected = "# HELP x Something\n# TYPE x gauge\nx{heap=\"a\\\"b\\\\c\\nd\"} 0.5\ny 7\n";
+        assert_eq!(page.text, expected);
+    }
+}

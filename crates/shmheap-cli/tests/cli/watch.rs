@@ -1,0 +1,158 @@
+//! `watch --prometheus`: what a scraper gets, and what somebody else does.
+
+use std::alloc::Layout;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use shmheap::Heap;
+
+use super::support::{Name, Peer, command, fail, succeed};
+
+const DASHBOARD: &str = include_str!("../../../../docs/grafana.json");
+
+/// The command at a port that the system chose, until it is dropped.
+struct Watch {
+    process: Child,
+    address: String,
+}
+
+impl Watch {
+    fn start() -> Self {
+        let mut process = command(&["watch", "--prometheus", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("metrics of all heaps at http://").unwrap();
+        let address = address.strip_suffix("/metrics").unwrap().to_owned();
+        Self { process, address }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    }
+
+    /// Sends that and returns all that comes back.
+    fn ask(&self, request: &[u8]) -> String {
+        let mut stream = self.connect();
+        stream.write_all(request).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn metrics(&self) -> String {
+        let answer = self.ask(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+        body.to_owned()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The metrics of a page, each of which says what it is before its first sample.
+fn metrics(page: &str) -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    let mut current = "";
+    for line in page.lines() {
+        if let Some(text) = line.strip_prefix("# TYPE ") {
+            current = text.split(' ').next().unwrap();
+            assert!(known.insert(current.to_owned()), "{current} is there twice");
+        } else if !line.starts_with('#') {
+            let name = line.split(['{', ' ']).next().unwrap();
+            assert_eq!(name, current, "{line}");
+            let number: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+            assert!(number >= 0.0, "{line}");
+        }
+    }
+    known
+}
+
+#[test]
+fn a_scrape_tells_of_every_heap() {
+    let (fit, scalable) = (Name::new(), Name::new());
+    succeed(&["create", &fit.0, "--len", "1M", "--policy", "first-fit"]);
+    succeed(&["create", &scalable.0, "--len", "4M"]);
+    let heap = Heap::connect(&scalable.0).unwrap();
+    let object = heap.alloc(Layout::new::<[u8; 100]>()).unwrap();
+    let mut peer = Peer::connect(&fit.0);
+    let watch = Watch::start();
+    let line = |of: &Name, metric: &str, policy: &str, labels: &str, number: &str| {
+        format!("\n{metric}{{heap=\"{}\",policy=\"{policy}\"{labels}}} {number}", of.0)
+    };
+    let page = watch.metrics();
+    for sample in [
+        line(&fit, "shmheap_length_bytes", "first_fit", "", "1048576\n"),
+        line(&fit, "shmheap_operations_total", "first_fit", "", "1\n"),
+        line(&fit, "shmheap_peers", "first_fit", ",state=\"alive\"", "1\n"),
+        line(&scalable, "shmheap_live_objects", "scalable", "", "1\n"),
+        line(&scalable, "shmheap_class_live_objects", "scalable", ",class=\"112\"", "1\n"),
+    ] {
+        assert!(page.contains(&sample), "no {sample} in\n{page}");
+    }
+    assert!(!page.contains(&line(&scalable, "shmheap_operations_total", "scalable", "", "")));
+    // SAFETY: it is this test's, and nobody else knows of it.
+    #[allow(unsafe_code)]
+    unsafe {
+        heap.free(object).unwrap();
+    }
+    peer.stop();
+    let page = watch.metrics();
+    let sample = line(&scalable, "shmheap_live_objects", "scalable", "", "0\n");
+    assert!(page.contains(&sample), "{page}");
+    drop(peer);
+    succeed(&["destroy", &fit.0, "--yes"]);
+    assert!(!watch.metrics().contains(&fit.0));
+}
+
+#[test]
+fn nobody_else_gets_anything() {
+    let watch = Watch::start();
+    let slow = watch.connect();
+    for (request, status) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "200 "),
+        (b"GET /metrics?x=y HTTP/1.0\r\n\r\n", "200 "),
+        (b"GET /../etc/passwd HTTP/1.1\r\n\r\n", "404 "),
+        (b"POST /metrics HTTP/1.1\r\n\r\n", "405 "),
+        (b"\xff\x00\r\n\r\n", "400 "),
+        (b"\r\n\r\n", "400 "),
+        (&[b'x'; 8193], "431 "),
+    ] {
+        let answer = watch.ask(request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+    drop(slow);
+    let taken = watch.address.as_str();
+    fail(&["watch", "--prometheus", taken], 3, "cannot listen at");
+    fail(&["watch"], 2, "--prometheus");
+    fail(&["watch", "--prometheus", "somewhere"], 2, "invalid");
+}
+
+#[test]
+fn dashboard_and_help_name_the_metrics_there_are() {
+    let there_are = metrics(&Watch::start().metrics());
+    let named = |text: &str| -> BTreeSet<String> {
+        let is_part = |character: char| character.is_ascii_lowercase() || character == '_';
+        let words = text.split(|character| !is_part(character));
+        words.filter(|word| word.starts_with("shmheap_")).map(str::to_owned).collect()
+    };
+    let _: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let unknown: Vec<_> = named(DASHBOARD).difference(&there_are).cloned().collect();
+    assert!(unknown.is_empty(), "the dashboard asks for {unknown:?}");
+    assert_eq!(named(&succeed(&["watch", "--help"])), there_are);
+}
