@@ -158,6 +158,30 @@ fn signals_end_it_with_the_terminal_as_it_was() {
     assert_eq!(session.end().code(), Some(3));
 }
 
+/// `top` is not to go on, unseen, when its window is closed. In a shell that ignores the signal for
+/// that, the terminal itself has to tell it.
+#[test]
+fn it_ends_with_its_terminal() {
+    let script = "import os, pty, signal, sys\n\
+        pid, terminal = pty.fork()\n\
+        if pid == 0:\n\
+        \x20   signal.signal(signal.SIGHUP, signal.SIG_IGN)\n\
+        \x20   os.execv(sys.argv[1], sys.argv[1:])\n\
+        seen = b''\n\
+        signal.alarm(60)\n\
+        while b'?1049h' not in seen:\n\
+        \x20   seen += os.read(terminal, 4096)\n\
+        os.close(terminal)\n\
+        sys.exit(os.waitpid(pid, 0)[1])\n";
+    let program = env!("CARGO_BIN_EXE_shmheap");
+    let python =
+        std::process::Command::new("python3").args(["-c", script, program, "top"]).status();
+    // A machine without Python does without this test.
+    if let Ok(status) = python {
+        assert!(status.success(), "{status}");
+    }
+}
+
 #[test]
 fn without_a_terminal_there_is_one_frame() {
     let name = Name::new();

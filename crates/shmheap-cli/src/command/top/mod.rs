@@ -31,6 +31,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Clear, Paragraph};
 use ratatui::{DefaultTerminal, Frame, Terminal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::args::Top;
 use crate::{Verdict, truncation};
@@ -74,13 +75,15 @@ pub(crate) fn run(arguments: &Top, out: &mut dyn Write) -> Result<Verdict> {
         bail!("`shmheap top` draws on a terminal, and its output is none; --once prints one frame");
     }
     force_color_output(console::colors_enabled());
-    let ends = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&ends);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
-        .context("cannot prepare for Ctrl-C")?;
+    let end = End::prepare()?;
     truncation::remember_terminal();
     let mut terminal = ratatui::try_init().context("cannot draw on this terminal")?;
-    let result = show(&mut terminal, &mut view, arguments, &ends);
+    let result = show(&mut terminal, &mut view, arguments, &end);
+    if end.is_hung_up(Duration::ZERO) {
+        // Nothing can be said or given back, and dropping it would say so.
+        std::mem::forget(terminal);
+        return Ok(Verdict::Fine);
+    }
     let restored = ratatui::try_restore();
     result?;
     restored.context("cannot give the terminal back")?;
@@ -98,20 +101,48 @@ fn look(view: &mut View, arguments: &Top) -> Result<()> {
     Ok(())
 }
 
+/// What ends the view but a key.
+struct End {
+    signal: Arc<AtomicBool>,
+    reads_terminal: bool,
+}
+
+impl End {
+    fn prepare() -> Result<Self> {
+        let signal = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&signal);
+        ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+            .context("cannot prepare for Ctrl-C")?;
+        Ok(Self { signal, reads_terminal: io::stdin().is_terminal() })
+    }
+
+    /// Waits for input, for so long at the most; whether the end has come. Not left to crossterm,
+    /// which reads from a terminal that is gone without end.
+    fn comes_within(&self, timeout: Duration) -> bool {
+        self.is_hung_up(timeout) || self.signal.load(Ordering::Relaxed)
+    }
+
+    /// Whether the terminal is gone, after a wait for input.
+    fn is_hung_up(&self, timeout: Duration) -> bool {
+        let stdin = io::stdin();
+        let mut terminal = [PollFd::new(&stdin, PollFlags::IN)];
+        let watched = if self.reads_terminal { &mut terminal[..] } else { &mut [] };
+        let timeout = Timespec::try_from(timeout).unwrap_or_default();
+        // A signal ends the wait, and a failure only makes it short.
+        let _ = poll(watched, Some(&timeout));
+        terminal[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
+}
+
 /// Looks and draws until the user has seen enough.
-fn show(
-    terminal: &mut DefaultTerminal,
-    view: &mut View,
-    arguments: &Top,
-    ends: &AtomicBool,
-) -> Result<()> {
+fn show(terminal: &mut DefaultTerminal, view: &mut View, arguments: &Top, end: &End) -> Result<()> {
     let interval = arguments.interval.unwrap_or(Top::INTERVAL);
     loop {
         look(view, arguments)?;
         let next = Instant::now() + interval;
         loop {
             terminal.draw(|frame| draw(frame, view))?;
-            match wait(view, next, ends)? {
+            match wait(view, next, end)? {
                 Wish::Nothing if Instant::now() < next => {}
                 Wish::Nothing | Wish::Look => break,
                 Wish::Quit => return Ok(()),
@@ -121,13 +152,13 @@ fn show(
 }
 
 /// Waits for a key, another size of the terminal, a signal, or until it is time.
-fn wait(view: &mut View, next: Instant, ends: &AtomicBool) -> Result<Wish> {
+fn wait(view: &mut View, next: Instant, end: &End) -> Result<Wish> {
     loop {
-        if ends.load(Ordering::Relaxed) {
+        let left = next.saturating_duration_since(Instant::now());
+        if end.comes_within(left.min(PATIENCE)) {
             return Ok(Wish::Quit);
         }
-        let left = next.saturating_duration_since(Instant::now());
-        if event::poll(left.min(PATIENCE))? {
+        if event::poll(Duration::ZERO)? {
             return Ok(match event::read()? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => view.key(key),
                 _ => Wish::Nothing,
