@@ -310,6 +310,26 @@ mod tests {
     }
 
     #[test]
+    fn what_finds_no_room_to_be_shared_goes_with_what_it_owns() {
+        let heap = HeapOptions::new(1 << 16).policy(Policy::FirstFit).create_memfd().unwrap();
+        let owner = ShmBox::<Owner>::new_zeroed(&heap).unwrap();
+        fill(&heap, &owner, 0);
+        let filling: Vec<_> =
+            std::iter::from_fn(|| ShmBox::new(&heap, [0_u64; 8]).ok()).map(ShmBox::keep).collect();
+        assert!(matches!(ShmArc::from_box(&heap, owner), Err(Error::Full { .. })));
+        assert_eq!(live(&heap), filling.len() as u64);
+    }
+
+    #[test]
+    fn a_value_may_own_very_many_objects() {
+        let heap = HeapOptions::new(8 << 20).create_memfd().unwrap();
+        let cells = ShmBox::<[ShmCell<u64>; 100_000]>::new_zeroed(&heap).unwrap();
+        ShmBox::new(&heap, 7_u64).unwrap().publish(&cells[99_999]).unwrap();
+        drop(cells);
+        assert_eq!(live(&heap), 0);
+    }
+
+    #[test]
     fn an_object_in_two_cells_is_freed_from_the_first() {
         let heap = HeapOptions::new(1 << 20).create_memfd().unwrap();
         let cells = ShmBox::new(&heap, [7_u64, 8, 7, 0, 8]).unwrap();

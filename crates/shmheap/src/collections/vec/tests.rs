@@ -71,6 +71,17 @@ fn elements_have_any_size_and_alignment() {
 }
 
 #[test]
+fn more_elements_than_can_be_counted_are_refused() {
+    let heap = heap_of(Policy::Scalable);
+    let vec = get_mut(&heap, make::<ShmVec<()>>(&heap));
+    vec.extend_from_slice(&heap, &[(); 2]).unwrap();
+    let too_many = |outcome| matches!(outcome, Err(Error::AtCapacity { .. }));
+    assert!(too_many(vec.extend_from_slice(&heap, &[(); usize::MAX])));
+    assert!(too_many(vec.splice(&heap, 1, 0, &[(); usize::MAX])));
+    assert_eq!(vec.len(&heap).unwrap(), 2);
+}
+
+#[test]
 fn what_does_not_fit_leaves_the_vector_as_it_was() {
     for policy in POLICIES {
         let heap = HeapOptions::new(1 << 20).policy(policy).create_memfd().unwrap();
