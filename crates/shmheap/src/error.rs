@@ -144,6 +144,56 @@ pub enum Error {
         max_len_bytes: u64,
     },
 
+    /// A quota is used up: free objects, or raise it.
+    #[error(
+        "{what} may have {quota_bytes} bytes and has {used_bytes}, so {requested_bytes} more are \
+         too many; free objects, or raise the quota (set_quota, or `shmheap quota`)"
+    )]
+    QuotaExceeded {
+        /// What has the quota: the heap, this process, or a tag.
+        what: String,
+        /// The bytes that were asked for, rounded up.
+        requested_bytes: u64,
+        /// The bytes that it has.
+        used_bytes: u64,
+        /// The bytes that it may have.
+        quota_bytes: u64,
+    },
+
+    /// The heap was made without labels, so it has no quotas: make it with them.
+    #[error(
+        "the heap was made without labels, so nobody counts who has what; make it with \
+         HeapOptions::labels (`shmheap create --labels`)"
+    )]
+    NotLabelled,
+
+    /// The text cannot be a tag: choose another.
+    #[error("{name:?} cannot be a tag: {why}")]
+    InvalidTag {
+        /// The text as it was given.
+        name: String,
+        /// The rule that it breaks.
+        why: &'static str,
+    },
+
+    /// Every tag that a heap can have is taken: use fewer.
+    #[error("the heap has {limit} tags, which is all it can; use one of them (`shmheap stat`)")]
+    TooManyTags {
+        /// How many a heap has.
+        limit: u32,
+    },
+
+    /// Every label is in use, a pair of a process and a tag that has objects: free those of dead
+    /// processes, or use fewer tags.
+    #[error(
+        "all {limit} labels of the heap are in use, one for each process and tag with objects; \
+         free the objects of dead processes (`shmheap stat`), or use fewer tags"
+    )]
+    TooManyLabels {
+        /// How many a heap has.
+        limit: u32,
+    },
+
     /// No heap can serve the layout: the alignment is above 2 MiB, or above 4096 bytes under first
     /// fit; or the size overflows.
     #[error("no heap can hold {size_bytes} bytes aligned to {align_bytes}: {why}")]
@@ -394,6 +444,7 @@ impl Error {
             Self::InvalidName { .. }
             | Self::InvalidOption { .. }
             | Self::InvalidLayout { .. }
+            | Self::InvalidTag { .. }
             | Self::InvalidPointer { .. }
             | Self::InvalidHandle { .. }
             | Self::InvalidCell { .. } => libc::EINVAL,
@@ -415,10 +466,14 @@ impl Error {
             Self::NoSpace { .. } => libc::ENOSPC,
             Self::AddressSpace { .. } | Self::Full { .. } => libc::ENOMEM,
             Self::AddressTaken { .. } => libc::EADDRINUSE,
+            Self::QuotaExceeded { .. } => libc::EDQUOT,
+            Self::NotLabelled => libc::EOPNOTSUPP,
             Self::Stale { .. } => libc::ESTALE,
             Self::ReadOnly { .. } => libc::EROFS,
             Self::TooManyPeers { .. }
             | Self::TooManyThreads { .. }
+            | Self::TooManyTags { .. }
+            | Self::TooManyLabels { .. }
             | Self::TooManyUnpublished { .. } => libc::EUSERS,
             Self::Damaged { .. } => libc::EUCLEAN,
             Self::System { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),

@@ -40,6 +40,7 @@
 //! | `os` | everything the system gives, nothing about heaps |
 //! | `segment` | the shared bytes: the gate to them, and their header |
 //! | `peers` | who is connected, and the kernel's word on who is dead |
+//! | `labels` | who has how much of a heap, and what for |
 //! | `first_fit`, `slab` | the engines, one for each policy: which bytes belong to which object |
 //! | `heap` | the public [`Heap`] |
 //! | `object` | typed objects |
@@ -56,6 +57,8 @@ mod os;
 mod segment;
 
 mod peers;
+
+mod labels;
 
 mod first_fit;
 mod slab;
@@ -81,9 +84,9 @@ pub use handle::{Handle, Untyped};
 #[cfg(feature = "allocator-api2")]
 pub use heap::SharedAllocator;
 pub use heap::{
-    Block, Blocks, ClassStats, Finding, Granule, Heap, HeapOptions, InHand, Info, Listing,
-    NotPublished, OwnerStats, Peer, Policy, Report, Site, Stats, Unpublished, list,
-    sweep_abandoned, sweep_unfinished,
+    Block, Blocks, ClassStats, Finding, Granule, Heap, HeapOptions, InHand, Info, Label, Listing,
+    NotPublished, OwnerStats, Peer, PeerUsage, Policy, Quota, Report, Site, Stats, TagScope,
+    TagUsage, Unpublished, Usage, list, sweep_abandoned, sweep_unfinished,
 };
 #[doc(hidden)]
 pub use object::derived;

@@ -63,6 +63,14 @@ impl Heap {
     #[cold]
     #[inline(never)]
     fn alloc_slowly(&self, layout: Layout) -> Result<NonNull<u8>> {
+        match &self.shape.labels {
+            None => self.alloc_plainly(layout),
+            Some(labels) => self.alloc_labelled(labels, layout),
+        }
+    }
+
+    /// Allocates an object without a label.
+    pub(super) fn alloc_plainly(&self, layout: Layout) -> Result<NonNull<u8>> {
         let engine = match &self.shape.engine {
             Engine::Slabs(slabs) => return self.slab_alloc(slabs, layout),
             Engine::FirstFit(engine) => engine,
@@ -137,6 +145,17 @@ impl Heap {
     #[cold]
     #[inline(never)]
     fn free_slowly(&self, object: NonNull<u8>) -> Result<()> {
+        match &self.shape.labels {
+            None => self.free_plainly(object),
+            Some(labels) => {
+                let me = self.me("free")?;
+                self.free_labelled(labels, me, object, || self.free_plainly(object))
+            }
+        }
+    }
+
+    /// Frees an object whose label has been seen to.
+    pub(super) fn free_plainly(&self, object: NonNull<u8>) -> Result<()> {
         let engine = match &self.shape.engine {
             Engine::Slabs(slabs) => return self.slab_free(slabs, object),
             Engine::FirstFit(engine) => engine,
@@ -177,6 +196,13 @@ impl Heap {
 
     /// Changes an object's size without moving it; whether that was possible.
     fn resize(&self, object: NonNull<u8>, layout: Layout) -> Result<bool> {
+        match &self.shape.labels {
+            None => self.resize_plainly(object, layout),
+            Some(labels) => self.resize_labelled(labels, object, layout),
+        }
+    }
+
+    pub(super) fn resize_plainly(&self, object: NonNull<u8>, layout: Layout) -> Result<bool> {
         let engine = match &self.shape.engine {
             Engine::Slabs(slabs) => return self.slab_resize(slabs, object, layout),
             Engine::FirstFit(engine) => engine,
@@ -316,7 +342,7 @@ impl Heap {
 
     /// The position of an address in object space.
     #[inline]
-    fn position(&self, object: NonNull<u8>) -> Result<Position> {
+    pub(super) fn position(&self, object: NonNull<u8>) -> Result<Position> {
         let address = object.addr().get();
         let offset = self.space().offset_of(object).filter(|&bytes| bytes < LEN_MAX_BYTES);
         let bytes = offset.ok_or_else(|| Self::foreign(address))?;

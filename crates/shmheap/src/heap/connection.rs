@@ -76,6 +76,8 @@ impl Heap {
     }
 
     fn try_adopt(&self, slot: PeerSlot) -> Result<()> {
+        // First: from here on the slot's work is the adopter's.
+        self.adopt_labels(slot);
         match &self.shape.engine {
             // The journal before the ledger: what it undoes or completes is part of an entry's
             // change, so until then the entry may own an object that does not exist.

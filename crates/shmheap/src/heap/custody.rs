@@ -129,6 +129,10 @@ impl Heap {
 
     /// Frees the object that an entry of this process owns, if it is live, and clears the entry.
     pub(super) fn free_own(&self, entry: LedgerEntry, handle: Handle) -> Result<()> {
+        self.free_by_handle(None, handle, || self.free_own_plainly(entry, handle))
+    }
+
+    fn free_own_plainly(&self, entry: LedgerEntry, handle: Handle) -> Result<()> {
         match &self.shape.engine {
             Engine::FirstFit(engine) => {
                 self.fit_free_of(engine, self.me("free")?, entry, handle.to_raw())?;
@@ -142,6 +146,11 @@ impl Heap {
     /// As [`free_own`](Self::free_own) on behalf of a peer: a dead one whose lock the caller has,
     /// or this process as it leaves, when no thread of it works in the heap any more.
     fn free_of(&self, me: PeerSlot, entry: LedgerEntry, handle: u64) -> Result<()> {
+        let object = Handle::from_raw(handle);
+        self.free_by_handle(Some(me), object, || self.free_of_plainly(me, entry, handle))
+    }
+
+    fn free_of_plainly(&self, me: PeerSlot, entry: LedgerEntry, handle: u64) -> Result<()> {
         match &self.shape.engine {
             Engine::FirstFit(engine) => self.fit_free_of(engine, me, entry, handle)?,
             Engine::Slabs(slabs) => {

@@ -221,6 +221,14 @@ impl Heap {
     /// # Ok::<(), shmheap::Error>(())
     /// ```
     pub fn alloc_unpublished(&self, layout: Layout) -> Result<Unpublished<'_>> {
+        match &self.shape.labels {
+            None => self.alloc_unpublished_plainly(layout),
+            Some(labels) => self.alloc_unpublished_labelled(labels, layout),
+        }
+    }
+
+    /// As [`alloc_unpublished`](Self::alloc_unpublished), without a label.
+    pub(super) fn alloc_unpublished_plainly(&self, layout: Layout) -> Result<Unpublished<'_>> {
         let me = self.me("allocate")?;
         let held = self.hold_entry(me)?;
         let handle = match &self.shape.engine {

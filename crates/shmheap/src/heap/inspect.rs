@@ -34,6 +34,7 @@ impl Heap {
             id: identity.id,
             address: self.shape.address(),
             is_ephemeral: self.shape.is_ephemeral(),
+            has_labels: self.shape.labels.is_some(),
         }
     }
 
@@ -150,10 +151,12 @@ impl Heap {
     /// [`Error::ReadOnly`](crate::Error::ReadOnly).
     pub fn sweep(&self) -> Result<u32> {
         self.me("sweep dead peers")?;
-        match &self.connection {
-            Connection::Peer(membership) => Ok(membership.sweep(&self.words(), self)),
-            Connection::Observer(_) => Ok(0),
-        }
+        let swept = match &self.connection {
+            Connection::Peer(membership) => membership.sweep(&self.words(), self),
+            Connection::Observer(_) => 0,
+        };
+        self.recount_if_due();
+        Ok(swept)
     }
 
     /// All blocks in order of address, live and free. Taken without a lock: while other processes
@@ -190,6 +193,7 @@ impl Heap {
             Engine::Slabs(slabs) => self.slab_check(slabs),
         };
         self.check_header(&mut report);
+        self.check_labels(&mut report);
         report
     }
 
@@ -342,7 +346,8 @@ impl Heap {
             };
             let bytes = self.shape.bytes(granules);
             let (handle, offset_bytes) = (self.handle_of(at), self.shape.bytes(at.0));
-            let block = Block { handle, offset_bytes, bytes, live, site: Site::Row };
+            let label = live.then(|| self.label_of_place(at.0)).flatten();
+            let block = Block { handle, offset_bytes, bytes, live, site: Site::Row, label };
             return Some((block, next));
         }
         None

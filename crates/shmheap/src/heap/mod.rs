@@ -13,6 +13,9 @@
 //! | `scalable` | the same for the scalable policy: hands and room |
 //! | `storage` | what the slab engine asks of the process that runs it |
 //! | `threads` | what each thread of this process has in hand |
+//! | `labelled` | objects that are counted under a label |
+//! | `tags` | under which tag this thread allocates |
+//! | `usage` | what is counted, and quotas |
 //! | `handover` | objects that die with their process, until they are in a cell |
 //! | `custody` | who owns those meanwhile, and after |
 //! | `entries` | what this process has of the ledger |
@@ -37,6 +40,7 @@ mod grow;
 mod handover;
 mod in_hand;
 mod inspect;
+mod labelled;
 mod lifetime;
 mod objects;
 mod open;
@@ -48,7 +52,9 @@ mod snapshot;
 mod space;
 mod storage;
 mod survey;
+mod tags;
 mod threads;
+mod usage;
 
 use crate::Handle;
 #[cfg(feature = "allocator-api2")]
@@ -58,6 +64,7 @@ use connection::Connection;
 use entries::Entries;
 pub use handover::{NotPublished, Unpublished};
 pub use inspect::Blocks;
+use labelled::Labelling;
 pub use lifetime::sweep_abandoned;
 pub(crate) use objects::{Gate, Span};
 pub use options::{Granule, HeapOptions, Policy};
@@ -65,7 +72,9 @@ pub use report::{Block, ClassStats, Finding, InHand, Info, OwnerStats, Peer, Rep
 use shape::Shape;
 use space::Space;
 use storage::Verified;
+pub use tags::TagScope;
 use threads::Threads;
+pub use usage::{Label, PeerUsage, Quota, TagUsage, Usage};
 
 use std::fmt;
 use std::sync::atomic::{AtomicU16, AtomicU64};
@@ -128,6 +137,8 @@ pub struct Heap {
     threads: Threads,
     connection: Connection,
     entries: Entries,
+    /// What this process knows of the labels, if the heap has any.
+    labelling: Option<Box<Labelling>>,
     /// For each area of records, the bytes of object space whose records in it this process knows
     /// to have storage; never more than the heap's length. The fast paths compare with it and
     /// nothing else.

@@ -17,6 +17,7 @@ use crate::first_fit::layout::Area;
 use crate::heap::address::{self, Address};
 use crate::heap::connection::Connection;
 use crate::heap::entries::Entries;
+use crate::heap::labelled::Labelling;
 use crate::heap::lifetime;
 use crate::heap::shape::{Engine, Shape};
 use crate::heap::storage::Verified;
@@ -271,7 +272,8 @@ impl Heap {
             verified_states: Verified::new(shape.state_block_count()),
             space: Space::new(mapping.base(), shape.data_offset, shape.granule_bytes()),
             mapping,
-            threads: Threads::new(stay),
+            threads: Threads::new(stay, shape.labels.is_none()),
+            labelling: shape.labels.as_ref().map(|_| Box::new(Labelling::of_environment())),
             connection,
             entries: Entries::new(place),
             verified_len_bytes,

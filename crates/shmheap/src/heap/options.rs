@@ -82,6 +82,7 @@ pub struct HeapOptions {
     pub(crate) group: Option<u32>,
     pub(crate) address: Address,
     pub(crate) is_ephemeral: bool,
+    pub(crate) has_labels: bool,
 }
 
 impl HeapOptions {
@@ -98,6 +99,7 @@ impl HeapOptions {
             group: None,
             address: Address::Any,
             is_ephemeral: false,
+            has_labels: false,
         }
     }
 
@@ -201,6 +203,19 @@ impl HeapOptions {
     /// ```
     pub fn ephemeral(mut self) -> Self {
         self.is_ephemeral = true;
+        self
+    }
+
+    /// Has every object know who allocated it and what for, and lets the heap, each process and
+    /// each tag have a quota: see [`Heap::with_tag`], [`Heap::set_quota`], [`Heap::usage`].
+    /// Default: without, which costs nothing.
+    ///
+    /// With labels an allocation and a free cost about 150 ns more together, on counters that
+    /// processes share; and memory: 353 KiB, and for each 64 KiB of object space 8 KiB under
+    /// [`Policy::FirstFit`] (16 KiB with a granule of 8 bytes), under [`Policy::Scalable`] 2 KiB
+    /// where objects are of 64 bytes and more, 8 KiB where they are of 16.
+    pub fn labels(mut self) -> Self {
+        self.has_labels = true;
         self
     }
 

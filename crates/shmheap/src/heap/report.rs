@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use crate::{Granule, Handle, Policy};
+use crate::{Granule, Handle, Label, Policy};
 
 /// Facts that never change in a heap's life, but for its length.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Info {
     /// Whether it is removed with its last process: see
     /// [`ephemeral`](crate::HeapOptions::ephemeral).
     pub is_ephemeral: bool,
+    /// Whether objects have labels: see [`labels`](crate::HeapOptions::labels).
+    pub has_labels: bool,
 }
 
 impl Info {
@@ -146,6 +148,10 @@ pub struct Block {
     pub live: bool,
     /// What it is a part of.
     pub site: Site,
+    /// Who allocated the object and what for, if the heap has labels. An object has none whose
+    /// process was killed in the moment that it was being allocated or freed.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub label: Option<Label>,
 }
 
 /// What a block is a part of.

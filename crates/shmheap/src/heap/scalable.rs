@@ -86,7 +86,7 @@ impl Heap {
         let Connection::Peer(membership) = &self.connection else {
             return Err(Error::ReadOnly { action });
         };
-        if let Some(hand) = self.threads.hot() {
+        if let Some(hand) = self.threads.known() {
             return Ok(hand);
         }
         let peer = self.me(action)?;
@@ -277,10 +277,20 @@ impl Heap {
         self.reader(slabs).live_object(place)
     }
 
-    pub(super) fn slab_usable_size(&self, slabs: &Slabs, object: NonNull<u8>) -> Result<usize> {
+    /// The live object at an address.
+    pub(super) fn slab_object(&self, slabs: &Slabs, object: NonNull<u8>) -> Result<Object> {
         let found = self.live_object(slabs, self.place_of(object)?);
-        let found = found.map_err(|fault| self.explain(fault, object.addr().get()))?;
-        Ok(found.bytes() as usize)
+        found.map_err(|fault| self.explain(fault, object.addr().get()))
+    }
+
+    pub(super) fn slab_usable_size(&self, slabs: &Slabs, object: NonNull<u8>) -> Result<usize> {
+        Ok(self.slab_object(slabs, object)?.bytes() as usize)
+    }
+
+    /// Bytes that an object of the layout gets, unless none but larger ones are left.
+    pub(super) fn slab_bytes_for(&self, layout: Layout) -> Result<u64> {
+        let request = self.slab_request(layout)?;
+        Ok(request.class.map_or(request.units().0 * UNIT_BYTES, |class| class.object_bytes()))
     }
 
     pub(super) fn slab_resize(
@@ -320,8 +330,7 @@ impl Heap {
 
     pub(super) fn slab_handle(&self, slabs: &Slabs, object: NonNull<u8>) -> Result<Handle> {
         let place = self.place_of(object)?;
-        let found = self.live_object(slabs, place);
-        let found = found.map_err(|fault| self.explain(fault, object.addr().get()))?;
+        let found = self.slab_object(slabs, object)?;
         Ok(self.handle_at(place, found.generation()))
     }
 

@@ -13,12 +13,14 @@ use crate::first_fit::layout::{
 use crate::first_fit::{FirstFit, HeaderWords};
 use crate::heap::address::{self, Address};
 use crate::heap::{Granule, HeapOptions, Policy};
+use crate::labels;
 use crate::os::process;
 use crate::peers::{
     ENTRY_WORDS, RECORD_WORDS, RECORDS, RecordTable, THREAD_WORDS, THREADS, ThreadTable,
 };
-use crate::segment::format::{self, EPHEMERAL, Identity, KEPT};
+use crate::segment::format::{self, EPHEMERAL, Identity, KEPT, LABELLED, PLAIN};
 use crate::segment::words::Words;
+use crate::slab::layout::StateBlock;
 use crate::slab::{self, CLASS_COUNT, Slabs, UNIT_BYTES};
 use crate::units::{Offset, PAGE_BYTES, WORD_BYTES, round_up};
 use crate::{Error, Result};
@@ -54,6 +56,13 @@ const LAYOUT: u64 = format::fingerprint(&[
     UNIT_BYTES,
     CLASS_COUNT as u64,
     SLAB_ALIGN_BYTES,
+    labels::layout::HEAD_WORDS,
+    labels::layout::TAGS,
+    labels::layout::TAG_WORDS,
+    labels::layout::PEER_WORDS,
+    labels::layout::LABELS,
+    labels::layout::LABEL_WORDS,
+    labels::layout::LANE_BITS,
 ]);
 
 /// The first byte behind the process records, where the thread records start.
@@ -81,6 +90,8 @@ pub(super) struct Shape {
     pub(super) records: RecordTable,
     pub(super) threads: ThreadTable,
     pub(super) engine: Engine,
+    /// Where the records of labels lie, if objects have any.
+    pub(super) labels: Option<labels::Layout>,
     /// How many words of the segment's start are records.
     pub(super) word_count: u64,
     /// `granule_bytes` is this power of two.
@@ -115,6 +126,7 @@ impl Shape {
             id: process::random_bits()?,
             address: 0,
             lifetime: if options.is_ephemeral { EPHEMERAL } else { KEPT },
+            labels: if options.has_labels { LABELLED } else { PLAIN },
         };
         let shape = Self::new(identity).ok_or(Error::InvalidOption {
             option: "max_len",
@@ -137,6 +149,9 @@ impl Shape {
         }
         if !matches!(identity.lifetime, KEPT | EPHEMERAL) {
             return Err(NotAHeap::BadHeader("lifetime"));
+        }
+        if !matches!(identity.labels, PLAIN | LABELLED) {
+            return Err(NotAHeap::BadHeader("labels"));
         }
         match identity.address {
             0 => Ok(shape),
@@ -189,7 +204,12 @@ impl Shape {
         if len_max > format::LEN_MAX_BYTES {
             return None;
         }
-        let (policy, engine, data_offset) = match identity.policy {
+        let has_labels = identity.labels != PLAIN;
+        let labels_behind = |end: Offset, places, states| match has_labels {
+            true => labels::Layout::new(end, places, states).map(Some),
+            false => Some(None),
+        };
+        let (policy, engine, records_end, labels) = match identity.policy {
             FIRST_FIT if len_max.is_multiple_of(bytes) => {
                 let layout = Layout::new(END_OF_RECORDS, len_max / bytes)?;
                 let header = HeaderWords {
@@ -198,18 +218,23 @@ impl Shape {
                     pins: format::PINS_AT,
                     length: format::LENGTH_AT,
                 };
-                let data_offset = round_up(layout.end().0, PAGE_BYTES)?;
+                let labels = labels_behind(layout.end(), len_max / bytes, 0)?;
                 let engine = FirstFit::new(&layout, header, THREAD_TABLE, bytes);
-                (Policy::FirstFit, Engine::FirstFit(engine), data_offset)
+                (Policy::FirstFit, Engine::FirstFit(engine), layout.end(), labels)
             }
             SCALABLE if len_max.is_multiple_of(UNIT_BYTES) => {
                 let layout = slab::layout::Layout::new(END_OF_RECORDS, len_max / UNIT_BYTES)?;
-                let data_offset = round_up(layout.end().0, SLAB_ALIGN_BYTES)?;
+                let states = layout.states();
+                let labels =
+                    labels_behind(layout.end(), len_max / UNIT_BYTES, states.end - states.start)?;
                 let engine = Slabs::new(&layout, format::LENGTH_AT);
-                (Policy::Scalable, Engine::Slabs(engine), data_offset)
+                (Policy::Scalable, Engine::Slabs(engine), layout.end(), labels)
             }
             _ => return None,
         };
+        let align_bytes = data_align_bytes(policy);
+        let records_end = labels.as_ref().map_or(records_end, labels::Layout::end);
+        let data_offset = round_up(records_end.0, align_bytes)?;
         let word_count = match &engine {
             Engine::FirstFit(_) => Offset(data_offset).word().0,
             Engine::Slabs(slabs) => Offset(slabs.layout().states().start).word().0,
@@ -223,6 +248,7 @@ impl Shape {
             records: RecordTable::new(format::RECORDS.word(), RECORDS, format::PROCESSES_USED_AT),
             threads: THREAD_TABLE,
             engine,
+            labels,
             granule_shift: bytes.trailing_zeros(),
         })
     }
@@ -235,15 +261,33 @@ impl Shape {
         from_bytes: u64,
         to_bytes: u64,
     ) -> Vec<Range<u64>> {
-        match &self.engine {
+        let ((from, to), mut ranges) = match &self.engine {
             Engine::FirstFit(engine) => {
                 let (from, to) = (self.granules(from_bytes), self.granules(to_bytes));
-                engine.layout().storage(area, from, to)
+                ((from, to), engine.layout().storage(area, from, to))
             }
             Engine::Slabs(slabs) => {
-                slabs.layout().storage(from_bytes / UNIT_BYTES, to_bytes / UNIT_BYTES)
+                let (from, to) = (from_bytes / UNIT_BYTES, to_bytes / UNIT_BYTES);
+                ((from, to), slabs.layout().storage(from, to))
             }
+        };
+        if let Some(labels) = &self.labels {
+            if from == 0 {
+                ranges.push(labels.tables());
+            }
+            ranges.push(labels.places_storage(from, to));
         }
+        ranges
+    }
+
+    /// The byte ranges that must have storage before an object has a state of the block.
+    pub(super) fn states_storage(&self, slabs: &Slabs, block: StateBlock) -> Vec<Range<u64>> {
+        let layout = slabs.layout();
+        let (bytes, first) = (layout.block_bytes(block), layout.states().start);
+        let lanes =
+            |labels: &labels::Layout| labels.states_storage(bytes.start - first..bytes.end - first);
+        let of_labels = self.labels.as_ref().map(lanes);
+        [bytes.clone()].into_iter().chain(of_labels).collect()
     }
 
     /// Which bytes of the segment are states of objects.
@@ -291,10 +335,7 @@ impl Shape {
 
     /// What the address of the segment must be a multiple of.
     pub(super) fn align_bytes(&self) -> u64 {
-        match self.policy {
-            Policy::FirstFit => PAGE_BYTES,
-            Policy::Scalable => SLAB_ALIGN_BYTES,
-        }
+        data_align_bytes(self.policy)
     }
 
     #[inline]
@@ -328,6 +369,14 @@ impl Shape {
     /// What the mapping of the segment covers.
     pub(super) fn mapped_bytes(&self) -> u64 {
         self.end_of_data(self.identity.len_max_bytes)
+    }
+}
+
+/// What object space starts at a multiple of.
+fn data_align_bytes(policy: Policy) -> u64 {
+    match policy {
+        Policy::FirstFit => PAGE_BYTES,
+        Policy::Scalable => SLAB_ALIGN_BYTES,
     }
 }
 

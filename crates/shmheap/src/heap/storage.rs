@@ -27,8 +27,9 @@ impl Heap {
     #[cold]
     fn verify_states(&self, slabs: &Slabs, block: StateBlock) -> Result<(), Fault> {
         if !self.is_read_only() {
-            let bytes = slabs.layout().block_bytes(block);
-            self.connection.object().reserve(bytes).map_err(|_| Fault::NoStorage)?;
+            for bytes in self.shape.states_storage(slabs, block) {
+                self.connection.object().reserve(bytes).map_err(|_| Fault::NoStorage)?;
+            }
         }
         self.verified_states.set(block);
         Ok(())

@@ -60,7 +60,8 @@ impl Heap {
         let slab::Block { place, bytes, generation, live, next, slab } = found;
         let site = slab.map_or(Site::Units, |owner| Site::Slab { owner: owner.map(|slot| slot.0) });
         let (handle, offset_bytes) = (self.handle_at(place, generation), place.0);
-        Some((Block { handle, offset_bytes, bytes, live, site }, next))
+        let label = live.then(|| self.label_in_slab(slabs, place)).flatten();
+        Some((Block { handle, offset_bytes, bytes, live, site, label }, next))
     }
 }
 

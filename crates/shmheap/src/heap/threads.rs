@@ -141,9 +141,15 @@ struct Node {
     next: *const Node,
 }
 
+/// Marks the stay of a heap in which more is to be done for an object than the fast ways do: they
+/// look for a number without the mark. No number of a stay is that large.
+const CLOSED: u64 = 1 << 63;
+
 /// The hands of one heap's threads; see the module's text.
 pub(super) struct Threads {
     stay: Stay,
+    /// 0, or `CLOSED`.
+    mark: u64,
     newest: AtomicPtr<Node>,
 }
 
@@ -224,9 +230,11 @@ fn is_gone(holder: u64) -> bool {
 }
 
 impl Threads {
-    /// The hands of a heap's threads in the stays of this process.
-    pub(super) fn new(stay: Stay) -> Self {
-        Self { stay, newest: AtomicPtr::new(ptr::null_mut()) }
+    /// The hands of a heap's threads in the stays of this process; reached by `hot` only if the
+    /// heap `has_fast_ways`.
+    pub(super) fn new(stay: Stay, has_fast_ways: bool) -> Self {
+        let mark = if has_fast_ways { 0 } else { CLOSED };
+        Self { stay, mark, newest: AtomicPtr::new(ptr::null_mut()) }
     }
 
     /// This thread's hand for the present stay, if it used it last.
@@ -241,6 +249,18 @@ impl Threads {
         // keeps as long as `self` lives: a heap and its stay go together. It is active, so it is
         // where `take` found it and nobody else reaches it; this thread does once at a time, as
         // nothing that works with a hand asks for one.
+        Some(unsafe { &mut *hot.hand.as_ptr() })
+    }
+
+    /// As [`hot`](Self::hot), also in a heap whose fast ways are closed.
+    #[inline]
+    #[allow(clippy::mut_from_ref, reason = "as in `hot`")]
+    pub(super) fn known(&self) -> Option<&mut Hand> {
+        let (hot, stay) = (HOT.get(), self.stay.number());
+        if hot.stay != stay && hot.stay != stay | CLOSED {
+            return None;
+        }
+        // SAFETY: as in `hot`: the number is that of the stay, with or without the mark.
         Some(unsafe { &mut *hot.hand.as_ptr() })
     }
 
@@ -268,7 +288,7 @@ impl Threads {
         let hand = hand.ok_or(crate::Error::Damaged { what: "a thread's own records" })?;
         let hand = NonNull::from(hand);
         if stay != 0 {
-            HOT.set(Hot { stay, hand });
+            HOT.set(Hot { stay: stay | self.mark, hand });
         }
         // SAFETY: as in `hot`.
         Ok(unsafe { &mut *hand.as_ptr() })

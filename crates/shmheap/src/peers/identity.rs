@@ -49,8 +49,14 @@ impl PeerId {
         (self.0 & SLOT_MASK) as u32 % 61 + 1
     }
 
-    fn slot(self) -> PeerSlot {
+    /// The slot that it holds, or held.
+    pub(crate) fn slot(self) -> PeerSlot {
         PeerSlot(((self.0 & SLOT_MASK) - 1) as u16)
+    }
+
+    /// How often the record had been taken by then.
+    pub(crate) fn joins(self) -> u64 {
+        self.0 >> JOINS_SHIFT
     }
 
     /// Whether the record still stands for this stay. The first `used` records have storage.

@@ -41,13 +41,18 @@ pub(crate) const CREATED_AT: WordIndex = WordIndex(8);
 pub(crate) const ID_AT: WordIndex = WordIndex(9);
 pub(crate) const ADDRESS_AT: WordIndex = WordIndex(11);
 pub(crate) const LIFETIME_AT: WordIndex = WordIndex(12);
-pub(crate) const CHECKSUM_AT: WordIndex = WordIndex(13);
+pub(crate) const LABELS_AT: WordIndex = WordIndex(13);
+pub(crate) const CHECKSUM_AT: WordIndex = WordIndex(14);
 /// The words of the identity, which never change and which the checksum covers.
-const IDENTITY_WORDS: usize = 13;
+const IDENTITY_WORDS: usize = 14;
 
 /// Lifetimes.
 pub(crate) const KEPT: u64 = 0;
 pub(crate) const EPHEMERAL: u64 = 1;
+
+/// Whether objects have labels.
+pub(crate) const PLAIN: u64 = 0;
+pub(crate) const LABELLED: u64 = 1;
 
 pub(crate) const LENGTH_AT: WordIndex = WordIndex(16);
 pub(crate) const LOCK_AT: WordIndex = WordIndex(24);
@@ -88,6 +93,8 @@ pub(crate) struct Identity {
     pub(crate) address: u64,
     /// Whether it is removed with its last process.
     pub(crate) lifetime: u64,
+    /// Whether objects have labels.
+    pub(crate) labels: u64,
 }
 
 /// Why a prologue is refused.
@@ -115,6 +122,7 @@ impl Identity {
         set(ID_AT + 1, (self.id >> 64) as u64);
         set(ADDRESS_AT, self.address);
         set(LIFETIME_AT, self.lifetime);
+        set(LABELS_AT, self.labels);
         words[IDENTITY_WORDS] = fingerprint(&words[..IDENTITY_WORDS]);
         words
     }
@@ -160,6 +168,7 @@ impl Identity {
             id: u128::from(get(ID_AT)) | u128::from(get(ID_AT + 1)) << 64,
             address: get(ADDRESS_AT),
             lifetime: get(LIFETIME_AT),
+            labels: get(LABELS_AT),
         };
         Ok((identity, get(LENGTH_AT)))
     }
@@ -197,6 +206,7 @@ mod tests {
             id: 0x0123_4567_89ab_cdef_0011_2233_4455_6677,
             address: 0x2345_6780_0000,
             lifetime: EPHEMERAL,
+            labels: LABELLED,
         }
     }
 

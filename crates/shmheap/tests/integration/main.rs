@@ -11,6 +11,7 @@
 //! | `roots` | names and shared values, whoever is killed or stopped |
 //! | `operations` | any row of operations keeps content and count, by threads, too |
 //! | `handles` | a handle names one object in its one life |
+//! | `labels` | who has what, and quotas that hold |
 //! | `kills` | processes killed at any moment cost the others nothing, by first fit |
 //! | `aimed` | kills between a change and the hint at it |
 //! | `storm` | the same for slabs, and for processes of several threads |
@@ -57,6 +58,7 @@ mod handles;
 mod handover;
 mod hostile;
 mod kills;
+mod labels;
 mod lifecycle;
 mod operations;
 mod overwritten;

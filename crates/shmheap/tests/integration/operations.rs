@@ -18,9 +18,9 @@ use crate::support::{POLICIES, assert_empty, assert_whole};
 #[test]
 fn threads_share_a_heap() {
     let seed = seed();
-    for policy in POLICIES {
+    for (policy, has_labels) in POLICIES.into_iter().flat_map(|it| [(it, false), (it, true)]) {
         let options = HeapOptions::new(64 << 10).max_len(64 << 20).policy(policy);
-        let heap = options.create_memfd().unwrap();
+        let heap = with_labels(has_labels, options).create_memfd().unwrap();
         std::thread::scope(|scope| {
             for thread in 0..8 {
                 let heap = &heap;
@@ -102,6 +102,12 @@ fn run(options: HeapOptions, steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Free { .. } | Step::Realloc { .. } => {}
         }
         prop_assert_eq!(heap.stats().live_objects as usize, held.len());
+        if let Some(usage) = heap.usage() {
+            prop_assert_eq!(
+                (usage.objects, usage.bytes),
+                (held.len() as u64, heap.stats().live_bytes)
+            );
+        }
     }
     assert_whole(&heap);
     for (object, size, stamp) in held {
@@ -110,6 +116,10 @@ fn run(options: HeapOptions, steps: Vec<Step>) -> Result<(), TestCaseError> {
     }
     assert_empty(&heap);
     Ok(())
+}
+
+fn with_labels(has_labels: bool, options: HeapOptions) -> HeapOptions {
+    if has_labels { options.labels() } else { options }
 }
 
 fn config(cases: u32) -> ProptestConfig {
@@ -122,16 +132,19 @@ proptest! {
     #[test]
     fn any_row_of_operations_keeps_content_and_count_by_first_fit(
         steps in proptest::collection::vec(step(600, 10), 1..200),
+        has_labels in any::<bool>(),
     ) {
-        run(HeapOptions::new(16 << 10).policy(Policy::FirstFit), steps)?;
+        run(with_labels(has_labels, HeapOptions::new(16 << 10).policy(Policy::FirstFit)), steps)?;
     }
 
     #[test]
     fn any_row_of_operations_keeps_content_and_count_in_slabs(
         steps in proptest::collection::vec(step(700_000, 17), 1..200),
         is_short in any::<bool>(),
+        has_labels in any::<bool>(),
     ) {
         let most = if is_short { 1 << 20 } else { 8 << 20 };
-        run(HeapOptions::new(64 << 10).max_len(most).policy(Policy::Scalable), steps)?;
+        let options = HeapOptions::new(64 << 10).max_len(most).policy(Policy::Scalable);
+        run(with_labels(has_labels, options), steps)?;
     }
 }

@@ -11,11 +11,12 @@ use super::markdown::Inventory;
 pub(super) const CORE: &str = "crates/shmheap/src";
 
 /// Lowest first; a module uses only its own row and those above it in this list.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["error", "events", "handle", "units"],
     &["os"],
     &["segment"],
     &["peers"],
+    &["labels"],
     &["first_fit", "slab"],
     &["heap"],
     &["object"],

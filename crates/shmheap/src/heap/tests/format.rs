@@ -10,14 +10,18 @@ use crate::first_fit::layout::{
 use crate::heap::HeapOptions;
 use crate::heap::address::{ADDRESS_END, ADDRESS_MIN};
 use crate::heap::shape::{END_OF_PROCESSES, END_OF_RECORDS, Shape};
+use crate::labels::layout::{
+    HEAD_WORDS as LABELS_HEAD_WORDS, LABEL_WORDS, LABELS, PEER_WORDS, TAG_WORDS, TAGS,
+};
+use crate::labels::tags::NAME_BYTES_MAX;
 use crate::peers::ledger::TAG_MARK;
 use crate::peers::threads::ENTRIES;
 use crate::peers::{ENTRY_WORDS, RECORD_WORDS, RECORDS, THREAD_WORDS, THREADS};
 use crate::segment::format::{
     ADDRESS_AT, CHECKSUM_AT, CREATED_AT, CURRENT_AT, DATA_OFFSET_AT, GRANULE_AT, HEADER_BYTES,
-    ID_AT, LAYOUT_AT, LEN_MAX_AT, LEN_MAX_BYTES, LENGTH_AT, LOCK_AT, MAGIC_AT, PEERS_AT, PINS_AT,
-    POLICY_AT, PROCESSES_USED_AT, PROLOGUE_BYTES, RECORDS as RECORDS_AT, ROOTS_AT, SHARED_AT,
-    THREADS_USED_AT, VERSION, VERSION_AT,
+    ID_AT, LABELS_AT, LAYOUT_AT, LEN_MAX_AT, LEN_MAX_BYTES, LENGTH_AT, LOCK_AT, MAGIC_AT, PEERS_AT,
+    PINS_AT, POLICY_AT, PROCESSES_USED_AT, PROLOGUE_BYTES, RECORDS as RECORDS_AT, ROOTS_AT,
+    SHARED_AT, THREADS_USED_AT, VERSION, VERSION_AT,
 };
 use crate::segment::states::GENERATION_BITS;
 use crate::slab::layout::{BLOCK_UNITS, GROUP_UNITS, GROUP_WORDS};
@@ -46,6 +50,7 @@ fn format_document_names_every_word_of_the_header() {
         (CREATED_AT, "created"),
         (ID_AT, "id"),
         (ADDRESS_AT, "address"),
+        (LABELS_AT, "labels"),
         (CHECKSUM_AT, "checksum"),
         (LENGTH_AT, "length"),
         (LOCK_AT, "lock"),
@@ -99,6 +104,11 @@ fn format_document_states_every_constant() {
         format!("| hints | {GROUP_WORDS} G words |"),
         format!("the rows of one kind of {BLOCK_UNITS} units"),
         format!("its state's {GENERATION_BITS} bits"),
+        format!("| tags | {TAGS} of {TAG_WORDS} |"),
+        format!("| peers | {RECORDS} of {PEER_WORDS} |"),
+        format!("| labels | {LABELS} of {LABEL_WORDS} |"),
+        format!("| head | {LABELS_HEAD_WORDS} | see"),
+        format!("at most {NAME_BYTES_MAX}; 0: not written"),
     ] {
         assert!(says(&text), "FORMAT.md lacks: {text}");
     }
@@ -197,6 +207,52 @@ fn format_document_describes_the_layout_of_slabs() {
         let layout = slab::layout::Layout::new(END_OF_RECORDS, units).unwrap();
         assert_eq!(layout.states().start, starts[3]);
         assert_eq!(layout.end().0, starts[5] + 4096 * units.next_multiple_of(16));
+    }
+}
+
+/// The records of labels as FORMAT.md describes them, of a heap read without the library.
+#[test]
+fn format_document_describes_labels() {
+    for (policy, places, lanes) in
+        [(crate::Policy::FirstFit, 65_536, 1), (crate::Policy::Scalable, 16, 2)]
+    {
+        let options = HeapOptions::new(1 << 20).policy(policy);
+        let (plain, _) = Shape::of_options(&options).unwrap();
+        let heap = options.labels().create_memfd().unwrap();
+        let records_end = match policy {
+            crate::Policy::FirstFit => plain.data_offset.0,
+            crate::Policy::Scalable => slab_records(16)[5] + 4096 * 16,
+        };
+        let head = u64::next_multiple_of(records_end, 4096);
+        let [tags, peers] = [head + 64 * 8, head + 64 * 8 + 256 * 128];
+        let labels = peers + 1024 * 64;
+        let of_places = (labels + 4096 * 64).next_multiple_of(4096);
+        let of_states = (of_places + 2 * places).next_multiple_of(4096);
+        let object = heap.with_tag("abc", || heap.alloc(alloc::Layout::new::<[u64; 6]>())).unwrap();
+        let second = heap.alloc(alloc::Layout::new::<[u64; 6]>()).unwrap();
+        heap.set_quota(crate::Quota::Tag("abc"), Some(500)).unwrap();
+        let file = std::fs::File::from(heap.to_fd().unwrap());
+        let word = |at: u64| {
+            let mut bytes = [0; 8];
+            file.read_exact_at(&mut bytes, at).unwrap();
+            u64::from_le_bytes(bytes)
+        };
+        let me = u64::from(heap.peers()[0].slot) + 1;
+        assert_eq!((word(104), word(head + 8 * 8)), (1, 96));
+        let name = u64::from(u32::from_le_bytes(*b"abc\0"));
+        assert_eq!([1, 2, 8, 9].map(|n| word(tags + 128 + 8 * n)), [3, name, 48, 501]);
+        let peer = peers + (me - 1) * 64;
+        assert_eq!((word(peer), word(peer + 8)), (2 << 16, 1 << 48 | 96));
+        assert_eq!([0, 1, 2].map(|n| word(labels + 64 + 8 * n)), [me | 1 << 32 | 1 << 16, 48, 1]);
+        assert_eq!([0, 1, 2].map(|n| word(labels + 128 + 8 * n)), [me | 1 << 32, 48, 1]);
+        let lane = |number: u64| {
+            let first = if lanes == 1 { of_places } else { of_states };
+            word(first + number / 4 * 8) >> (number % 4 * 16) & 0xffff
+        };
+        // Of a slab of 48-byte objects the states are of kind 1, behind the rows of kind 0.
+        let numbers = if lanes == 1 { [0, 3] } else { [16 * 1024, 16 * 1024 + 1] };
+        assert_eq!(numbers.map(lane), [1, 2]);
+        assert!(object.unwrap() < second);
     }
 }
 

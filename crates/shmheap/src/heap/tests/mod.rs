@@ -5,5 +5,6 @@ mod connection;
 mod format;
 mod handover;
 mod in_hand;
+mod labels;
 mod snapshot;
 mod trouble;

@@ -78,12 +78,32 @@ pub(crate) fn assert_whole(heap: &Heap) -> Stats {
         (live, live_bytes, free_bytes)
     );
     assert_eq!((report.tail_bytes, report.blocks), (stats.tail_bytes, count), "audit");
+    assert_counted(heap);
     match heap.info().policy {
         // A free object of a slab may be larger than the longest run of free units.
         Policy::Scalable => assert!(stats.largest_free_bytes <= largest),
         _ => assert_eq!((stats.largest_free_bytes, stats.tail_bytes), (largest, 0)),
     }
     stats
+}
+
+/// Asserts that what is counted is what the labels of all objects come to, if they have any.
+#[track_caller]
+fn assert_counted(heap: &Heap) {
+    let Some(usage) = heap.usage() else { return };
+    let mut of_tag = vec![(0, 0); usage.tags.len()];
+    for block in heap.blocks() {
+        if let Some(label) = block.label {
+            let (bytes, objects) = &mut of_tag[usize::from(label.tag)];
+            (*bytes, *objects) = (*bytes + block.bytes, *objects + 1);
+        }
+    }
+    let counted: Vec<_> = usage.tags.iter().map(|tag| (tag.bytes, tag.objects)).collect();
+    assert_eq!(counted, of_tag);
+    let sum = of_tag.iter().fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+    assert_eq!((usage.bytes, usage.objects), sum);
+    let of_peers = usage.peers.iter().map(|peer| peer.objects).sum::<u64>();
+    assert_eq!((of_peers, usage.is_recount_due), (sum.1, false));
 }
 
 /// Asserts that the heap is one free block, once this thread has let go what it has in hand.

@@ -1,0 +1,382 @@
+//! Objects that are counted under a label: what the heap does around the engines, which know
+//! nothing of it.
+//!
+//! ```text
+//!   alloc    counted, within the quotas | made by the engine | its lane gets the label
+//!   free     its lane loses the label   | freed by the engine | counted down
+//! ```
+//!
+//! Whoever takes the label out of an object's lane counts it down, so that is done once, also when
+//! two free one object. Every way an object comes or goes leads through here: `alloc` and `free`,
+//! unpublished objects made and dropped, and those that are freed for a dead process (`custody`).
+//!
+//! The object is looked up before its label is touched, and what is freed for an entry of the
+//! ledger by its handle, generation included: so no label of a later object in the same place is.
+
+use std::alloc::Layout;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::heap::connection::Connection;
+use crate::heap::shape::Engine;
+use crate::heap::{Gate, Handle, Heap, Unpublished};
+use crate::labels::layout::{LABELS, TAGS};
+use crate::labels::{self, Count, Exceeded, Lane, Limit, Owner, Tag, Tally};
+use crate::os::process;
+use crate::peers::PeerId;
+use crate::slab::{Object, Place, Slabs};
+use crate::units::PeerSlot;
+use crate::{Error, Result};
+
+/// Names the tag of a process that sets none.
+const TAG_VARIABLE: &str = "SHMHEAP_TAG";
+/// Bits of a known label that are its number; the stay that it is for is above them.
+const NUMBER_BITS: u32 = 16;
+
+/// What this process knows of a heap's labels.
+#[derive(Debug)]
+pub(super) struct Labelling {
+    /// The name of the tag that counts where no other is set, and 1 more than its number, or 0.
+    default_name: String,
+    default_tag: AtomicU64,
+    /// For each tag the label of this process, and for which stay that is.
+    known: Box<[AtomicU64]>,
+}
+
+impl Labelling {
+    /// That of a process which has allocated nothing yet.
+    pub(super) fn of_environment() -> Self {
+        let name = std::env::var(TAG_VARIABLE).unwrap_or_default();
+        Self {
+            default_name: name,
+            default_tag: AtomicU64::new(0),
+            known: (0..TAGS).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// The tag that counts where no other is set; `find` finds it by its name.
+    #[inline]
+    pub(super) fn default_tag(&self, find: impl FnOnce(&str) -> Result<Tag>) -> Result<Tag> {
+        // Relaxed: a tag has its number for good.
+        if let Some(number) = self.default_tag.load(Ordering::Relaxed).checked_sub(1) {
+            return Ok(Tag(number as u8));
+        }
+        let found = find(&self.default_name)?;
+        // Relaxed: as above.
+        self.default_tag.store(u64::from(found.0) + 1, Ordering::Relaxed);
+        Ok(found)
+    }
+
+    /// The label of the tag in the stay, if this process has one.
+    fn known(&self, tag: Tag, stay: u64) -> Option<labels::Label> {
+        // Relaxed: the process's own labels stand as long as its stay.
+        let word = self.known.get(usize::from(tag.0))?.load(Ordering::Relaxed);
+        let number = word & (LABELS - 1);
+        (stay != 0 && word >> NUMBER_BITS == stay).then(|| labels::Label::of_number(number))?
+    }
+
+    fn learn(&self, tag: Tag, stay: u64, label: labels::Label) {
+        if let Some(word) = self.known.get(usize::from(tag.0)) {
+            // Relaxed: as above.
+            word.store(stay << NUMBER_BITS | u64::from(label.number()), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A thread of a peer at work on counters.
+struct Work<'h> {
+    tally: Tally<'h, Gate<'h>>,
+    slot: PeerSlot,
+}
+
+impl<'h> Work<'h> {
+    fn begin(tally: Tally<'h, Gate<'h>>, slot: PeerSlot) -> Self {
+        tally.begin(slot);
+        Self { tally, slot }
+    }
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        self.tally.end(self.slot);
+    }
+}
+
+impl Heap {
+    #[inline]
+    pub(super) fn tally<'h>(&'h self, labels: &'h labels::Layout) -> Tally<'h, Gate<'h>> {
+        Tally::new(labels, self.gate())
+    }
+
+    /// The peer that holds the slot now.
+    pub(super) fn peer_in(&self, slot: PeerSlot) -> PeerId {
+        PeerId::new(slot, self.shape.records.joins(&self.words(), slot))
+    }
+
+    /// Allocates an object as [`alloc`](Self::alloc) does, under this thread's tag.
+    pub(super) fn alloc_labelled(
+        &self,
+        labels: &labels::Layout,
+        layout: Layout,
+    ) -> Result<NonNull<u8>> {
+        let make = || self.alloc_plainly(layout);
+        // What cannot be freed stays, without a label.
+        let unmake = |object| drop(self.free_plainly(object));
+        self.make_labelled(labels, layout, make, |&object| object, unmake)
+    }
+
+    /// As [`alloc_labelled`](Self::alloc_labelled), for an object that dies with its process.
+    pub(super) fn alloc_unpublished_labelled(
+        &self,
+        labels: &labels::Layout,
+        layout: Layout,
+    ) -> Result<Unpublished<'_>> {
+        let make = || self.alloc_unpublished_plainly(layout);
+        self.make_labelled(labels, layout, make, Unpublished::as_ptr, drop)
+    }
+
+    fn make_labelled<T>(
+        &self,
+        labels: &labels::Layout,
+        layout: Layout,
+        make: impl Fn() -> Result<T>,
+        address: impl Fn(&T) -> NonNull<u8>,
+        unmake: impl Fn(T),
+    ) -> Result<T> {
+        self.within_quotas(labels, || {
+            let slot = self.me("allocate")?;
+            let me = self.peer_in(slot);
+            let label = self.own_label(labels, me)?;
+            let bytes = self.bytes_for(layout)?;
+            let tally = self.tally(labels);
+            let _work = Work::begin(tally, slot);
+            self.reserve_under(labels, label, me, Count { bytes, objects: 1 })?;
+            let made = make().inspect_err(|_| tally.release(label, Count { bytes, objects: 1 }))?;
+            match self.label_made(labels, address(&made), label, me, bytes) {
+                Ok(()) => Ok(made),
+                Err(error) => {
+                    unmake(made);
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    /// Labels an object for which so many bytes are counted. If there is an error, none are any
+    /// more.
+    fn label_made(
+        &self,
+        labels: &labels::Layout,
+        object: NonNull<u8>,
+        label: labels::Label,
+        me: PeerId,
+        bytes: u64,
+    ) -> Result<()> {
+        let tally = self.tally(labels);
+        let settle = || -> Result<Lane> {
+            let (lane, found) = self.lane_of(labels, object)?;
+            // Larger than asked for, where nothing else was left in a full heap.
+            if let Some(more @ 1..) = found.checked_sub(bytes) {
+                self.reserve_under(labels, label, me, Count { bytes: more, objects: 0 })?;
+            }
+            Ok(lane)
+        };
+        let lane = settle().inspect_err(|_| tally.release(label, Count { bytes, objects: 1 }))?;
+        tally.exchange(lane, Some(label));
+        Ok(())
+    }
+
+    /// Frees an object by `free`, for the peer in the slot, and counts it down.
+    pub(super) fn free_labelled(
+        &self,
+        labels: &labels::Layout,
+        slot: PeerSlot,
+        object: NonNull<u8>,
+        free: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let (lane, bytes) = self.lane_of(labels, object)?;
+        let tally = self.tally(labels);
+        let _work = Work::begin(tally, slot);
+        let label = tally.exchange(lane, None);
+        let freed = free();
+        if let Some(label) = label {
+            tally.release(label, Count { bytes, objects: 1 });
+        }
+        freed
+    }
+
+    /// Frees the object that a handle names by `free`, for the peer in the slot or else this one,
+    /// and counts it down if it is live.
+    #[inline]
+    pub(super) fn free_by_handle(
+        &self,
+        slot: Option<PeerSlot>,
+        handle: Handle,
+        free: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let Some(labels) = &self.shape.labels else { return free() };
+        let Ok(object) = self.resolve(handle) else { return free() };
+        let slot = match slot {
+            Some(slot) => slot,
+            None => self.me("free")?,
+        };
+        self.free_labelled(labels, slot, object, free)
+    }
+
+    /// Changes an object's size without moving it, and counts the difference; whether that was
+    /// possible.
+    pub(super) fn resize_labelled(
+        &self,
+        labels: &labels::Layout,
+        object: NonNull<u8>,
+        layout: Layout,
+    ) -> Result<bool> {
+        let slot = self.me("reallocate")?;
+        let me = self.peer_in(slot);
+        let tally = self.tally(labels);
+        self.within_quotas(labels, || {
+            let (lane, before) = self.lane_of(labels, object)?;
+            let Some(label) = tally.label_at(lane) else {
+                return self.resize_plainly(object, layout);
+            };
+            let more = self.bytes_for(layout)?.saturating_sub(before);
+            let _work = Work::begin(tally, slot);
+            self.reserve_under(labels, label, me, Count { bytes: more, objects: 0 })?;
+            let resized = self.resize_plainly(object, layout);
+            // An object that cannot be looked up any more is as it was, as far as anybody knows.
+            let after = self.lane_of(labels, object).map_or(before, |(_, bytes)| bytes);
+            let too_many = (before + more).saturating_sub(after);
+            tally.release(label, Count { bytes: too_many, objects: 0 });
+            resized
+        })
+    }
+
+    /// Bytes that an object of the layout gets, unless the heap is so full that it gets more.
+    fn bytes_for(&self, layout: Layout) -> Result<u64> {
+        match &self.shape.engine {
+            Engine::FirstFit(_) => Ok(self.shape.bytes(self.request(layout)?.granules)),
+            Engine::Slabs(_) => self.slab_bytes_for(layout),
+        }
+    }
+
+    /// The lane of a live object, and the bytes that the object has.
+    fn lane_of(&self, labels: &labels::Layout, object: NonNull<u8>) -> Result<(Lane, u64)> {
+        match &self.shape.engine {
+            Engine::FirstFit(_) => {
+                let bytes = self.usable_size(object)? as u64;
+                Ok((labels.lane_of_place(self.position(object)?.0), bytes))
+            }
+            Engine::Slabs(slabs) => {
+                let found = self.slab_object(slabs, object)?;
+                Ok((lane_of_object(labels, found), found.bytes()))
+            }
+        }
+    }
+
+    /// The label of this process for the tag of this thread.
+    fn own_label(&self, labels: &labels::Layout, me: PeerId) -> Result<labels::Label> {
+        let tag = self.thread_tag(labels)?;
+        let (stay, labelling) = (self.stay(), self.labelling.as_deref());
+        if let Some(known) = labelling.and_then(|labelling| labelling.known(tag, stay)) {
+            return Ok(known);
+        }
+        let owner = Owner { peer: me, tag };
+        let pid = process::Known::of_this_process().pid;
+        let claimed = self.tally(labels).claim(owner, pid, |peer| !self.is_peer_alive(peer));
+        let label = claimed.ok_or(Error::TooManyLabels { limit: LABELS as u32 - 1 })?;
+        if let Some(labelling) = labelling {
+            labelling.learn(tag, stay, label);
+        }
+        Ok(label)
+    }
+
+    fn reserve_under(
+        &self,
+        labels: &labels::Layout,
+        label: labels::Label,
+        me: PeerId,
+        more: Count,
+    ) -> Result<()> {
+        let tally = self.tally(labels);
+        tally.reserve(label, me, more).map_err(|exceeded| {
+            let Exceeded { limit, used_bytes, quota_bytes } = exceeded;
+            let what = match limit {
+                Limit::Heap => "the heap".to_owned(),
+                Limit::Peer => "this process".to_owned(),
+                Limit::Tag(Tag::NONE) => "what has no tag".to_owned(),
+                Limit::Tag(tag) => format!("tag '{}'", tally.tag_name(tag)),
+            };
+            Error::QuotaExceeded { what, requested_bytes: more.bytes, used_bytes, quota_bytes }
+        })
+    }
+
+    /// Does `attempt`, and if a quota is in the way once more, if there was anything to do about
+    /// that: dead peers may have had unpublished objects, or left counters too high.
+    fn within_quotas<T>(
+        &self,
+        labels: &labels::Layout,
+        attempt: impl Fn() -> Result<T>,
+    ) -> Result<T> {
+        match attempt() {
+            Err(Error::QuotaExceeded { .. }) if self.recover_quota(labels) => attempt(),
+            outcome => outcome,
+        }
+    }
+
+    #[cold]
+    fn recover_quota(&self, labels: &labels::Layout) -> bool {
+        let Connection::Peer(membership) = &self.connection else { return false };
+        let swept = membership.sweep(&self.words(), self);
+        let was_due = self.tally(labels).is_recount_due();
+        self.recount_if_due();
+        swept > 0 || was_due
+    }
+
+    /// Notes that a dead peer was in the middle of counting, if it was. The caller has its lock.
+    pub(super) fn adopt_labels(&self, slot: PeerSlot) {
+        if let Some(labels) = &self.shape.labels {
+            self.tally(labels).adopt(slot);
+        }
+    }
+
+    /// Whether the peer lives and has not left.
+    pub(super) fn is_peer_alive(&self, peer: PeerId) -> bool {
+        let is_dead = |slot| self.connection.witness().is_dead(slot);
+        // Without the records' storage nobody can be told dead.
+        self.processes_used()
+            .is_none_or(|used| peer.is_alive(&self.words(), self.shape.records, used, is_dead))
+    }
+
+    /// The label of the object at a granule.
+    pub(super) fn label_of_place(&self, granule: u64) -> Option<crate::Label> {
+        let labels = self.shape.labels.as_ref()?;
+        self.label_in_lane(labels, labels.lane_of_place(granule))
+    }
+
+    /// The label of the object at a place.
+    pub(super) fn label_in_slab(&self, slabs: &Slabs, place: Place) -> Option<crate::Label> {
+        let labels = self.shape.labels.as_ref()?;
+        let found = self.reader(slabs).live_object(place).ok()?;
+        self.label_in_lane(labels, lane_of_object(labels, found))
+    }
+
+    fn label_in_lane(&self, labels: &labels::Layout, lane: Lane) -> Option<crate::Label> {
+        let tally = self.tally(labels);
+        let label = tally.label_at(lane)?;
+        let Owner { peer, tag } = tally.owner(label)?;
+        Some(crate::Label {
+            tag: tag.0,
+            slot: peer.slot().0,
+            stay: peer.joins() as u32,
+            pid: tally.pid(label),
+            number: label.number(),
+        })
+    }
+}
+
+fn lane_of_object(labels: &labels::Layout, object: Object) -> Lane {
+    match object {
+        Object::Small { state_at, .. } => labels.lane_of_state(state_at.0),
+        Object::Large { unit, .. } => labels.lane_of_place(unit.0),
+    }
+}
