@@ -70,6 +70,7 @@ impl Heap {
     }
 
     /// Allocates an object without a label.
+    #[inline]
     pub(super) fn alloc_plainly(&self, layout: Layout) -> Result<NonNull<u8>> {
         let engine = match &self.shape.engine {
             Engine::Slabs(slabs) => return self.slab_alloc(slabs, layout),
@@ -155,6 +156,7 @@ impl Heap {
     }
 
     /// Frees an object whose label has been seen to.
+    #[inline]
     pub(super) fn free_plainly(&self, object: NonNull<u8>) -> Result<()> {
         let engine = match &self.shape.engine {
             Engine::Slabs(slabs) => return self.slab_free(slabs, object),

@@ -132,6 +132,7 @@ impl Heap {
         self.free_by_handle(None, handle, || self.free_own_plainly(entry, handle))
     }
 
+    #[inline]
     fn free_own_plainly(&self, entry: LedgerEntry, handle: Handle) -> Result<()> {
         match &self.shape.engine {
             Engine::FirstFit(engine) => {
@@ -150,6 +151,7 @@ impl Heap {
         self.free_by_handle(Some(me), object, || self.free_of_plainly(me, entry, handle))
     }
 
+    #[inline]
     fn free_of_plainly(&self, me: PeerSlot, entry: LedgerEntry, handle: u64) -> Result<()> {
         match &self.shape.engine {
             Engine::FirstFit(engine) => self.fit_free_of(engine, me, entry, handle)?,

@@ -228,6 +228,7 @@ impl Heap {
     }
 
     /// As [`alloc_unpublished`](Self::alloc_unpublished), without a label.
+    #[inline]
     pub(super) fn alloc_unpublished_plainly(&self, layout: Layout) -> Result<Unpublished<'_>> {
         let me = self.me("allocate")?;
         let held = self.hold_entry(me)?;

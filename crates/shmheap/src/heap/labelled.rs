@@ -114,6 +114,8 @@ impl Heap {
     }
 
     /// Allocates an object as [`alloc`](Self::alloc) does, under this thread's tag.
+    #[cold]
+    #[inline(never)]
     pub(super) fn alloc_labelled(
         &self,
         labels: &labels::Layout,
@@ -126,6 +128,8 @@ impl Heap {
     }
 
     /// As [`alloc_labelled`](Self::alloc_labelled), for an object that dies with its process.
+    #[cold]
+    #[inline(never)]
     pub(super) fn alloc_unpublished_labelled(
         &self,
         labels: &labels::Layout,
@@ -214,7 +218,21 @@ impl Heap {
         handle: Handle,
         free: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let Some(labels) = &self.shape.labels else { return free() };
+        match &self.shape.labels {
+            None => free(),
+            Some(labels) => self.free_labelled_by_handle(labels, slot, handle, free),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn free_labelled_by_handle(
+        &self,
+        labels: &labels::Layout,
+        slot: Option<PeerSlot>,
+        handle: Handle,
+        free: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let Ok(object) = self.resolve(handle) else { return free() };
         let slot = match slot {
             Some(slot) => slot,
