@@ -20,7 +20,7 @@ const NODES: u64 = 1000;
 const LARGE_BYTES: u64 = 3 << 20;
 /// Where FORMAT.md puts the words that these tests overwrite on purpose.
 const ADDRESS_AT: u64 = 88;
-const CHECKSUM_AT: u64 = 104;
+const CHECKSUM_AT: u64 = 112;
 
 fn same_address(policy: Policy) -> HeapOptions {
     heap_of(policy, LEN_BYTES).max_len(16 * LEN_BYTES).same_address()
