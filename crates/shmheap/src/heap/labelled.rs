@@ -278,7 +278,11 @@ impl Heap {
     }
 
     /// The lane of a live object, and the bytes that the object has.
-    fn lane_of(&self, labels: &labels::Layout, object: NonNull<u8>) -> Result<(Lane, u64)> {
+    pub(super) fn lane_of(
+        &self,
+        labels: &labels::Layout,
+        object: NonNull<u8>,
+    ) -> Result<(Lane, u64)> {
         match &self.shape.engine {
             Engine::FirstFit(_) => {
                 let bytes = self.usable_size(object)? as u64;
@@ -363,6 +367,15 @@ impl Heap {
         // Without the records' storage nobody can be told dead.
         self.processes_used()
             .is_none_or(|used| peer.is_alive(&self.words(), self.shape.records, used, is_dead))
+    }
+
+    /// The label of whatever object starts so many bytes behind the start of object space.
+    pub(super) fn label_at(&self, bytes: u64) -> Option<labels::Label> {
+        let label = match &self.shape.engine {
+            Engine::FirstFit(_) => self.label_of_place(self.granule_at(bytes)?.0),
+            Engine::Slabs(slabs) => self.label_in_slab(slabs, Place(bytes)),
+        };
+        labels::Label::of_number(label?.number.into())
     }
 
     /// The label of the object at a granule.

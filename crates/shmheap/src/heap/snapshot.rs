@@ -22,6 +22,9 @@
 //!   known, and to free it might free what is in use. So it is an object that nothing leads to.
 //! - *Peers* are not copied, but how often each slot was taken is, after all that names them: who
 //!   joins the copy is another than any who held something in the heap.
+//! - *Labels* come last, object by object, through a connection to the copy: so their lanes have
+//!   storage, and the counters are what the copy has. A label may be that of an object that came
+//!   later to the same place.
 //! - *The header's cells* come first. The chains that they begin only ever grow, so what they name
 //!   is in the records. A later link of a chain may be missing in them; who adds the next finds
 //!   that out (`object/registry/chain`).
@@ -40,7 +43,8 @@ use crate::heap::connection::Host;
 use crate::heap::scalable::Records;
 use crate::heap::shape::{Engine, Shape};
 use crate::heap::storage::Ensured;
-use crate::os::{Futex, Mapping, Object, ObjectPath, Unpublished, process};
+use crate::labels;
+use crate::os::{Fresh, Futex, Mapping, Object, ObjectPath, Unpublished, process};
 use crate::segment::fault::Fault;
 use crate::segment::format::{self, Identity};
 use crate::segment::states::StateRow;
@@ -133,7 +137,34 @@ impl Heap {
         for (at, word) in (0..).map(WordIndex).zip(copy.shape.identity.words()) {
             words.store(at, word);
         }
+        if let Some(labels) = &self.shape.labels {
+            self.copy_labels(labels, &copy, name.reopen(&copy.object)?)?;
+        }
         name.give(&copy.object)
+    }
+
+    /// Gives the objects of a copy that is complete otherwise their labels, through `again`.
+    fn copy_labels(
+        &self,
+        labels: &labels::Layout,
+        copy: &Copy,
+        again: Object<Fresh>,
+    ) -> Result<()> {
+        let refuse = |why: NotAHeap| Error::NotAHeap { name: self.label.clone(), why };
+        // Here it is not at its address: there is the heap, if it has one.
+        let identity = Identity { address: 0, ..copy.shape.identity };
+        let shape = Shape::of_identity(identity).map_err(refuse)?;
+        let len_bytes = copy.shape.len_bytes(&copy.words(), Area::FIRST);
+        let there = Heap::connected(again, shape, len_bytes)?;
+        let tally = there.tally(labels);
+        for block in there.blocks().filter(|block| block.live) {
+            let object = there.resolve(block.handle)?;
+            if let Some(label) = self.label_at(block.offset_bytes) {
+                tally.exchange(there.lane_of(labels, object)?.0, Some(label));
+            }
+        }
+        self.tally(labels).copy_to(&tally);
+        there.recount_labels().map(drop)
     }
 
     /// Copies a heap of first fit.
@@ -286,7 +317,7 @@ impl slab::Site for Copy {
 
     fn ensure_states(&self, block: StateBlock) -> Result<(), Fault> {
         let Engine::Slabs(slabs) = &self.shape.engine else { return Ok(()) };
-        let bytes = slabs.layout().block_bytes(block);
-        self.object.reserve(bytes).map_err(|_| Fault::NoStorage)
+        let mut ranges = self.shape.states_storage(slabs, block).into_iter();
+        ranges.try_for_each(|range| self.object.reserve(range)).map_err(|_| Fault::NoStorage)
     }
 }

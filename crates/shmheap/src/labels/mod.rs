@@ -29,7 +29,7 @@
 //! | `layout` | where everything lies |
 //! | `tags` | names |
 //! | `count` | the counters, quotas and lanes |
-//! | `recount` | counters set right |
+//! | `recount` | counters set right, and copied |
 //!
 //! Nothing here knows of addresses or engines; nothing that stands in the words is an index before
 //! it has been bounded.

@@ -16,7 +16,10 @@
 //! corrects the others.
 
 use super::count::stay_bits;
-use super::layout::{DEATHS, LABELS, RECOUNTED, RECOUNTER, TAGS};
+use super::layout::{
+    DEATHS, HEAP_QUOTA, LABEL_OWNER, LABEL_PID, LABELS, PEER_QUOTA, RECOUNTED, RECOUNTER,
+    TAG_WORDS, TAGS,
+};
 use super::{Count, Label, Tag, Tally};
 use crate::peers::{PeerId, RECORDS};
 use crate::segment::words::Words;
@@ -166,6 +169,19 @@ impl<W: Words> Tally<'_, W> {
             }
         }
         Corrections(wrong)
+    }
+
+    /// Copies everything but what counts: the copy has to be recounted.
+    pub(crate) fn copy_to<C: Words>(&self, copy: &Tally<'_, C>) {
+        let layout = self.layout;
+        let head = [HEAP_QUOTA, PEER_QUOTA].map(|word| layout.head(word));
+        let tags = (0..=u8::MAX).flat_map(|tag| (0..TAG_WORDS).map(move |n| layout.tag(tag, n)));
+        let labels = Label::all().flat_map(|label| {
+            [LABEL_OWNER, LABEL_PID].map(|word| layout.label(label.number(), word))
+        });
+        for at in head.into_iter().chain(tags).chain(labels) {
+            copy.words.store(at, self.words.load(at));
+        }
     }
 
     /// Corrects the counters by the differences.

@@ -178,6 +178,36 @@ fn what_a_dead_process_has_left_says_so() {
 }
 
 #[test]
+fn a_snapshot_has_the_labels_of_its_objects() {
+    for_each_policy(|options| {
+        let heap = options.max_len(16 << 20).labels().create_memfd().unwrap();
+        heap.set_quota(Quota::Tag("cache"), Some(3 << 20)).unwrap();
+        let objects: Vec<_> = [20, 500, 70_000, 900_000]
+            .map(|size| heap.with_tag("cache", || alloc(&heap, size)).unwrap().unwrap())
+            .to_vec();
+        alloc(&heap, 40).unwrap();
+        free(&heap, objects[1]).unwrap();
+        let name = HeapName::new();
+        heap.snapshot(&name).unwrap();
+        let copy = Heap::connect(&name).unwrap();
+        let (here, there) = (heap.usage().unwrap(), copy.usage().unwrap());
+        assert_eq!(here.tags, there.tags);
+        assert_eq!((here.bytes, here.objects), (there.bytes, there.objects));
+        let labels = |heap: &Heap| {
+            heap.blocks().filter(|block| block.live).map(|block| block.label).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(&heap), labels(&copy));
+        assert!(there.peers.iter().all(|peer| !peer.alive), "{there:?}");
+        let refused = copy.with_tag("cache", || alloc(&copy, 3 << 20)).unwrap().unwrap_err();
+        assert!(matches!(refused, Error::QuotaExceeded { .. }), "{refused}");
+        for block in copy.blocks().filter(|block| block.live).collect::<Vec<_>>() {
+            free(&copy, copy.resolve(block.handle).unwrap()).unwrap();
+        }
+        assert_empty(&copy);
+    });
+}
+
+#[test]
 fn worker() {
     let Some(mut role) = Role::of("labels::worker") else { return };
     let heap = Heap::connect(role.argument(0)).unwrap();
