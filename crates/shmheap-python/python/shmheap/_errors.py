@@ -61,6 +61,26 @@ class Full(Error, MemoryError):
     """No free range of the heap holds the object: free objects or make the heap larger."""
 
 
+class QuotaExceeded(Error, MemoryError):
+    """A quota of the heap, the process or the tag is used up: free objects, or raise it."""
+
+
+class NotLabelled(Error):
+    """The heap was made without labels, so it has no tags and quotas: make it with them."""
+
+
+class InvalidTag(Error, ValueError):
+    """The text cannot be a tag: choose another."""
+
+
+class TooManyTags(Error, OSError):
+    """The heap has as many tags as it can: use one of them."""
+
+
+class TooManyLabels(Error, OSError):
+    """Too many pairs of a process and a tag have objects: free some, or use fewer tags."""
+
+
 class InvalidLayout(Error, ValueError):
     """No heap can serve the alignment, or the size overflows."""
 

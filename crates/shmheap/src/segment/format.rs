@@ -20,7 +20,7 @@ use crate::units::{Offset, PAGE_BYTES, WORD_BYTES, WordIndex};
 /// "SHMHEAP" and a zero, as the first eight bytes in memory.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"SHMHEAP\0");
 /// The format that this library reads and writes.
-pub(crate) const VERSION: u32 = 8;
+pub(crate) const VERSION: u32 = 9;
 /// Bytes of the header.
 pub(crate) const HEADER_BYTES: u64 = PAGE_BYTES;
 /// Where the table of process records begins.
