@@ -78,7 +78,7 @@ impl Heap {
     }
 
     /// The word of a cell, if it lies in object space that this process has verified.
-    pub(super) fn cell(&self, cell: NonNull<u64>) -> Result<WordIndex> {
+    pub(crate) fn cell(&self, cell: NonNull<u64>) -> Result<WordIndex> {
         let invalid = || Error::InvalidCell { address: cell.addr().get() };
         let bytes = self.space().offset_of(cell.cast()).filter(|&bytes| bytes < LEN_MAX_BYTES);
         let offset = self.shape.end_of_data(bytes.ok_or_else(invalid)?);

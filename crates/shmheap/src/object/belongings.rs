@@ -2,10 +2,10 @@
 //! with it by who does not know its type.
 //!
 //! ```text
-//!   +---------------------+------------------+
-//!   | value: .. cell ..   | where the cells  |
-//!   |             |       | are in the value |
-//!   +-------------|-------+------------------+
+//!   +---------------------+----------+------------------+
+//!   | value: .. cell ..   | its type | where the cells  |
+//!   |             |       |          | are in the value |
+//!   +-------------|-------+----------+------------------+
 //!                 v
 //!   +------+--------------+      +------+----- ..
 //!   | cell | ..    -------|----> | cell | ..         a chain, if the first is said to start one
@@ -17,13 +17,14 @@
 //! from there, so it is freed once, whoever is killed; then the value itself is.
 
 use std::alloc::Layout;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::heap::{Span, Unpublished};
 use crate::object::{OwnedCell, Shareable};
 use crate::segment::words::Words;
 use crate::units::{WORD_BYTES, WordIndex};
-use crate::{Error, Heap, Result};
+use crate::{Error, Handle, Heap, Result};
 
 /// A chain that is longer than this is a damaged one.
 const CHAIN_MAX: usize = 1024;
@@ -35,11 +36,12 @@ const STARTS_CHAIN: u64 = 1;
 /// Set in all words of a list: what lies where one is missing is none.
 const LISTED: u64 = 2;
 const COUNT_BITS: u32 = 20;
+const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 /// A cell, and the word that says to which heap it belongs.
 const ITEM_WORDS: usize = 2;
 
 /// Where the list of a value's cells is in its object: as a word of the registry says it, the
-/// number of its first word above 16 bits of its length.
+/// number of its first word above [`COUNT_BITS`] of its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct List(u64);
 
@@ -49,9 +51,10 @@ impl List {
     pub(super) fn of<T: Shareable>() -> Self {
         // A type with padding does not compile.
         let _ = T::FINGERPRINT;
-        match cells_of::<T>().len() as u64 {
+        match count_of::<T>() {
             0 => Self::NONE,
-            count => Self(first_word::<T>() << COUNT_BITS | count.min((1 << COUNT_BITS) - 1)),
+            // No object is made for a value with more.
+            count => Self((type_word::<T>() + 1) << COUNT_BITS | count.min(COUNT_MAX)),
         }
     }
 
@@ -70,7 +73,7 @@ impl List {
         home: u64,
         object: Span,
     ) -> impl Iterator<Item = (WordIndex, bool)> {
-        let (first, count) = (self.0 >> COUNT_BITS, self.0 & ((1 << COUNT_BITS) - 1));
+        let (first, count) = (self.0 >> COUNT_BITS, self.0 & COUNT_MAX);
         let numbers = (first..object.words).step_by(ITEM_WORDS).take(count as usize);
         numbers.filter_map(move |number| {
             let word = |at| object.has(at, 1).then(|| object.word(at));
@@ -89,44 +92,68 @@ fn item(cell: OwnedCell) -> [u64; ITEM_WORDS] {
     [cell.offset_bytes as u64 | LISTED | chain, cell.home_bytes as u64]
 }
 
-fn cells_of<T: Shareable>() -> Vec<OwnedCell> {
-    let mut cells = Vec::new();
-    T::owned_cells(&mut |cell| cells.push(cell));
-    cells
+fn count_of<T: Shareable>() -> u64 {
+    let mut count = 0;
+    T::owned_cells(&mut |_| count += 1);
+    count
 }
 
-/// The first word behind the value.
-fn first_word<T>() -> u64 {
+/// What stands behind a value that owns others: its type, and the list of its cells.
+fn note_of<T: Shareable>() -> Vec<u64> {
+    let mut note = vec![T::FINGERPRINT.to_raw()];
+    T::owned_cells(&mut |cell| note.extend(item(cell)));
+    note
+}
+
+/// The first word behind the value: its type, if it owns others.
+fn type_word<T>() -> u64 {
     (size_of::<T>() as u64).div_ceil(WORD_BYTES)
 }
 
 /// A new object for a value, of zeros, with the list of the value's cells behind it.
 pub(super) fn alloc<T: Shareable>(heap: &Heap) -> Result<Unpublished<'_>> {
-    let cells = cells_of::<T>();
-    if cells.is_empty() {
-        return heap.alloc_unpublished_zeroed(Layout::new::<T>());
-    }
-    let list = Layout::array::<[u64; ITEM_WORDS]>(cells.len());
-    let list = list.and_then(|list| Layout::new::<T>().extend(list));
-    let too_large = Error::InvalidLayout {
+    let refused = |why| Error::InvalidLayout {
         size_bytes: size_of::<T>() as u64,
         align_bytes: align_of::<T>() as u64,
-        why: "the size overflows",
+        why,
     };
-    let (layout, _) = list.map_err(|_| too_large)?;
+    match count_of::<T>() {
+        0 => return heap.alloc_unpublished_zeroed(Layout::new::<T>()),
+        1..=COUNT_MAX => {}
+        _ => return Err(refused("a value has 1,048,575 cells at the most")),
+    }
+    let note = note_of::<T>();
+    let layout = Layout::array::<u64>(note.len());
+    let layout = layout.and_then(|note| Layout::new::<T>().extend(note));
+    let (layout, _) = layout.map_err(|_| refused("the size overflows"))?;
     let object = heap.alloc_unpublished_zeroed(layout)?;
     let (words, span) = (heap.gate(), heap.span(object.handle())?);
-    for (number, word) in (first_word::<T>()..).zip(cells.into_iter().flat_map(item)) {
+    for (number, word) in (type_word::<T>()..).zip(note) {
         words.store(span.word(number), word);
     }
     Ok(object)
 }
 
-/// Whether that object was made for a value with the same cells, as far as the type has any.
-pub(super) fn is_made_for<T: Shareable>(heap: &Heap, object: Span) -> bool {
-    let words = heap.gate();
-    let mut list = (first_word::<T>()..).zip(cells_of::<T>().into_iter().flat_map(item));
-    list.all(|(number, word)| object.has(number, 1) && words.load(object.word(number)) == word)
+/// Whether an object may be taken for a value of that type: any may if the type owns nothing, else
+/// only what was made for one.
+pub(super) fn is_made_for<T: Shareable>(heap: &Heap, object: Handle) -> Result<bool> {
+    if count_of::<T>() == 0 {
+        return Ok(true);
+    }
+    let (words, object) = (heap.gate(), heap.span(object)?);
+    let is_there =
+        |(number, word)| object.has(number, 1) && words.load(object.word(number)) == word;
+    Ok((type_word::<T>()..).zip(note_of::<T>()).all(is_there))
+}
+
+/// Makes an object one of plain bytes, of a type that owns nothing: what was at its place before
+/// may have left a note there.
+pub(super) fn disown<T>(heap: &Heap, object: Handle) -> Result<()> {
+    let object = heap.span(object)?;
+    if object.has(type_word::<T>(), 1) {
+        heap.gate().store(object.word(type_word::<T>()), 0);
+    }
+    Ok(())
 }
 
 /// Frees what the value in that object owns; `false` if something of it could not be.
@@ -149,9 +176,10 @@ pub(super) fn cells(
 /// Empties cells whose object is in another as well, as one on its way from cell to cell may be: by
 /// the time that the second is looked at, the object's place could be a stranger's.
 fn forget_doubles(words: impl Words, cells: &[(WordIndex, bool)]) {
-    for (number, (cell, _)) in cells.iter().enumerate() {
+    let mut seen = HashSet::new();
+    for (cell, _) in cells {
         let content = words.load(*cell);
-        if cells[..number].iter().any(|(other, _)| words.load(*other) == content) {
+        if content != 0 && !seen.insert(content) {
             words.store(*cell, 0);
         }
     }
@@ -218,7 +246,7 @@ mod tests {
     use crate::object::killed::at_every_store;
     use crate::object::{Fingerprint, ShmArc, ShmBox, ShmCell};
     use crate::os::testing::in_own_process;
-    use crate::{Handle, HeapOptions, Policy};
+    use crate::{HeapOptions, Policy};
 
     /// Two cells, of which the second starts a chain.
     #[derive(Debug)]

@@ -103,12 +103,14 @@ impl<'h, T: Shareable> ShmBox<'h, T> {
     ///
     /// As [`Unpublished::publish`]; the box comes back with the error.
     pub fn publish(self, cell: &ShmCell<T>) -> Result<Handle<T>, NotHandedOver<'h, T>> {
-        if let Err(error) = cell.settle(self.object.heap()) {
-            return Err(NotHandedOver { error, value: self });
-        }
-        // SAFETY: the word is a cell and nothing else: it is private to the type, which is zero
-        // when it is made; the borrow keeps its object.
-        match unsafe { Self::into_unpublished(self).publish(cell.word()) } {
+        let heap = self.object.heap();
+        // First that the cell is one of this heap: elsewhere nothing is changed.
+        let settled = heap.cell(cell.word()).and_then(|at| cell.settle(heap).map(|()| at));
+        let at = match settled {
+            Ok(at) => at,
+            Err(error) => return Err(NotHandedOver { error, value: self }),
+        };
+        match Self::into_unpublished(self).publish_at(at) {
             Ok(handle) => Ok(handle.cast()),
             Err(NotPublished { error, object }) => {
                 Err(NotHandedOver { error, value: Self::of(object) })
@@ -150,13 +152,15 @@ impl<'h, T: Shareable> ShmBox<'h, T> {
 
 impl<'h, T: Shareable + Copy> ShmBox<'h, T> {
     /// An object whose bytes are a value of that type, as any are: what comes out of an
-    /// `ObjectChannel`, for one. Types that can be copied own nothing.
+    /// `ObjectChannel`, for one. Types that can be copied own nothing. If the object is larger, 8
+    /// bytes behind the value are set to 0.
     ///
     /// # Errors
     ///
     /// [`Error::WrongType`] if it is too small for the type, or lies badly. It is freed then.
     pub fn from_plain(object: Unpublished<'h>) -> Result<Self> {
         object.heap().located::<T>(object.handle().cast())?;
+        belongings::disown::<T>(object.heap(), object.handle())?;
         Ok(Self::of(object))
     }
 }
@@ -227,10 +231,12 @@ pub struct ShmCell<T> {
 }
 
 // SAFETY: words that mean the same in every process, and any of which are some. The fingerprint is
-// without that of the value, which may have such a cell itself; `take` looks what is there.
+// without that of the value, which may have such a cell itself. But it has the value's size: so
+// what `take` finds behind the value is no part of a larger one.
 unsafe impl<T: Shareable> Shareable for ShmCell<T> {
     const FINGERPRINT: Fingerprint =
-        Fingerprint::new("ShmCell", size_of::<Self>(), align_of::<Self>());
+        Fingerprint::new("ShmCell", size_of::<Self>(), align_of::<Self>())
+            .parameter(Fingerprint::new("", size_of::<T>(), align_of::<T>()));
 
     fn owned_cells(visit: &mut dyn FnMut(OwnedCell)) {
         let home_bytes = offset_of!(Self, home);
@@ -238,32 +244,35 @@ unsafe impl<T: Shareable> Shareable for ShmCell<T> {
     }
 }
 
-#[cold]
-fn foreign() -> Error {
-    Error::Damaged { what: "a cell with a value of another heap" }
-}
-
 impl<T: Shareable> ShmCell<T> {
     fn word(&self) -> NonNull<u64> {
         NonNull::from(&self.word).cast()
     }
 
-    /// Whether what is in the cell is of that heap. Relaxed, as all uses of the word: it is the
-    /// same for all who have the cell, for it changes only while somebody has that for himself.
+    /// Whether the cell is known to be one of that heap. Once it is, that changes only while
+    /// somebody has the cell for himself. Relaxed: nothing else comes with the word.
     fn is_at_home(&self, heap: &Heap) -> bool {
         self.home.load(Ordering::Relaxed) == heap.home_id()
     }
 
+    /// Whether something is in a cell that was not known to be one of that heap; an error if it is
+    /// something of another heap.
+    fn is_filled(&self, heap: &Heap) -> Result<bool> {
+        // Acquire, with the exchange that publishes: who sees what was put into the cell sees that
+        // it was settled before.
+        match self.word.load(Ordering::Acquire) {
+            0 => Ok(false),
+            _ if self.is_at_home(heap) => Ok(true),
+            _ => Err(Error::Damaged { what: "a cell with a value of another heap" }),
+        }
+    }
+
     /// Makes an empty cell one of that heap.
     fn settle(&self, heap: &Heap) -> Result<()> {
-        match self.word.load(Ordering::Relaxed) {
-            _ if self.is_at_home(heap) => Ok(()),
-            0 => {
-                self.home.store(heap.home_id(), Ordering::Relaxed);
-                Ok(())
-            }
-            _ => Err(foreign()),
+        if !self.is_at_home(heap) && !self.is_filled(heap)? {
+            self.home.store(heap.home_id(), Ordering::Relaxed);
         }
+        Ok(())
     }
 
     /// Takes out what is there; `None` if it is empty, or if another process is just putting
@@ -277,16 +286,12 @@ impl<T: Shareable> ShmCell<T> {
     /// freed then; [`Error::Damaged`] if it is a value of another heap, as behind
     /// [`std::mem::swap`].
     pub fn take<'h>(&self, heap: &'h Heap) -> Result<Option<ShmBox<'h, T>>> {
-        if !self.is_at_home(heap) {
-            return match self.word.load(Ordering::Relaxed) {
-                0 => Ok(None),
-                _ => Err(foreign()),
-            };
+        if !self.is_at_home(heap) && !self.is_filled(heap)? {
+            return Ok(None);
         }
         // SAFETY: the word is a cell and nothing else, and the borrow keeps its object.
         let Some(object) = (unsafe { heap.take(self.word()) })? else { return Ok(None) };
-        let span = heap.span(object.handle())?;
-        if !belongings::is_made_for::<T>(heap, span) {
+        if !belongings::is_made_for::<T>(heap, object.handle())? {
             return Err(Error::WrongType { what: format!("the object {}", object.handle()) });
         }
         // SAFETY: it was made for a value of which others believe the same.

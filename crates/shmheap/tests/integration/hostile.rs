@@ -147,10 +147,10 @@ fn truncated_heaps_are_refused_at_any_length() {
 fn another_version_is_named() {
     for policy in POLICIES {
         let (name, file) = abandoned_heap(policy);
-        for version in [0, 1, 2, 3, 4, 5, 6, 7, 77, u64::from(u32::MAX), u64::MAX] {
+        for version in [0, 1, 2, 3, 4, 5, 6, 7, 8, 77, u64::from(u32::MAX), u64::MAX] {
             write_word(&file, VERSION_AT, version);
             match refused(&name) {
-                Error::VersionMismatch { found, supported: 8, .. } => {
+                Error::VersionMismatch { found, supported: 9, .. } => {
                     assert_eq!(u64::from(found), version.min(u64::from(u32::MAX)));
                 }
                 error => panic!("{error}"),

@@ -3,6 +3,7 @@
 use super::{heaps, live};
 use crate::object::killed::at_every_store;
 use crate::os::testing::in_own_process;
+use std::alloc::Layout;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::{
@@ -133,6 +134,58 @@ fn a_cell_opened_as_one_of_owners_makes_no_owner_of_numbers() {
     assert_eq!(*innocent, 5);
     ShmBox::<Owner>::new_zeroed(&heap).unwrap().publish(&owners).unwrap();
     assert!(owners.take(&heap).unwrap().is_some());
+}
+
+#[test]
+fn a_cell_is_not_opened_as_one_of_values_of_another_size() {
+    let heap = HeapOptions::new(1 << 20).create_memfd().unwrap();
+    let _numbers = heap.find_or_create::<ShmCell<[u64; 8]>>("cell", |_| {}).unwrap();
+    let refused = heap.find_root::<ShmCell<Owner>>("cell");
+    assert!(matches!(refused, Err(Error::WrongType { .. })));
+}
+
+#[test]
+fn plain_bytes_are_no_owner_where_one_was() {
+    let heap = HeapOptions::new(1 << 20).create_memfd().unwrap();
+    let owner = ShmBox::<Owner>::new_zeroed(&heap).unwrap();
+    let was_at = ShmBox::handle(&owner).offset_bytes();
+    let bytes = heap.usable_size(heap.resolve(ShmBox::handle(&owner).cast()).unwrap()).unwrap();
+    drop(owner);
+    let again = heap.alloc_unpublished(Layout::from_size_align(bytes, 8).unwrap()).unwrap();
+    assert_eq!(again.handle().offset_bytes(), was_at, "the test needs the owner's place");
+    let cell = heap.find_or_create::<ShmCell<[u64; 2]>>("cell", |_| {}).unwrap();
+    ShmBox::<[u64; 2]>::from_plain(again).unwrap().publish(&cell).unwrap();
+    let owners = heap.find_root::<ShmCell<Owner>>("cell").unwrap();
+    assert!(matches!(owners.take(&heap), Err(Error::WrongType { .. })));
+}
+
+#[test]
+fn a_cell_of_another_heap_is_left_as_it_is() {
+    let [here, there] = [(); 2].map(|()| HeapOptions::new(1 << 20).create_memfd().unwrap());
+    let theirs = ShmBox::<ShmCell<u64>>::new_zeroed(&there).unwrap();
+    let refused = ShmBox::new(&here, 7_u64).unwrap().publish(&theirs).unwrap_err();
+    assert!(matches!(refused.error, Error::InvalidCell { .. }));
+    ShmBox::new(&there, 8_u64).unwrap().publish(&theirs).unwrap();
+    assert_eq!(theirs.take(&there).unwrap().map(|value| *value), Some(8));
+}
+
+/// The home of a cell is written before what is put into it; whoever sees that must see this.
+#[test]
+fn a_cell_that_is_being_filled_for_the_first_time_is_empty_or_full() {
+    let heap = HeapOptions::new(1 << 20).create_memfd().unwrap();
+    let cells = ShmBox::<[ShmCell<u64>; 64]>::new_zeroed(&heap).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for cell in &*cells {
+                ShmBox::new(&heap, 7_u64).unwrap().publish(cell).unwrap();
+            }
+        });
+        for cell in &*cells {
+            while cell.take(&heap).unwrap().is_none() {
+                std::thread::yield_now();
+            }
+        }
+    });
 }
 
 #[test]
