@@ -61,7 +61,7 @@ impl Heap {
     /// What tells the cells of this heap's values from those of other heaps.
     #[inline]
     pub(crate) fn home_id(&self) -> u64 {
-        self.shape.identity.id as u64
+        self.shape.home_id()
     }
 
     /// The words of a live object.
@@ -93,14 +93,6 @@ impl Heap {
         }
         let words = self.gate().load(first + length_at);
         (words <= room).then_some(Span { first, words })
-    }
-
-    /// Whether an object could have that handle, if the heap has become as long as it may.
-    pub(crate) fn may_be_of_object(&self, handle: Handle) -> bool {
-        let bytes = handle.offset_bytes().checked_sub(self.shape.data_offset.0);
-        bytes.is_some_and(|bytes| {
-            bytes < self.shape.identity.len_max_bytes && bytes.is_multiple_of(WORD_BYTES)
-        })
     }
 
     /// Copies bytes of a live object, from `offset_bytes` of it on, until the buffer is full or the

@@ -366,6 +366,12 @@ impl Shape {
         u64::from(self.identity.id as u16)
     }
 
+    /// What tells the cells of this heap's values from those of other heaps.
+    #[inline]
+    pub(super) fn home_id(&self) -> u64 {
+        self.identity.id as u64
+    }
+
     /// What the mapping of the segment covers.
     pub(super) fn mapped_bytes(&self) -> u64 {
         self.end_of_data(self.identity.len_max_bytes)

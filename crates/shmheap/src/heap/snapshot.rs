@@ -20,20 +20,19 @@
 //!   been done or not begun; in the copy, nobody would end it. An object that was in a hand stays:
 //!   whether its process was about to give it away, and the cell was copied after that, cannot be
 //!   known, and to free it might free what is in use. So it is an object that nothing leads to.
+//! - *Homes*, the words that say that a cell is one of this heap, say it of the copy.
 //! - *Peers* are not copied, but how often each slot was taken is, after all that names them: who
 //!   joins the copy is another than any who held something in the heap.
+//! - *The header's cells* come first: what they name is in the records.
 //! - *Labels* come last, object by object, through a connection to the copy: so their lanes have
 //!   storage, and the counters are what the copy has. A label may be that of an object that came
 //!   later to the same place.
-//! - *The header's cells* come first. The chains that they begin only ever grow, so what they name
-//!   is in the records. A later link of a chain may be missing in them; who adds the next finds
-//!   that out (`object/registry/chain`).
 //!
 //! Not promised is that two objects are of one moment, or that what one names by a handle is there:
-//! it may have come or gone meanwhile. Who needs more than that holds a lock that the others take.
+//! it may have come or gone meanwhile. For what types own, the object layer sees to that before the
+//! copy gets its name (`object/snapshot`). Who needs more holds a lock that the others take.
 
-use std::ffi::OsStr;
-use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::error::NotAHeap;
 use crate::first_fit::layout::Area;
@@ -56,11 +55,10 @@ use crate::{Error, Result};
 
 /// Permissions of a copy: those who made it decide who else may have it.
 const MODE: u32 = 0o600;
-/// Bits of the id that the copy has in common with the heap: handles are mixed with some of them,
-/// and the cells of values tell by them that they are at home.
-const ID_BITS_KEPT: u128 = u64::MAX as u128;
-/// How often an observer tries to find a first-fit heap at rest.
-const TRIES: u32 = 20;
+/// Bits of the id that the copy has in common with the heap: those that handles are mixed with.
+const ID_BITS_KEPT: u128 = u16::MAX as u128;
+/// How long an observer looks for a moment at which a first-fit heap rests.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The heap that is being made.
 struct Copy {
@@ -70,92 +68,42 @@ struct Copy {
 }
 
 impl Heap {
-    /// Copies the heap to a new one of that name, while others work in it. In the copy are all
-    /// objects that lived while it was made, under the same handles, with their names; nobody is
-    /// connected to it. What changed meanwhile may be there as before or after, object by object:
-    /// who needs several as of one moment keeps the others from changing them.
-    ///
-    /// The copy has an id of its own, mode `0o600`, and the same address if the heap was made with
-    /// [`same_address`](crate::HeapOptions::same_address). Objects that were unpublished stay in it
-    /// as ordinary ones that nothing leads to. It stays until it is destroyed, also if the heap was
-    /// made [`ephemeral`](crate::HeapOptions::ephemeral).
-    ///
-    /// Under [`Policy::FirstFit`](crate::Policy::FirstFit) others wait while the records are
-    /// copied, 2.5 % of the heap's length, but no longer than for a process that is stopped.
-    /// Through a read-only connection such a heap can be copied only if it is at rest for that
-    /// long.
-    ///
-    /// Killed inside: there is no copy.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::AlreadyExists`], [`Error::InvalidName`], [`Error::NoSpace`],
-    /// [`Error::PermissionDenied`]; [`Error::ReadOnly`] for a first-fit heap at work,
-    /// [`Error::Damaged`].
-    ///
-    /// ```
-    /// use shmheap::Heap;
-    /// use std::alloc::Layout;
-    /// # let name = format!("/doc-snapshot-{}", std::process::id());
-    /// # let heap = shmheap::HeapOptions::new(1 << 20).create_memfd()?;
-    /// let object = heap.alloc_zeroed(Layout::new::<u64>())?;
-    /// heap.snapshot(&name)?;
-    /// let copy = Heap::connect_read_only(&name)?;
-    /// assert!(copy.resolve(heap.handle(object)?).is_ok());
-    /// # Heap::destroy(&name)?;
-    /// # Ok::<(), shmheap::Error>(())
-    /// ```
-    pub fn snapshot(&self, name: impl AsRef<OsStr>) -> Result<()> {
-        self.snapshot_at(&ObjectPath::named(name.as_ref())?)
-    }
-
-    /// As [`snapshot`](Self::snapshot), to a heap in a file, which
-    /// [`connect_file_read_only`](Self::connect_file_read_only) looks into, and whose own snapshot
-    /// brings it back.
-    ///
-    /// # Errors
-    ///
-    /// As [`snapshot`](Self::snapshot).
-    pub fn snapshot_file(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.snapshot_at(&ObjectPath::file(path.as_ref())?)
-    }
-
-    fn snapshot_at(&self, at: &ObjectPath) -> Result<()> {
+    /// A copy of the heap there, to which `finish` is connected before others can be.
+    pub(crate) fn snapshot_at(
+        &self,
+        at: &ObjectPath,
+        finish: impl FnOnce(&Heap) -> Result<()>,
+    ) -> Result<()> {
         let Unpublished { object, name } = Unpublished::create(at, MODE, None)?;
         let copy = Copy::new(object.keep()?, self.shape.identity)?;
         let cells = [format::ROOTS_AT, format::SHARED_AT];
-        let cells = cells.map(|cell| (cell, self.settled(cell, self.words().load(cell))));
+        let mut held = [0; 2];
+        for (held, cell) in held.iter_mut().zip(cells) {
+            *held = self.settled(cell, self.words().load(cell))?;
+        }
         match &self.shape.engine {
             Engine::FirstFit(engine) => self.copy_row(engine, &copy)?,
             Engine::Slabs(slabs) => self.copy_slabs(slabs, &copy)?,
         }
         self.copy_joins(&copy)?;
         let words = copy.words();
-        for (cell, content) in cells {
+        for (cell, content) in cells.into_iter().zip(held) {
             words.store(cell, content);
         }
         for (at, word) in (0..).map(WordIndex).zip(copy.shape.identity.words()) {
             words.store(at, word);
         }
+        let there = copy.connect(name.reopen(&copy.object)?)?;
         if let Some(labels) = &self.shape.labels {
-            self.copy_labels(labels, &copy, name.reopen(&copy.object)?)?;
+            self.copy_labels(labels, &there)?;
         }
+        finish(&there)?;
+        drop(there);
         name.give(&copy.object)
     }
 
-    /// Gives the objects of a copy that is complete otherwise their labels, through `again`.
-    fn copy_labels(
-        &self,
-        labels: &labels::Layout,
-        copy: &Copy,
-        again: Object<Fresh>,
-    ) -> Result<()> {
-        let refuse = |why: NotAHeap| Error::NotAHeap { name: self.label.clone(), why };
-        // Here it is not at its address: there is the heap, if it has one.
-        let identity = Identity { address: 0, ..copy.shape.identity };
-        let shape = Shape::of_identity(identity).map_err(refuse)?;
-        let len_bytes = copy.shape.len_bytes(&copy.words(), Area::FIRST);
-        let there = Heap::connected(again, shape, len_bytes)?;
+    /// Gives the objects of a copy that is complete otherwise their labels.
+    fn copy_labels(&self, labels: &labels::Layout, there: &Heap) -> Result<()> {
         let tally = there.tally(labels);
         for block in there.blocks().filter(|block| block.live) {
             let object = there.resolve(block.handle)?;
@@ -171,9 +119,8 @@ impl Heap {
     fn copy_row(&self, engine: &FirstFit, copy: &Copy) -> Result<()> {
         let mut len_bytes = self.len_bytes();
         copy.reserve_row(0, len_bytes)?;
-        let mut tries = 0;
+        let end = Instant::now() + PATIENCE;
         loop {
-            tries += 1;
             if self.copy_row_records(engine, copy, len_bytes)? {
                 break;
             }
@@ -181,9 +128,12 @@ impl Heap {
             if longer_bytes > len_bytes {
                 copy.reserve_row(len_bytes, longer_bytes)?;
                 len_bytes = longer_bytes;
-            } else if tries == TRIES {
+            } else if !self.is_read_only() {
+                return Err(Error::Damaged { what: "the length of the heap" });
+            } else if Instant::now() >= end {
                 return Err(Error::ReadOnly { action: "copy a first-fit heap that is at work" });
             }
+            std::thread::yield_now();
         }
         let runs = engine.live_runs(&copy.words(), self.shape.granules(PAGE_BYTES));
         for run in runs {
@@ -225,29 +175,41 @@ impl Heap {
         copy.make_hints(slabs).map_err(|fault| self.explain(fault, 0))
     }
 
-    /// Copies bytes of object space, with cells that are in the middle of nothing.
+    /// Copies bytes of object space, with cells that are in the middle of nothing, and are at home
+    /// in the copy.
     fn copy_bytes(&self, copy: &Copy, start: u64, end: u64) -> Result<()> {
         let range = self.shape.end_of_data(start)..self.shape.end_of_data(end);
+        let (home, new_home) = (self.home_id(), copy.shape.home_id());
         self.connection.object().copy_to(&copy.object, range, |start, bytes| {
             let (words, _) = bytes.as_chunks_mut::<{ WORD_BYTES as usize }>();
             for (at, bytes) in (start..).step_by(WORD_BYTES as usize).zip(words) {
                 let word = u64::from_le_bytes(*bytes);
-                let settled = self.settled(Offset(at).word(), word);
-                if settled != word {
-                    *bytes = settled.to_le_bytes();
+                let new = match word == home {
+                    true => new_home,
+                    false => self.settled(Offset(at).word(), word)?,
+                };
+                if new != word {
+                    *bytes = new.to_le_bytes();
                 }
             }
+            Ok(())
         })
     }
 
-    fn settled(&self, cell: WordIndex, word: u64) -> u64 {
-        self.ledger().settled(cell, word)
+    fn settled(&self, cell: WordIndex, word: u64) -> Result<u64> {
+        self.ledger().settled(cell, word, &|count| match self.is_read_only() {
+            true => Ok(()),
+            false => self.reserve_threads(count),
+        })
     }
 
     /// Says of each slot in the copy how often it was taken, and that it is free.
     fn copy_joins(&self, copy: &Copy) -> Result<()> {
         let (records, words) = (copy.shape.records, copy.words());
-        let used = self.processes_used().unwrap_or(0);
+        let used = records.used(&self.words());
+        if !self.is_read_only() {
+            self.reserve_processes(used)?;
+        }
         copy.object.reserve(records.storage(used.max(1)))?;
         records.raise_used(&words, used);
         for slot in records.slots().take(usize::from(used)) {
@@ -274,6 +236,15 @@ impl Copy {
         let mapping = Mapping::aligned(&object, shape.mapped_bytes(), shape.align_bytes())?;
         let mapping = mapping.with_states(shape.states());
         Ok(Self { object, shape, mapping })
+    }
+
+    /// A connection to the copy, which is complete, through another description of it. There it is
+    /// anywhere: at its address, if it has one, is the heap.
+    fn connect(&self, again: Object<Fresh>) -> Result<Heap> {
+        let refuse = |why: NotAHeap| Error::NotAHeap { name: again.label().to_owned(), why };
+        let identity = Identity { address: 0, ..self.shape.identity };
+        let shape = Shape::of_identity(identity).map_err(refuse)?;
+        Heap::connected(again, shape, self.shape.len_bytes(&self.words(), Area::FIRST))
     }
 
     fn words(&self) -> Row<'_, Futex> {

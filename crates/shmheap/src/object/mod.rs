@@ -12,6 +12,7 @@
 //! | `arc` | values that live as long as some process holds them |
 //! | `pointer` | pointers inside objects |
 //! | `roots` | values with names |
+//! | `snapshot` | what types own, in copies of a heap |
 //! | `traced` | which objects typed references lead to |
 
 mod arc;
@@ -25,6 +26,7 @@ mod pointer;
 mod registry;
 mod roots;
 mod shareable;
+mod snapshot;
 mod traced;
 pub(crate) mod value;
 

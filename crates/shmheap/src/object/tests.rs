@@ -5,6 +5,7 @@
 mod boxes;
 mod registry;
 mod shared;
+mod snapshot;
 mod traced;
 
 use crate::{Heap, HeapOptions, Policy};

@@ -2,7 +2,9 @@
 //!
 //! The bytes may change meanwhile. A page is read again until it comes out the same twice, so that
 //! what stood still for a moment is copied as of one moment; of a page that never does, the last
-//! reading counts. The kernel copies it word by word.
+//! reading counts. That the kernel reads aligned words as a whole is not laid down anywhere, though
+//! on the processors of today it does: a word that changed during the last of so many readings is
+//! judged by whoever relies on it, as any word of a heap.
 
 use std::ops::Range;
 
@@ -29,7 +31,8 @@ impl<H: Hold> Object<H> {
             Err(errno) => Err(errno),
         };
         let start = match seek(SeekFrom::Data(range.start)) {
-            Ok(Some(start)) if start < range.end => start,
+            // From the start of its page: file systems may name the first byte itself.
+            Ok(Some(start)) if start < range.end => (start - start % PAGE_BYTES).max(range.start),
             Ok(_) => return Ok(None),
             // This file system has no holes.
             Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some(range.clone())),
@@ -46,10 +49,9 @@ impl<H: Hold> Object<H> {
         &self,
         target: &Object<T>,
         range: Range<u64>,
-        mut mend: impl FnMut(u64, &mut [u8]),
+        mut mend: impl FnMut(u64, &mut [u8]) -> Result<()>,
     ) -> Result<()> {
-        let mut buffer = vec![0; CHUNK_BYTES as usize];
-        let mut again = vec![0; PAGE_BYTES as usize];
+        let [mut buffer, mut again] = [(); 2].map(|()| vec![0; CHUNK_BYTES as usize]);
         let mut left = range;
         while let Some(data) = self.next_data(&left)? {
             for start in data.clone().step_by(CHUNK_BYTES as usize) {
@@ -57,11 +59,8 @@ impl<H: Hold> Object<H> {
                 let chunk = &mut buffer[..bytes];
                 let found = self.read_at(chunk, start)?;
                 let chunk = &mut chunk[..found];
-                for (at, page) in (start..).step_by(again.len()).zip(chunk.chunks_mut(again.len()))
-                {
-                    self.read_until_still(page, at, &mut again)?;
-                }
-                mend(start, chunk);
+                self.read_until_still(chunk, start, &mut again[..found])?;
+                mend(start, chunk)?;
                 target.write_data_at(chunk, start)?;
             }
             left.start = data.end;
@@ -69,14 +68,21 @@ impl<H: Hold> Object<H> {
         Ok(())
     }
 
-    fn read_until_still(&self, page: &mut [u8], at: u64, again: &mut [u8]) -> Result<()> {
-        let again = &mut again[..page.len()];
-        for _ in 0..READINGS {
-            self.read_at(again, at)?;
-            if again == page {
-                break;
+    /// Reads all of it once more, and then those pages again that have changed.
+    fn read_until_still(&self, chunk: &mut [u8], start: u64, again: &mut [u8]) -> Result<()> {
+        let page_bytes = PAGE_BYTES as usize;
+        self.read_at(again, start)?;
+        let pages = chunk.chunks_mut(page_bytes).zip(again.chunks_mut(page_bytes));
+        for (at, (page, again)) in (start..).step_by(page_bytes).zip(pages) {
+            let mut readings = 1;
+            while page != again {
+                page.copy_from_slice(again);
+                if readings == READINGS {
+                    break;
+                }
+                self.read_at(again, at)?;
+                readings += 1;
             }
-            page.copy_from_slice(again);
         }
         Ok(())
     }

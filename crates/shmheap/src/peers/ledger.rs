@@ -241,29 +241,31 @@ impl<W: Words> Ledger<W> {
     /// What a word means in a copy of the heap that nobody else uses: the word, unless it is the
     /// tag of a hand-over that is under way in that cell, which nobody would end there. Then it is
     /// the object, as if it had been published already or not been taken yet.
-    pub(crate) fn settled(&self, cell: WordIndex, word: u64) -> u64 {
+    pub(crate) fn settled(&self, cell: WordIndex, word: u64, reserve: Reserve<'_>) -> Result<u64> {
         let mut word = word;
         for _ in 0..SETTLING_LOOKS {
-            let Some(entry) = self.entry_of(word) else { return word };
-            if entry.record().number() >= self.threads.used(&self.words) {
-                return word;
+            let Some(entry) = self.entry_of(word) else { return Ok(word) };
+            let used = self.threads.used(&self.words);
+            if entry.record().number() >= used {
+                return Ok(word);
             }
+            reserve(used)?;
             let at = self.threads.entry_word(entry);
             let (state, named) = (self.words.load(at), self.words.load(at + 1));
             let now = self.words.load(cell);
             if now == word && self.words.load(at) == state {
-                return match state & STATE_MASK {
+                return Ok(match state & STATE_MASK {
                     PUBLISHING | PUBLISHED | TAKING | TAKEN if named == cell.offset().0 => {
                         state & !STATE_MASK
                     }
                     // No tag, but a number of somebody's.
                     _ => word,
-                };
+                });
             }
             word = now;
         }
         // It passes from hand to hand all the time: between two hands it is empty.
-        0
+        Ok(0)
     }
 
     /// Whether the peer owns nothing and is in the middle of nothing.

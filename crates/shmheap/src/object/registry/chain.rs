@@ -124,16 +124,7 @@ pub(super) fn append(heap: &Heap, cell: WordIndex, words: u64) -> Result<()> {
     // If it is stopped in the middle of that, it must keep nobody waiting.
     heap.hasten_at(cell);
     let Some(object) = heap.peek_at(cell) else { return Err(DAMAGED) };
-    let there = heap.span(object);
-    if matches!(there, Err(Error::Stale { .. } | Error::InvalidHandle { .. }))
-        && heap.may_be_of_object(object)
-    {
-        // Never but in a snapshot: the cell was copied when the object had come that its records
-        // do not have. The caller tries again.
-        let _ = heap.gate().compare_exchange(cell, object.to_raw(), 0);
-        return Ok(());
-    }
-    match there {
+    match heap.span(object) {
         Ok(span) if span.words >= words.min(FIRST_WORDS) => Ok(()),
         _ => Err(DAMAGED),
     }

@@ -33,6 +33,7 @@ use making::Busy;
 pub(crate) use making::{Found, Making};
 
 use crate::heap::{Gate, Unpublished};
+use crate::object::snapshot::Cut;
 use crate::object::traced::{Reached, Trace};
 use crate::object::{Fingerprint, belongings};
 use crate::peers::{PeerId, Roll};
@@ -356,6 +357,26 @@ impl<'h> Registry<'h> {
             }
             trace.add_chain(entry.word(MORE), Reached::Registry, true);
         }
+    }
+
+    /// Empties the cells of a copy that lead nowhere, and the entries whose object is not there.
+    pub(crate) fn cut(&self, cut: &mut Cut<'_>) -> Result<()> {
+        let me = Roll::me(self.heap)?;
+        cut.keep_chain(self.chain.first_cell(), true);
+        for entry in self.chain.entries() {
+            cut.keep_chain(entry.word(MORE), true);
+            let (object, description) = (entry.word(OBJECT), entry.description());
+            let is_there = match description.is_borrowed {
+                true => self.heap.peek_at(object).is_some_and(|it| self.heap.span(it).is_ok()),
+                false => cut.keep_value(object, description.belongings),
+            };
+            let seen = entry.state();
+            let is_made = matches!(seen.phase(), Phase::Named | Phase::Nameless);
+            if is_made && !is_there && entry.claim(seen, me) {
+                drop(Busy::of(self, entry, me));
+            }
+        }
+        Ok(())
     }
 
     /// For those who have no place among the holders.
