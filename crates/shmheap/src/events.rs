@@ -64,6 +64,6 @@ pub(crate) fn taken_over(heap: &str, slot: u16) {
 
 /// Under first fit, of a holder that kept this process waiting.
 #[inline]
-pub(crate) fn robbed(heap: &str, slot: Option<u16>) {
-    event!(WARN, "takes the lock from a process that does not go on", heap, slot);
+pub(crate) fn robbed(heap: &str, slot: u16) {
+    event!(WARN, "took the lock from a process that does not go on", heap, slot);
 }

@@ -113,3 +113,26 @@ fn a_map_of_another_heap_is_not_changed_nor_freed() {
     drop(ours);
     assert_eq!(live(&here), before - 1, "but for the map's own object");
 }
+
+#[test]
+fn what_was_freed_belongs_to_no_heap() {
+    let [here, there] = twins();
+    let mut vec = (
+        ShmBox::<ShmVec<u64>>::new_zeroed(&here).unwrap(),
+        ShmBox::<ShmVec<u64>>::new_zeroed(&there).unwrap(),
+    );
+    vec.0.push(&here, 1).unwrap();
+    vec.0.free(&here).unwrap();
+    std::mem::swap(&mut *vec.0, &mut *vec.1);
+    vec.1.push(&there, 2).unwrap();
+    assert_eq!(vec.1.as_slice(&there).unwrap(), [2]);
+    let mut map = (
+        ShmBox::<ShmMap<u64, u64>>::new_zeroed(&here).unwrap(),
+        ShmBox::<ShmMap<u64, u64>>::new_zeroed(&there).unwrap(),
+    );
+    map.0.insert(&here, 1, 1).unwrap();
+    map.0.free(&here).unwrap();
+    std::mem::swap(&mut *map.0, &mut *map.1);
+    map.1.insert(&there, 2, 2).unwrap();
+    assert_eq!(map.1.get(&there, &2).unwrap(), Some(2));
+}

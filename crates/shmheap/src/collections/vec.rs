@@ -406,7 +406,9 @@ impl<T: Shareable + Copy> ShmVec<T> {
         let which = place.words.load(place.at) & 1;
         place.commit(0, which);
         heap.vacate(place.cell(which ^ 1))?;
-        heap.vacate(place.cell(which))
+        heap.vacate(place.cell(which))?;
+        place.words.store(place.at + HOME, 0);
+        Ok(())
     }
 }
 

@@ -182,6 +182,11 @@ pub(super) trait Contender {
     /// one and the lock is still as given.
     fn prepare_theft(&self, held: LockWord) -> Option<Area>;
 
+    /// Is told that the theft was done.
+    fn has_robbed(&self, holder: PeerSlot) {
+        let _ = holder;
+    }
+
     /// How long a holder may need to copy what is in the area, at the worst.
     fn copying(&self, from: Area) -> Duration;
 }
@@ -270,6 +275,7 @@ impl Lock {
             if wait.session.is_some_and(|session| word.session() != session) {
                 return Acquired::Ended(word);
             }
+            let mut robbed = None;
             let (next, how): (LockWord, fn(LockWord) -> Acquired) = match word.holder() {
                 None => (word.held_by(me, wait.contended), Acquired::Free),
                 Some(_) if word.is_abandoned() => (word.taken_over_by(me), Acquired::TakenOver),
@@ -281,12 +287,16 @@ impl Lock {
                 Some(peer) if contender.is_dead(peer) => {
                     (word.taken_over_by(me), Acquired::TakenOver)
                 }
-                Some(_) => match self.wait(words, word, &mut wait, contender) {
-                    Some(to) => (word.stolen_by(me, to), Acquired::TakenOver),
+                Some(peer) => match self.wait(words, word, &mut wait, contender) {
+                    Some(to) => {
+                        robbed = Some(peer);
+                        (word.stolen_by(me, to), Acquired::TakenOver)
+                    }
                     None => continue,
                 },
             };
             if self.exchange(words, word, next) {
+                robbed.into_iter().for_each(|peer| contender.has_robbed(peer));
                 return how(next);
             }
         }

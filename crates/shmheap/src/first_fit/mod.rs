@@ -95,8 +95,8 @@ pub(crate) trait Surroundings {
     /// that long yet.
     fn ensure_records(&self, area: Area, granules: u64) -> Result<(), Fault>;
 
-    /// Is told when the lock is about to be taken from a holder that lives.
-    fn robs(&self, holder: Option<PeerSlot>) {
+    /// Is told when the lock was taken from a holder that lives.
+    fn has_robbed(&self, holder: PeerSlot) {
         let _ = holder;
     }
 }

@@ -55,11 +55,11 @@ impl<W: Words, S: Surroundings> Contender for Operator<'_, W, S> {
         // of the pin fails.
         let pin = engine.pins.load(words, held.to());
         let is_still = engine.lock.load(words) == held;
-        let is_pinned = is_still && engine.pins.set(words, pin, held);
-        if is_pinned {
-            surroundings.robs(held.holder());
-        }
-        is_pinned.then_some(to)
+        (is_still && engine.pins.set(words, pin, held)).then_some(to)
+    }
+
+    fn has_robbed(&self, holder: PeerSlot) {
+        self.surroundings.has_robbed(holder);
     }
 
     fn copying(&self, from: Area) -> Duration {

@@ -132,10 +132,12 @@ impl peers::Surroundings for Heap {
     /// What is damaged is passed over, as nobody could do more; what lacked storage is for the next
     /// who tries.
     fn adopt(&self, slot: PeerSlot) -> bool {
-        if self.has_joined(slot) {
+        let had_joined = self.has_joined(slot);
+        let is_done = unless_damaged(self.try_adopt(slot)).is_ok();
+        if had_joined && is_done {
             events::taken_over(&self.label, slot.0);
         }
-        matches!(self.try_adopt(slot), Ok(()) | Err(Error::Damaged { .. }))
+        is_done
     }
 
     fn reserve(&self, count: u16) -> Result<()> {
@@ -185,8 +187,8 @@ impl Surroundings for Host<'_> {
         self.0.shape.bytes(granules) <= self.0.verified_len_bytes(area)
     }
 
-    fn robs(&self, holder: Option<PeerSlot>) {
-        events::robbed(&self.0.label, holder.map(|slot| slot.0));
+    fn has_robbed(&self, holder: PeerSlot) {
+        events::robbed(&self.0.label, holder.0);
     }
 
     #[cold]

@@ -24,7 +24,7 @@ use crate::os::life::Solitude;
 use crate::os::{Access, Fresh, Hold, Object, ObjectPath, SHARED_MEMORY_DIRECTORY, object};
 use crate::{Error, Result, events};
 
-/// How long a newcomer that finds all slots locked waits for the name to go.
+/// How long a newcomer that finds all slots locked tries again.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Heap {
@@ -56,16 +56,26 @@ impl Heap {
         let Some(path) = object.path().map(Path::to_owned) else {
             return Self::connected(object, shape, len_bytes);
         };
-        let not_found = || Error::NotFound { name: object.label().to_owned() };
-        if retire(&object)? {
-            return Err(not_found());
-        }
-        let (gone, identity) = (not_found(), object.identity());
-        let stands = || object::stands_at(&path, identity);
-        match Self::connected(object, shape, len_bytes) {
-            Ok(_) if !stands() => Err(gone),
-            Err(Error::TooManyPeers { .. }) if is_removed(stands) => Err(gone),
-            connected => connected,
+        let (identity, name) = (object.identity(), object.label().to_owned());
+        let end = Instant::now() + PATIENCE;
+        let (mut object, mut shape, mut len_bytes) = (object, shape, len_bytes);
+        loop {
+            if retire(&object)? {
+                return Err(Error::NotFound { name });
+            }
+            let again = object.reopen()?;
+            match Self::connected(object, shape, len_bytes) {
+                Ok(_) if !object::stands_at(&path, identity) => {
+                    return Err(Error::NotFound { name });
+                }
+                // Whoever has locked all slots removes the name, or finds that he may not.
+                Err(Error::TooManyPeers { .. }) if Instant::now() < end => {
+                    thread::yield_now();
+                    object = again;
+                    (shape, len_bytes) = judge(&object)?;
+                }
+                connected => return connected,
+            }
         }
     }
 
@@ -78,20 +88,11 @@ impl Heap {
     }
 }
 
-/// Whether the name goes soon: whoever has locked all slots is about to remove it.
-fn is_removed(stands: impl Fn() -> bool) -> bool {
-    let end = Instant::now() + PATIENCE;
-    while stands() {
-        if Instant::now() >= end {
-            return false;
-        }
-        thread::yield_now();
-    }
-    true
-}
-
 /// Removes the name of an ephemeral heap that nobody is connected to. Whether it is gone: not if
 /// it is another user's to remove.
+///
+/// A program that destroys such a heap by hand and at once makes another of that name may do so
+/// between the look at the name and its removal; then it is the new heap's name that goes.
 fn retire<H: Hold>(object: &Object<H>) -> Result<bool> {
     let Some(path) = object.path() else { return Ok(false) };
     let Some(_alone) = Solitude::acquire_through(object.reopen()?)? else { return Ok(false) };

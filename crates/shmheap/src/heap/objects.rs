@@ -3,7 +3,8 @@
 //! Objects with a protocol of their own (locks, channels, maps) are rows of words inside object
 //! space. They see them through [`Gate`], which reaches over the whole segment; [`Span`] is the
 //! part of it that is one object. Words outside the mapping read as 0, and a span is only given out
-//! for an object that lives, so whatever stands in an object, following it never faults.
+//! for an object that lives, so whatever stands in an object, following it never faults; but see
+//! [`Heap::described_span`].
 
 use std::ptr::NonNull;
 
@@ -82,7 +83,8 @@ impl Heap {
 
     /// The words of an object that says itself how many it has, in its word `length_at`, without a
     /// look whether it lives; `None` if this process has not seen yet that all of them have
-    /// storage. Whoever may have overwritten that word sends readers to a wrong place in the heap.
+    /// storage. Whoever may have overwritten that word, or the handle, sends readers to a wrong place
+    /// in the heap: if the storage there was given back and the file system is full, to a fault.
     #[inline]
     pub(crate) fn described_span(&self, handle: Handle, length_at: u64) -> Option<Span> {
         let place = handle.offset_bytes().checked_sub(self.shape.data_offset.0)?;

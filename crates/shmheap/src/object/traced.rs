@@ -37,6 +37,17 @@ pub enum Reached {
     Registry,
 }
 
+impl Reached {
+    /// Of several ways to an object, the one that keeps it counts.
+    fn keeps_by(self) -> u8 {
+        match self {
+            Self::Root => 2,
+            Self::Held => 1,
+            Self::Abandoned | Self::Owned | Self::Registry => 0,
+        }
+    }
+}
+
 /// What was found so far.
 #[derive(Debug)]
 pub(super) struct Trace<'h> {
@@ -52,9 +63,8 @@ impl Trace<'_> {
                 place.insert(how);
                 true
             }
-            // Of several ways to an object the one that keeps it counts.
             Entry::Occupied(mut place) => {
-                if how == Reached::Root {
+                if how.keeps_by() > place.get().keeps_by() {
                     place.insert(how);
                 }
                 false

@@ -367,6 +367,9 @@ impl<'h, H: Home, K: Shareable + Copy, V: Shareable + Copy> Shard<'h, H, K, V> {
         }
         self.recover()?;
         turn.is_unfinished = false;
+        if self.words.load(self.current) == 0 {
+            self.words.store(self.lock + HOME, 0);
+        }
         Ok(())
     }
 

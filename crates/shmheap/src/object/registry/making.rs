@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use super::entry::{self, Description, Entry, OBJECT, Phase, State};
 use super::{Holding, Registry, SLICE};
-use crate::heap::{Gate, Unpublished};
+use crate::heap::{Gate, NotPublished, Unpublished};
+use crate::object::belongings;
 use crate::peers::{PeerId, Roll};
 use crate::segment::words::Words;
 use crate::units::WordIndex;
@@ -56,7 +57,18 @@ impl<'r, 'h> Busy<'r, 'h> {
         me: PeerId,
     ) -> Result<(WordIndex, Handle)> {
         self.entry.describe(description, name);
-        let handle = object.publish_at(self.entry.word(OBJECT))?;
+        let heap = self.registry.heap;
+        let handle = match object.publish_at(self.entry.word(OBJECT)) {
+            Ok(handle) => handle,
+            // Before the object goes, what it owns.
+            Err(NotPublished { error, object }) => {
+                let span = object.is_ours().then(|| heap.span(object.handle()));
+                if let Some(Ok(span)) = span {
+                    belongings::free(heap, span, description.belongings);
+                }
+                return Err(error);
+            }
+        };
         let holder = self.registry.hold(self.entry, me)?;
         self.holder = Some(holder);
         Ok((holder, handle))

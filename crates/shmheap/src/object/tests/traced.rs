@@ -43,6 +43,21 @@ fn roots_and_what_they_own_are_found() {
 }
 
 #[test]
+fn a_value_that_is_held_and_owned_is_held() {
+    for heap in heaps() {
+        let root = heap.find_or_create::<ShmCell<u64>>("cell", |_| {}).unwrap();
+        let held = ShmArc::new(&heap, 1_u64).unwrap();
+        // As damage would: the root's cell is found first.
+        let cell = heap.word_at(std::ptr::NonNull::from(&*root).cast()).unwrap();
+        let handle = ShmArc::handle(&held).cast();
+        heap.gate().store(cell + 1, heap.home_id());
+        heap.gate().store(cell, handle.to_raw());
+        assert_eq!(traced(&heap)[&handle], Reached::Held);
+        heap.gate().store(cell, 0);
+    }
+}
+
+#[test]
 fn what_only_the_dead_hold_is_abandoned() {
     in_own_process(module_path!(), "what_only_the_dead_hold_is_abandoned", || {
         for heap in heaps() {
