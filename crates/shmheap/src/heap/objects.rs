@@ -83,8 +83,9 @@ impl Heap {
 
     /// The words of an object that says itself how many it has, in its word `length_at`, without a
     /// look whether it lives; `None` if this process has not seen yet that all of them have
-    /// storage. Whoever may have overwritten that word, or the handle, sends readers to a wrong place
-    /// in the heap: if the storage there was given back and the file system is full, to a fault.
+    /// storage. Whoever may have overwritten that word, or the handle, sends readers to a wrong
+    /// place in the heap: if the storage there was given back and the file system is full, to a
+    /// fault.
     #[inline]
     pub(crate) fn described_span(&self, handle: Handle, length_at: u64) -> Option<Span> {
         let place = handle.offset_bytes().checked_sub(self.shape.data_offset.0)?;

@@ -59,30 +59,12 @@ impl<H: Hold> Object<H> {
                 let chunk = &mut buffer[..bytes];
                 let found = self.read_at(chunk, start)?;
                 let chunk = &mut chunk[..found];
-                self.read_until_still(chunk, start, &mut again[..found])?;
+                let read_again = |bytes: &mut [u8], at| self.read_at(bytes, at).map(drop);
+                read_until_still(chunk, start, &mut again[..found], read_again)?;
                 mend(start, chunk)?;
                 target.write_data_at(chunk, start)?;
             }
             left.start = data.end;
-        }
-        Ok(())
-    }
-
-    /// Reads all of it once more, and then those pages again that have changed.
-    fn read_until_still(&self, chunk: &mut [u8], start: u64, again: &mut [u8]) -> Result<()> {
-        let page_bytes = PAGE_BYTES as usize;
-        self.read_at(again, start)?;
-        let pages = chunk.chunks_mut(page_bytes).zip(again.chunks_mut(page_bytes));
-        for (at, (page, again)) in (start..).step_by(page_bytes).zip(pages) {
-            let mut readings = 1;
-            while page != again {
-                page.copy_from_slice(again);
-                if readings == READINGS {
-                    break;
-                }
-                self.read_at(again, at)?;
-                readings += 1;
-            }
         }
         Ok(())
     }
@@ -103,5 +85,63 @@ impl<H: Hold> Object<H> {
             }
         }
         Ok(())
+    }
+}
+
+/// Reads once more what was read, and those pages again that have changed, so often.
+fn read_until_still(
+    chunk: &mut [u8],
+    start: u64,
+    again: &mut [u8],
+    mut read: impl FnMut(&mut [u8], u64) -> Result<()>,
+) -> Result<()> {
+    let page_bytes = PAGE_BYTES as usize;
+    read(again, start)?;
+    let pages = chunk.chunks_mut(page_bytes).zip(again.chunks_mut(page_bytes));
+    for (at, (page, again)) in (start..).step_by(page_bytes).zip(pages) {
+        let mut readings = 1;
+        while page != again {
+            page.copy_from_slice(again);
+            if readings == READINGS {
+                break;
+            }
+            read(again, at)?;
+            readings += 1;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three pages, of which the second changes a few times and the third each time.
+    #[test]
+    fn a_page_counts_when_it_was_read_twice_the_same() {
+        const PAGE: usize = PAGE_BYTES as usize;
+        let now = std::cell::Cell::new(0_u8);
+        let of_page = |number: usize| match number {
+            0 => 7,
+            1 => now.get().min(5),
+            _ => now.get(),
+        };
+        let mut reads = vec![];
+        let mut read = |bytes: &mut [u8], at: u64| {
+            now.set(now.get() + 1);
+            reads.push((at, bytes.len()));
+            for (number, page) in (at as usize / PAGE..).zip(bytes.chunks_mut(PAGE)) {
+                page.fill(of_page(number));
+            }
+            Ok(())
+        };
+        let [mut chunk, mut again] = [(); 2].map(|()| vec![0; 3 * PAGE]);
+        read(&mut chunk, 0).unwrap();
+        read_until_still(&mut chunk, 0, &mut again, &mut read).unwrap();
+        let found: Vec<_> = chunk.chunks(PAGE).map(|page| page[PAGE - 1]).collect();
+        assert_eq!(found[..2], [7, 5]);
+        assert_eq!(reads[..2], [(0, 3 * PAGE), (0, 3 * PAGE)]);
+        let of_third = reads.iter().filter(|(at, _)| *at == 2 * PAGE_BYTES).count();
+        assert_eq!(of_third as u32, READINGS - 1, "no end otherwise");
     }
 }

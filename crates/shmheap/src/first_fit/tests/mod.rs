@@ -1,6 +1,7 @@
 //! Tests of the engine over plain memory: they run under Miri as they are.
 
 mod areas;
+mod copy;
 mod corruption;
 mod exactness;
 mod handover;

@@ -3,6 +3,7 @@
 use super::{heaps, live};
 use crate::object::killed::at_every_store;
 use crate::os::testing::in_own_process;
+use crate::segment::words::Words;
 use std::alloc::Layout;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -165,6 +166,9 @@ fn a_cell_of_another_heap_is_left_as_it_is() {
     let theirs = ShmBox::<ShmCell<u64>>::new_zeroed(&there).unwrap();
     let refused = ShmBox::new(&here, 7_u64).unwrap().publish(&theirs).unwrap_err();
     assert!(matches!(refused.error, Error::InvalidCell { .. }));
+    let span = there.span(ShmBox::handle(&theirs)).unwrap();
+    let words = [0, 1].map(|number| there.gate().load(span.word(number)));
+    assert_eq!(words, [0, 0], "not even its home");
     ShmBox::new(&there, 8_u64).unwrap().publish(&theirs).unwrap();
     assert_eq!(theirs.take(&there).unwrap().map(|value| *value), Some(8));
 }
@@ -173,7 +177,7 @@ fn a_cell_of_another_heap_is_left_as_it_is() {
 #[test]
 fn a_cell_that_is_being_filled_for_the_first_time_is_empty_or_full() {
     let heap = HeapOptions::new(1 << 20).create_memfd().unwrap();
-    let cells = ShmBox::<[ShmCell<u64>; 64]>::new_zeroed(&heap).unwrap();
+    let cells = ShmBox::<[ShmCell<u64>; 4096]>::new_zeroed(&heap).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for cell in &*cells {
@@ -182,7 +186,7 @@ fn a_cell_that_is_being_filled_for_the_first_time_is_empty_or_full() {
         });
         for cell in &*cells {
             while cell.take(&heap).unwrap().is_none() {
-                std::thread::yield_now();
+                std::hint::spin_loop();
             }
         }
     });

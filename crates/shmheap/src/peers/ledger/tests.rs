@@ -69,6 +69,8 @@ fn adoption_makes_of_each_state_what_the_table_says() {
         row.store(CELL, if has_tag { tag(entry) } else { ELSE });
         ledger.set_cell(entry, CELL);
         ledger.set(entry, state, HANDLE);
+        let owned = ledger.owned_now(entry, &SPACE, || unreachable!());
+        assert_eq!(owned, is_freed.then_some(HANDLE), "state {state}, {has_tag}");
         let freed = Freed { ledger, handles: RefCell::default() };
         ledger.adopt(PEER, ENOUGH, &SPACE, &freed).unwrap();
         let expected = if is_freed { vec![HANDLE] } else { vec![] };
@@ -76,6 +78,20 @@ fn adoption_makes_of_each_state_what_the_table_says() {
         // Where the cell does not count, the tag is none that this entry has stored.
         assert_eq!(row.load(CELL), then.unwrap_or(tag(entry)), "state {state}, {has_tag}");
         assert!(ledger.is_clear(PEER, ENOUGH).unwrap(), "state {state}, {has_tag}");
+    }
+}
+
+#[test]
+fn what_is_owned_in_a_session_is_told_by_how_that_ends() {
+    let memory = memory();
+    let row = Row::new(&memory, Futex);
+    let ledger = Ledger::new(row, TABLE);
+    let entry = TABLE.first_entry(TABLE.claim(&row, PEER, ENOUGH).unwrap());
+    for (owns_while, is_done) in [(0, false), (0, true), (1, false), (1, true)] {
+        row.store(TABLE.entry_word(entry) + 1, owns_while);
+        ledger.set(entry, IN_SESSION, HANDLE);
+        let owned = ledger.owned_now(entry, &SPACE, || is_done).is_some();
+        assert_eq!(owned, is_done == (owns_while != 0), "{owns_while}, {is_done}");
     }
 }
 
