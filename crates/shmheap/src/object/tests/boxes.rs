@@ -173,25 +173,6 @@ fn a_cell_of_another_heap_is_left_as_it_is() {
     assert_eq!(theirs.take(&there).unwrap().map(|value| *value), Some(8));
 }
 
-/// The home of a cell is written before what is put into it; whoever sees that must see this.
-#[test]
-fn a_cell_that_is_being_filled_for_the_first_time_is_empty_or_full() {
-    let heap = HeapOptions::new(1 << 20).create_memfd().unwrap();
-    let cells = ShmBox::<[ShmCell<u64>; 4096]>::new_zeroed(&heap).unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for cell in &*cells {
-                ShmBox::new(&heap, 7_u64).unwrap().publish(cell).unwrap();
-            }
-        });
-        for cell in &*cells {
-            while cell.take(&heap).unwrap().is_none() {
-                std::hint::spin_loop();
-            }
-        }
-    });
-}
-
 #[test]
 fn a_cell_of_another_heap_is_refused_and_not_freed() {
     // Under first fit, as their objects have the same handles then.
