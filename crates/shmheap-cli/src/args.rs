@@ -138,6 +138,8 @@ pub(crate) enum Command {
     },
     #[command(hide = true, name = "demo-worker")]
     DemoWorker(DemoWorker),
+    #[command(hide = true, name = "watch-page")]
+    WatchPage,
     #[command(hide = true, name = "bench-partner")]
     BenchPartner(BenchPartner),
     #[command(hide = true, name = "demo-query")]

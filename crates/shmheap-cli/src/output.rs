@@ -1,5 +1,6 @@
 //! How answers look: aligned tables, ages, JSON, and the one line of an error.
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 
 use anyhow::Result;
@@ -91,9 +92,24 @@ fn wrap(text: &str, indent: usize, width: usize) -> String {
     lines
 }
 
+/// A text of others, with nothing in it that a terminal would take for a command. Different texts
+/// stay different: bytes that are no UTF-8 are told one by one, and backslashes are doubled.
+pub(crate) fn plain(text: &(impl AsRef<OsStr> + ?Sized)) -> String {
+    let quoted = format!("{:?}", text.as_ref());
+    let inside = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inside.unwrap_or(&quoted).replace("\\\"", "\"")
+}
+
 /// Pretty JSON and a newline.
 pub(crate) fn json(out: &mut dyn Write, value: &impl Serialize) -> Result<()> {
     serde_json::to_writer_pretty(&mut *out, value).map_err(io::Error::from)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// JSON in one line, for what is read line by line, or would be many lines of small numbers.
+pub(crate) fn json_line(out: &mut dyn Write, value: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(&mut *out, value).map_err(io::Error::from)?;
     writeln!(out)?;
     Ok(())
 }
@@ -149,6 +165,8 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     #[test]
@@ -168,6 +186,16 @@ mod tests {
         assert_eq!(wrap("one two three", 2, 9), "one two\n  three");
         assert_eq!(wrap("one two three", 2, 8), "one\n  two\n  three");
         assert_eq!(wrap("unbreakable", 2, 5), "unbreakable");
+    }
+
+    #[test]
+    fn texts_of_others_command_no_terminal_and_stay_different() {
+        assert_eq!(plain("it's \u{1b}[2J\n"), "it's \\u{1b}[2J\\n");
+        assert_eq!(plain("\u{202e}\"ä 漢\"\\\""), "\\u{202e}\"ä 漢\"\\\\\"");
+        let bytes = |bytes| plain(OsStr::from_bytes(bytes));
+        let names = [&b"\xff"[..], b"\xfe", b"\\xFF", "\u{fffd}".as_bytes()].map(bytes);
+        assert_eq!(names, ["\\xFF", "\\xFE", "\\\\xFF", "\u{fffd}"]);
+        assert_eq!(plain(""), "");
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use shmheap::{Heap, HeapOptions, Result};
+use anyhow::{Result, anyhow};
+use shmheap::{Error, Heap, HeapOptions};
+
+use crate::output;
 
 /// Where the system keeps POSIX shared-memory objects.
 pub(crate) const SHM_DIRECTORY: &str = "/dev/shm";
@@ -30,30 +33,67 @@ impl HeapRef {
     }
 
     pub(crate) fn create(&self, options: &HeapOptions) -> Result<Heap> {
-        match self {
+        self.explained(match self {
             Self::Named(name) => options.create(name),
             Self::File(path) => options.create_file(path),
-        }
+        })
+    }
+
+    /// Makes a copy of `heap` here.
+    pub(crate) fn copy_from(&self, heap: &Heap) -> Result<()> {
+        self.explained(match self {
+            Self::Named(name) => heap.snapshot(name),
+            Self::File(path) => heap.snapshot_file(path),
+        })
     }
 
     pub(crate) fn connect_read_only(&self) -> Result<Heap> {
-        match self {
+        self.explained(match self {
             Self::Named(name) => Heap::connect_read_only(name),
             Self::File(path) => Heap::connect_file_read_only(path),
-        }
+        })
     }
 
     pub(crate) fn connect(&self) -> Result<Heap> {
-        match self {
+        self.explained(match self {
             Self::Named(name) => Heap::connect(name),
             Self::File(path) => Heap::connect_file(path),
+        })
+    }
+
+    /// None where this user may only read.
+    pub(crate) fn connect_if_allowed(&self) -> Result<Option<Heap>> {
+        match self.connect() {
+            Err(error) if matches!(error.downcast_ref(), Some(Error::PermissionDenied { .. })) => {
+                Ok(None)
+            }
+            connected => connected.map(Some),
         }
     }
 
     pub(crate) fn destroy(&self) -> Result<()> {
-        match self {
+        self.explained(match self {
             Self::Named(name) => Heap::destroy(name),
             Self::File(path) => Heap::destroy_file(path),
+        })
+    }
+
+    /// Of a path errors tell the path, and not where names are listed.
+    fn explained<T>(&self, result: shmheap::Result<T>) -> Result<T> {
+        result.map_err(|error| match (self, error) {
+            (Self::File(_), Error::NotFound { .. }) => anyhow!("there is no file '{self}'"),
+            (Self::File(_), error @ Error::System { .. }) => {
+                anyhow::Error::new(error).context(format!("'{self}'"))
+            }
+            (_, error) => error.into(),
+        })
+    }
+
+    /// Its name or path, with nothing in it that a terminal would take for a command.
+    pub(crate) fn plain(&self) -> String {
+        match self {
+            Self::Named(name) => output::plain(name),
+            Self::File(path) => output::plain(path),
         }
     }
 

@@ -1,7 +1,6 @@
 //! Arguments of the commands that show heaps at work.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -39,6 +38,9 @@ Prometheus, by one read-only look at each heap. Who may connect to the address
 sees the names of all heaps: any other than a loopback one has to be given. A
 port of 0 lets the system choose; the first line of the output tells it.
 
+Each look is made by a process of its own, within 10 s. A heap that is cut
+short meanwhile costs that one answer (500); in the next it is unreadable.
+
 Metrics, with labels heap and policy:
   shmheap_length_bytes, shmheap_max_length_bytes, shmheap_live_bytes,
   shmheap_live_objects, shmheap_free_bytes, shmheap_largest_free_bytes,
@@ -56,9 +58,10 @@ Without labels:
   shmheap_heaps, shmheap_unreadable_heaps, shmheap_scrape_duration_seconds")]
 pub(crate) struct Watch {
     /// Listen here for Prometheus [default: 127.0.0.1:9464]
-    #[arg(long, required = true, value_name = "ADDRESS:PORT", num_args = 0..=1,
-          default_missing_value = "127.0.0.1:9464", hide_default_value = true)]
-    pub(crate) prometheus: SocketAddr,
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, value_parser = parse_address,
+          default_value = "127.0.0.1:9464", default_missing_value = "127.0.0.1:9464",
+          hide_default_value = true)]
+    pub(crate) prometheus: String,
 }
 
 #[derive(Debug, Args)]
@@ -103,9 +106,39 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A place to listen at; whether there is one of that name is found out when it is used.
+fn parse_address(text: &str) -> Result<String, String> {
+    let is_one = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok();
+    match text.rsplit_once(':').is_some_and(is_one) {
+        true => Ok(text.to_owned()),
+        false => Err("write ADDRESS:PORT, as 127.0.0.1:9464, [::1]:9464 or localhost:9464".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::args::{Arguments, Command};
+
+    #[test]
+    fn a_place_to_listen_at_need_not_be_given() {
+        for words in [&["shmheap", "watch"][..], &["shmheap", "watch", "--prometheus"]] {
+            let Command::Watch(watch) = Arguments::parse_from(words).command else { panic!() };
+            assert_eq!(watch.prometheus, "127.0.0.1:9464");
+        }
+    }
+
+    #[test]
+    fn addresses_have_ports() {
+        for text in ["127.0.0.1:9464", "[::1]:0", "localhost:9464"] {
+            assert_eq!(parse_address(text), Ok(text.to_owned()));
+        }
+        for wrong in ["", "localhost", "9464", ":9464", "localhost:", "localhost:65536", "x:y"] {
+            assert!(parse_address(wrong).is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn intervals_are_seconds() {

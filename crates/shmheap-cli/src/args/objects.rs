@@ -13,8 +13,10 @@ use crate::target::HeapRef;
 IN tells where an object lies: in the one row of blocks that a first-fit heap
 is; in a slab, which a peer owns or nobody (shared); or in units of its own. An
 object is in the hand of a peer while that has made or taken it and not given
-it away. What a dead peer has in hand is freed by the next `shmheap gc`. Peers
-are told by their slots, as `shmheap info` lists them.
+it away. What a dead peer has in hand is freed by the others when they come
+across it, and at once by `shmheap gc`, which sees to heaps in shared memory and
+not to those in files. Peers are told by their slots, as `shmheap info` lists
+them.
 
 OFFSET counts from the first byte for objects, SIZE is in bytes, rounded up as
 the heap does.
@@ -55,9 +57,14 @@ most of; unpublished objects and those of dead processes are shown however
 small they are. Without colours there are letters, which the legend explains.
 
 Fields of --json:
-  name, policy, len_bytes, cell_bytes, kinds: a list of { label, used (whether
-  its bytes are objects), bytes, blocks }, cells: for each range of cell_bytes
-  a list of the bytes of each kind, in the order of kinds")]
+  name, policy, len_bytes, cell_bytes, kinds: a list of { kind (live,
+  unpublished, of_dead, size, peer, shared, nobodys, free or tail),
+  max_size_bytes (of a size), slot (of a peer), label, used (whether its bytes
+  are objects), bytes, blocks }, runs: the cells in order of address, those that
+  have the same as one, a list of { cells (how many), bytes (of each kind in
+  each of them, in the order of kinds) }
+
+A file that is there already is left alone, and an error.")]
 pub(crate) struct Map {
     #[command(flatten)]
     pub(crate) reader: Reader,
@@ -76,7 +83,8 @@ pub(crate) struct Map {
 #[command(after_long_help = "\
 What is found:
   of dead processes   made or taken by a process that died before it gave the
-                      object away: `shmheap gc` frees it
+                      object away: `shmheap gc` frees it, of a heap in a file
+                      the processes that work in it, when they come across it
   abandoned           a shared value that only dead processes held: freed when
                       the next value is shared
   unpublished         in the hand of a living process: it may be about to give
@@ -111,6 +119,7 @@ pub(crate) struct Dump {
     #[arg(value_parser = heap_parser())]
     pub(crate) heap: HeapRef,
     /// Handle of the object, as other commands print it
+    #[arg(value_parser = parse_handle)]
     pub(crate) handle: shmheap::Handle,
     /// The bytes themselves, for another program
     #[arg(long, conflicts_with = "json")]
@@ -147,4 +156,8 @@ pub(crate) struct Restore {
     /// Name of the new heap, or path of its file
     #[arg(value_parser = heap_parser())]
     pub(crate) heap: HeapRef,
+}
+
+fn parse_handle(text: &str) -> Result<shmheap::Handle, String> {
+    text.parse().map_err(|_| "write it as `shmheap blocks` does: 0x and hexadecimal digits".into())
 }

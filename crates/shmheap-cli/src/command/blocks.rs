@@ -113,6 +113,6 @@ pub(crate) fn row(item: &Item) -> Vec<String> {
                 console::style(format!("in hand of {slot}, dead")).yellow().to_string()
             }
         },
-        item.root.as_ref().map_or_else(String::new, |name| name.escape_debug().to_string()),
+        item.root.as_ref().map_or_else(String::new, output::plain),
     ]
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
-use shmheap::{Error, Heap, Policy, Report};
+use shmheap::{Heap, Policy, Report};
 
 use super::ls::policy_name;
 use crate::args::Reader;
@@ -59,22 +59,14 @@ fn settled(target: &HeapRef, observer: &Heap) -> Result<Report> {
     if report.stood_still && !report.recovery_pending {
         return Ok(report);
     }
-    match target.connect() {
-        Ok(peer) => Ok(peer.check()),
-        Err(Error::PermissionDenied { .. }) => Ok(report),
-        Err(error) => Err(error.into()),
-    }
+    Ok(target.connect_if_allowed()?.map_or(report, |peer| peer.check()))
 }
 
 /// The audit of a scalable heap, with those findings only that outlast a change under way.
 fn persistent(target: &HeapRef, observer: &Heap) -> Result<Report> {
     let mut report = observer.check();
     if report.recovery_pending {
-        report = match target.connect() {
-            Ok(peer) => peer.check(),
-            Err(Error::PermissionDenied { .. }) => report,
-            Err(error) => return Err(error.into()),
-        };
+        report = target.connect_if_allowed()?.map_or(report, |peer| peer.check());
     }
     for _ in 0..LOOKS {
         if report.is_sound() || observer.stats().peers_alive == 0 {

@@ -38,7 +38,8 @@ fn refuse_if_used(arguments: &Destroy, peers: &[Peer]) -> Result<()> {
 }
 
 fn describe(peer: &Peer) -> String {
-    let command = console::truncate_str(&peer.command, 40, "...");
+    let command = output::plain(&peer.command);
+    let command = console::truncate_str(&command, 40, "...");
     format!("process {} ({command})", peer.pid)
 }
 

@@ -93,19 +93,22 @@ fn write(out: &mut dyn Write, account: &Account) -> Result<()> {
         if account.dry_run { ("sweep", "destroy") } else { ("swept", "destroyed") };
     let mut quiet = true;
     for heap in &account.heaps {
+        let name = output::plain(&heap.name);
         if let Some(error) = &heap.error {
-            writeln!(out, "{} {}: {error}", console::style("left alone:").yellow(), heap.name)?;
+            let error = output::plain(error);
+            writeln!(out, "{} {name}: {error}", console::style("left alone:").yellow())?;
         } else if heap.removed {
-            writeln!(out, "{would}{destroy} '{}': no living process", heap.name)?;
+            writeln!(out, "{would}{destroy} '{name}': no living process")?;
         } else if heap.swept > 0 {
             let dead = output::counted(heap.swept.into(), "dead peer");
-            writeln!(out, "{would}{sweep} '{}': {dead}, {} alive", heap.name, heap.peers_alive)?;
+            writeln!(out, "{would}{sweep} '{name}': {dead}, {} alive", heap.peers_alive)?;
         } else {
             continue;
         }
         quiet = false;
     }
     for name in account.unfinished_removed.iter().flatten() {
+        let name = output::plain(name);
         writeln!(out, "removed '{name}': its creator died before it was finished")?;
         quiet = false;
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::Result;
 use serde::Serialize;
-use shmheap::{Heap, Peer, Policy};
+use shmheap::{Heap, Peer, Policy, Stats};
 
 use super::ls::policy_name;
 use crate::args::Reader;
@@ -91,13 +91,16 @@ fn describe(arguments: &Reader, heap: &Heap) -> Description {
 }
 
 fn members(heap: &Heap, policy: Policy) -> Vec<Member> {
-    let owners = if policy == Policy::Scalable { heap.stats().owners } else { vec![] };
-    let objects_owned = |slot: u16| {
-        let owned = owners.iter().find(|owner| owner.slot == slot);
-        (policy == Policy::Scalable).then(|| owned.map_or(0, |owner| owner.live_objects))
-    };
-    let member = |peer: Peer| Member { objects_owned: objects_owned(peer.slot), peer };
+    let stats = heap.stats();
+    let member =
+        |peer: Peer| Member { objects_owned: objects_owned(policy, &stats, peer.slot), peer };
     heap.peers().into_iter().map(member).collect()
+}
+
+/// Live objects in slabs of that peer; none under first fit, where nobody owns any.
+pub(super) fn objects_owned(policy: Policy, stats: &Stats, slot: u16) -> Option<u64> {
+    let owner = stats.owners.iter().find(|owner| owner.slot == slot);
+    (policy == Policy::Scalable).then(|| owner.map_or(0, |owner| owner.live_objects))
 }
 
 fn write(out: &mut dyn Write, arguments: &Reader, heap: &Description) -> Result<()> {
@@ -156,6 +159,7 @@ fn row(Member { peer, objects_owned }: &Member) -> Vec<String> {
     let mut cells = vec![peer.slot.to_string(), peer.pid.to_string(), state];
     cells.extend(objects_owned.map(size::short_count));
     cells.push(output::age(peer.connected_unix_ns, output::now_unix_ns()));
-    cells.push(console::truncate_str(&peer.command, COMMAND_CHARACTERS, "...").into_owned());
+    let command = output::plain(&peer.command);
+    cells.push(console::truncate_str(&command, COMMAND_CHARACTERS, "...").into_owned());
     cells
 }

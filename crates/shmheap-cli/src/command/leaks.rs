@@ -106,7 +106,7 @@ fn write(out: &mut dyn Write, arguments: &Leaks, found: &[(Kind, Item)]) -> Resu
         (count + 1, item.block.bytes.saturating_add(bytes))
     });
     match count {
-        0 => writeln!(out, "no leaks for sure")?,
+        0 => writeln!(out, "none of these is a leak for sure")?,
         _ => writeln!(out, "{} in leaks, {}", output::counted(count, "object"), size::long(bytes))?,
     }
     Ok(())

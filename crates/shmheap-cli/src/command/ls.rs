@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &Ls, out: &mut dyn Write) -> Result<Verdict> {
         table.write(out)?;
     }
     for (listing, error) in unreadable {
-        let name = listing.name.display();
+        let (name, error) = (output::plain(&listing.name), output::plain(&error.to_string()));
         writeln!(out, "{} {name}: {error}", console::style("not readable:").yellow())?;
     }
     Ok(Verdict::Fine)
@@ -87,7 +87,7 @@ fn row(listing: &Listing, info: &Info, stats: &Stats) -> Vec<String> {
         dead => console::style(dead).yellow().to_string(),
     };
     vec![
-        listing.name.display().to_string(),
+        output::plain(&listing.name),
         policy_name(info.policy).to_owned(),
         size::short(info.len_bytes),
         size::short(info.max_len_bytes),

@@ -37,6 +37,7 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<Verdict> {
         Command::Stat(arguments) => stat::run(&arguments, out),
         Command::Top(arguments) => top::run(&arguments, out),
         Command::Watch(arguments) => watch::run(&arguments, out),
+        Command::WatchPage => watch::run_page(out),
         Command::Check(arguments) => check::run(&arguments, out),
         Command::Roots(arguments) => roots::run(&arguments.reader, out),
         Command::Blocks(arguments) => blocks::run(&arguments, out),

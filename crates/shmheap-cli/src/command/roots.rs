@@ -59,7 +59,7 @@ fn write(out: &mut dyn Write, arguments: &Reader, roots: &[Named]) -> Result<()>
             (true, Some(_)) => "made".to_owned(),
         };
         table.row(vec![
-            root.name.escape_debug().to_string(),
+            output::plain(&root.name),
             root.handle.clone(),
             root.size_bytes.map_or_else(|| "-".to_owned(), size::short),
             root.r#type.clone().unwrap_or_else(|| "-".to_owned()),

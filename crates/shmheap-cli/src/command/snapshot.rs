@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use shmheap::{Error, Heap, Policy};
+use shmheap::{Heap, Policy};
 
 use crate::args::{Restore, Snapshot};
 use crate::target::HeapRef;
@@ -29,10 +29,7 @@ pub(crate) fn restore(arguments: &Restore, out: &mut dyn Write) -> Result<Verdic
 /// Returns what is in the copy, in words.
 fn copy(source: &HeapRef, target: &HeapRef) -> Result<String> {
     let heap = connected(source)?;
-    match target {
-        HeapRef::Named(name) => heap.snapshot(name)?,
-        HeapRef::File(path) => heap.snapshot_file(path)?,
-    }
+    target.copy_from(&heap)?;
     // One of a same-address heap cannot be connected to beside that.
     drop(heap);
     let stats = target.connect_read_only()?.stats();
@@ -49,8 +46,5 @@ fn connected(source: &HeapRef) -> Result<Heap> {
     }
     // One that has to lie at an address has to leave it.
     drop(observer);
-    match source.connect() {
-        Err(Error::PermissionDenied { .. }) => Ok(source.connect_read_only()?),
-        connected => Ok(connected?),
-    }
+    source.connect_if_allowed()?.map_or_else(|| source.connect_read_only(), Ok)
 }

@@ -50,8 +50,7 @@ pub(crate) fn run(arguments: &Stat, out: &mut dyn Write) -> Result<Verdict> {
         );
         len_bytes = stats.len_bytes;
         if arguments.reader.json {
-            serde_json::to_writer(&mut *out, &numbers(stats)).map_err(std::io::Error::from)?;
-            writeln!(out)?;
+            output::json_line(out, &numbers(stats))?;
         } else {
             watch.line(out, stats)?;
         }

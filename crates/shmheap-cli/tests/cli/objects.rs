@@ -52,6 +52,16 @@ fn blocks_lists_each_object_and_who_has_it() {
         assert!(listed(&only(&["--min-size", "100K"]), large).is_some());
         assert!(listed(&only(&["--min-size", "100K"]), small).is_none());
         assert!(listed(&only(&["--max-size", "1K"]), large).is_none());
+        let bytes = of(small)["size_bytes"].as_u64().unwrap();
+        for (option, size, is_there) in [
+            ("--max-size", bytes, true),
+            ("--max-size", bytes - 1, false),
+            ("--min-size", bytes, true),
+            ("--min-size", bytes + 1, false),
+        ] {
+            let list = only(&[option, &size.to_string()]);
+            assert_eq!(listed(&list, small).is_some(), is_there, "{option} {size}: {list}");
+        }
         let table = succeed(&["blocks", &name.0]);
         assert!(table.contains("small\\u{1b}[31m") && !table.contains('\u{1b}'), "{table}");
         assert!(table.lines().next().unwrap().starts_with("HANDLE"), "{table}");
@@ -85,7 +95,7 @@ fn leaks_are_what_the_dead_have_left() {
         assert!(run(&["leaks", &name, "--json"]).json()["untraced"].is_null());
         let dead = Peer::connect_and_hold(&name);
         let text = succeed(&["leaks", &name]);
-        assert!(text.ends_with("no leaks for sure\n"), "{text}");
+        assert!(text.ends_with("none of these is a leak for sure\n"), "{text}");
         dead.kill();
         let sure = run(&["leaks", &name]);
         assert_eq!(sure.code, Some(1), "{sure:?}");
@@ -104,6 +114,15 @@ fn leaks_are_what_the_dead_have_left() {
     }
 }
 
+/// What a map of two objects tells apart, besides what is free.
+fn by_word(policy: &str, by: &str) -> &'static str {
+    match (policy, by) {
+        (_, "class") => "size",
+        ("scalable", _) => "peer",
+        _ => "nobodys",
+    }
+}
+
 #[test]
 fn a_map_shows_every_byte_once() {
     for policy in POLICIES {
@@ -116,9 +135,18 @@ fn a_map_shows_every_byte_once() {
             let sum = |counts: Vec<u64>| counts.iter().sum::<u64>();
             let bytes = kinds.iter().map(|kind| kind["bytes"].as_u64().unwrap()).collect();
             assert_eq!(sum(bytes), 1 << 20, "{policy} by {by}: {kinds:?}");
-            let cells = map["cells"].as_array().unwrap().iter();
-            let bytes = cells.flat_map(|cell| cell.as_array().unwrap());
-            assert_eq!(sum(bytes.map(|bytes| bytes.as_u64().unwrap()).collect()), 1 << 20);
+            let words: Vec<_> = kinds.iter().map(|kind| kind["kind"].as_str().unwrap()).collect();
+            let expected = if by == "live" { "live" } else { by_word(policy, by) };
+            assert!(words.contains(&expected) && words.contains(&"free"), "{by}: {words:?}");
+            let runs = map["runs"].as_array().unwrap().iter();
+            let bytes = runs.flat_map(|run| {
+                let cells = run["cells"].as_u64().unwrap();
+                let bytes = run["bytes"].as_array().unwrap().iter();
+                bytes.map(move |bytes| cells * bytes.as_u64().unwrap())
+            });
+            assert_eq!(sum(bytes.collect()), 1 << 20);
+            let text = run(&["map", &name.0, "--json", "--by", by]).out;
+            assert!(text.len() < 10_000, "most cells are as their neighbours: {text}");
             let text = succeed(&["map", &name.0, "--by", by]);
             assert!(text.is_ascii(), "letters alone without a terminal: {text}");
             assert!(text.lines().all(|line| line.len() <= 80), "{text}");
@@ -138,7 +166,7 @@ fn maps_are_drawn_into_files() {
     for policy in POLICIES {
         let (name, heap) = created(policy);
         object(&heap, 300_000);
-        let (svg, png) = (path("map.svg"), path("map.png"));
+        let (svg, png) = (path(&format!("{policy}.svg")), path(&format!("{policy}.png")));
         assert_eq!(succeed(&["map", &name.0, "--svg", &svg, "--png", &png]), "");
         let text = fs::read_to_string(&svg).unwrap();
         assert!(text.starts_with("<svg ") && text.ends_with("</svg>\n"), "{text}");
@@ -150,6 +178,9 @@ fn maps_are_drawn_into_files() {
         let live = pixels.chunks(3).filter(|pixel| *pixel == [0x3b, 0x6f, 0xb6]).count();
         assert!(live > 1000, "{live} pixels of 300 KB in 1 MiB");
         fail(&["map", &name.0, "--png", &path("no/such/directory")], 3, "cannot write");
+        fail(&["map", &name.0, "--svg", &png], 3, "exists already");
+        assert!(fs::read(&png).unwrap().starts_with(b"\x89PNG"), "it was written over");
+        assert_eq!(succeed(&["map", &name.0, "--png", "/dev/null"]), "");
     }
 }
 
@@ -177,7 +208,7 @@ fn dump_shows_the_bytes_of_an_object() {
         #[allow(unsafe_code)]
         unsafe { heap.free(address) }.unwrap();
         fail(&["dump", &name.0, &handle], 3, "handle");
-        fail(&["dump", &name.0, "handle"], 2, "invalid");
+        fail(&["dump", &name.0, "handle"], 2, "as `shmheap blocks` does");
     }
 }
 

@@ -86,9 +86,10 @@ fn compared(scene: &Scene) -> BTreeMap<&'static str, Vec<Vec<&str>>> {
         ("check", vec![vec!["check", heap], vec!["check", damaged]]),
         ("roots", vec![vec!["roots", heap]]),
         ("blocks", vec![vec!["blocks", heap]]),
-        ("map", vec![vec!["map", heap]]),
+        ("map", ["live", "class", "owner"].map(|by| vec!["map", heap, "--by", by]).to_vec()),
         ("leaks", vec![vec!["leaks", leaking], vec!["leaks", leaking, "--untraced"]]),
         ("dump", vec![vec!["dump", heap, &scene.handle]]),
+        ("trim", vec![vec!["trim", heap]]),
         ("gc", vec![vec!["gc", "--dry-run"]]),
         ("bench", vec![vec!["bench", "--seconds", "1", "--threads", "2"]]),
         ("doctor", vec![vec!["doctor"]]),
@@ -141,6 +142,8 @@ fn manual_pages_are_written_for_each_command() {
     {
         let page = fs::read_to_string(pages.join(name)).unwrap();
         assert!(page.contains(".TH"), "{name}: {page}");
+        let has_table = page.contains("\n.nf\nFields of \\-\\-json:\n  name, ");
+        assert_eq!(has_table, name == "shmheap-map.1", "{name}: {page}");
     }
     for hidden in ["shmheap-demo-worker.1", "shmheap-bench-partner.1"] {
         assert!(!pages.join(hidden).exists(), "what is hidden has none");

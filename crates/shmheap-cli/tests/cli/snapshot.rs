@@ -51,6 +51,10 @@ fn a_same_address_heap_is_copied_too() {
 #[test]
 fn what_is_no_heap_is_not_copied() {
     fail(&["snapshot", "no-such-heap", "/tmp/x"], 3, "no heap 'no-such-heap'");
-    fail(&["restore", "/no/such/file", "x"], 3, "/no/such/file");
+    fail(&["restore", "/no/such/file", "x"], 3, "there is no file '/no/such/file'");
+    let name = Name::new();
+    succeed(&["create", &name.0, "--len", "1M"]);
+    fail(&["snapshot", &name.0, "/no/such/directory/x"], 3, "'/no/such/directory/x': ");
+    fail(&["create", "/no/such/directory/x", "--len", "1M"], 3, "'/no/such/directory/x': ");
     fail(&["snapshot", "x"], 2, "<FILE>");
 }

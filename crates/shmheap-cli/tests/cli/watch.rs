@@ -2,13 +2,15 @@
 
 use std::alloc::Layout;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::ffi::OsStringExt;
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use shmheap::Heap;
+use shmheap::{Heap, HeapOptions};
 
 use super::support::{Name, Peer, command, fail, succeed};
 
@@ -22,10 +24,12 @@ struct Watch {
 
 impl Watch {
     fn start() -> Self {
-        let mut process = command(&["watch", "--prometheus", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start_at("127.0.0.1:0")
+    }
+
+    fn start_at(address: &str) -> Self {
+        let mut process =
+            command(&["watch", "--prometheus", address]).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("metrics of all heaps at http://").unwrap();
@@ -112,9 +116,21 @@ fn a_scrape_tells_of_every_heap() {
         heap.free(object).unwrap();
     }
     peer.stop();
-    let page = watch.metrics();
-    let sample = line(&scalable, "shmheap_live_objects", "scalable", "", "0\n");
-    assert!(page.contains(&sample), "{page}");
+    let stopped = line(&fit, "shmheap_peers", "first_fit", ",state=\"stopped\"", "1\n");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let page = loop {
+        let page = watch.metrics();
+        if page.contains(&stopped) {
+            break page;
+        }
+        assert!(Instant::now() < deadline, "no {stopped} in\n{page}");
+    };
+    for sample in [
+        line(&scalable, "shmheap_live_objects", "scalable", "", "0\n"),
+        line(&fit, "shmheap_peers", "first_fit", ",state=\"alive\"", "0\n"),
+    ] {
+        assert!(page.contains(&sample), "no {sample} in\n{page}");
+    }
     drop(peer);
     succeed(&["destroy", &fit.0, "--yes"]);
     assert!(!watch.metrics().contains(&fit.0));
@@ -137,10 +153,48 @@ fn nobody_else_gets_anything() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
     }
     drop(slow);
+    assert!(Watch::start_at("localhost:0").metrics().contains("shmheap_heaps"));
     let taken = watch.address.as_str();
     fail(&["watch", "--prometheus", taken], 3, "cannot listen at");
-    fail(&["watch"], 2, "--prometheus");
-    fail(&["watch", "--prometheus", "somewhere"], 2, "invalid");
+    fail(&["watch", "--prometheus", "somewhere"], 2, "as 127.0.0.1:9464");
+    fail(&["watch", "--prometheus", "no-such-host.invalid:1"], 3, "no-such-host.invalid:1");
+}
+
+/// A heap whose name is no UTF-8, until it is dropped.
+struct Nameless(OsString);
+
+impl Nameless {
+    fn new(last: u8) -> Self {
+        let mut bytes = format!("shmheap-test-watch-{}-", std::process::id()).into_bytes();
+        bytes.push(last);
+        let name = OsString::from_vec(bytes);
+        HeapOptions::new(1 << 20).create(&name).unwrap();
+        Self(name)
+    }
+}
+
+impl Drop for Nameless {
+    fn drop(&mut self) {
+        let _ = Heap::destroy(&self.0);
+    }
+}
+
+/// Two samples of one name would have Prometheus refuse the whole page.
+#[test]
+fn names_that_are_no_text_are_told_apart() {
+    let _heaps = [Nameless::new(0xfe), Nameless::new(0xff)];
+    let (page, list) = (Watch::start().metrics(), succeed(&["ls"]));
+    for byte in ["FE", "FF"] {
+        let name = format!("shmheap-test-watch-{}-", std::process::id());
+        let sample = format!("\nshmheap_length_bytes{{heap=\"{name}\\\\x{byte}\",");
+        assert!(page.contains(&sample), "no {sample} in\n{page}");
+        assert!(list.contains(&format!("\n{name}\\x{byte} ")), "{list}");
+    }
+    let mut samples = BTreeSet::new();
+    let labels = page.lines().filter_map(|line| line.rsplit_once(' ')).map(|(labels, _)| labels);
+    for sample in labels.filter(|labels| !labels.starts_with('#')) {
+        assert!(samples.insert(sample), "{sample} is there twice");
+    }
 }
 
 #[test]

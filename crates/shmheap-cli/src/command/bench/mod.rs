@@ -7,12 +7,13 @@ mod pairs;
 mod partner;
 mod table;
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 use shmheap::{Heap, HeapOptions};
 
@@ -51,13 +52,13 @@ impl Row {
 }
 
 pub(crate) fn run(arguments: &Bench, out: &mut dyn Write) -> Result<Verdict> {
+    let available =
+        || thread::available_parallelism().map_or(1, |count| count.get().min(64) as u16);
+    let threads = arguments.threads.unwrap_or_else(available);
     let name = format!("shmheap-bench-{}", std::process::id());
     let options = HeapOptions::new(LEN_BYTES).max_len(LEN_BYTES_MAX).ephemeral();
     let heap = options.create(&name).context("cannot create a heap to measure")?;
     crate::demo::destroy_on_interrupt(name.clone().into())?;
-    let available =
-        || thread::available_parallelism().map_or(1, |count| count.get().min(64) as u16);
-    let threads = arguments.threads.unwrap_or_else(available);
     let time = Duration::from_secs(arguments.seconds.into()) / MEASUREMENTS;
     let results = Results { threads, rows: measure(&heap, &name, threads, time)? };
     if arguments.json {
@@ -97,15 +98,28 @@ fn rate(
     work: impl Fn(&AtomicBool) -> Result<u64> + Sync,
 ) -> Result<f64> {
     let ends = AtomicBool::new(false);
-    let start = Instant::now();
-    let counts = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| work(&ends))).collect();
-        thread::sleep(time);
+    // Shut until all are there: those that work already keep others from being started.
+    let gate = RwLock::new(());
+    let shut = gate.write();
+    let work = || {
+        drop(gate.read());
+        work(&ends)
+    };
+    let (counts, passed) = thread::scope(|scope| {
+        let start = || thread::Builder::new().spawn_scoped(scope, work);
+        let workers = (0..threads).map(|_| start()).collect::<io::Result<Vec<_>>>();
+        let begin = Instant::now();
+        drop(shut);
+        if workers.is_ok() {
+            thread::sleep(time);
+        }
         ends.store(true, Ordering::Relaxed);
-        let joined = workers.into_iter().map(|worker| worker.join());
-        joined.map(|count| count.unwrap_or(Ok(0))).collect::<Result<Vec<u64>>>()
+        let workers = workers.context("cannot start so many threads; --threads takes fewer")?;
+        let panicked = |_| Err(anyhow!("a thread of the measurement panicked"));
+        let joined = workers.into_iter().map(|worker| worker.join().unwrap_or_else(panicked));
+        joined.collect::<Result<Vec<u64>>>().map(|counts| (counts, begin.elapsed()))
     })?;
-    Ok(counts.iter().sum::<u64>() as f64 / start.elapsed().as_secs_f64())
+    Ok(counts.iter().sum::<u64>() as f64 / passed.as_secs_f64())
 }
 
 fn write(out: &mut dyn Write, results: &Results) -> Result<()> {

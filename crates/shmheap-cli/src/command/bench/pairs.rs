@@ -30,7 +30,7 @@ pub(super) fn of_heap(heap: &Heap, bytes: usize, ends: &AtomicBool) -> Result<u6
 
 /// Counts pairs of this process's allocator until it ends.
 pub(super) fn of_malloc(bytes: usize, ends: &AtomicBool) -> Result<u64> {
-    let layout = Layout::from_size_align(bytes.max(1), 16)?;
+    let layout = Layout::from_size_align(bytes, 16)?;
     let allocate = || {
         // SAFETY: the layout has a size.
         NonNull::new(unsafe { alloc(layout) }).context("this process has no memory")

@@ -7,10 +7,10 @@ mod svg;
 pub(super) mod terminal;
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use shmheap::{Heap, Policy};
 
@@ -24,6 +24,9 @@ use raster::Raster;
 /// Columns of a terminal that does not say how many it has.
 const TERMINAL_COLUMNS: u64 = 80;
 const TERMINAL_ROWS: u64 = 32;
+/// Some thousand cells: programs that want to know more look at blocks.
+const JSON_COLUMNS: u64 = 128;
+const JSON_ROWS: u64 = 32;
 
 /// A map as JSON; the names of the fields are promised.
 #[derive(Debug, Serialize)]
@@ -33,43 +36,66 @@ struct Drawn {
     len_bytes: u64,
     cell_bytes: u64,
     kinds: Vec<KindOfBytes>,
-    cells: Vec<Vec<u64>>,
+    runs: Vec<Run>,
 }
 
 #[derive(Debug, Serialize)]
 struct KindOfBytes {
+    kind: &'static str,
+    max_size_bytes: Option<u64>,
+    slot: Option<u16>,
     label: String,
     used: bool,
     bytes: u64,
     blocks: u64,
 }
 
+/// Neighbouring cells in which there is the same.
+#[derive(Debug, Serialize)]
+struct Run {
+    cells: u64,
+    /// Of each kind, in each cell.
+    bytes: Vec<u64>,
+}
+
 pub(crate) fn run(arguments: &Map, out: &mut dyn Write) -> Result<Verdict> {
     let heap = arguments.reader.heap.connect_read_only()?;
+    let raster = |columns, rows| Raster::of(&heap, arguments.by, columns, rows);
     if arguments.reader.json {
-        let raster = Raster::of(&heap, arguments.by, picture::COLUMNS, picture::ROWS);
-        output::json(out, &drawn(arguments, &heap, &raster))?;
-        return Ok(Verdict::Fine);
-    }
-    if arguments.svg.is_none() && arguments.png.is_none() {
-        write(out, arguments, &heap)?;
-        return Ok(Verdict::Fine);
-    }
-    let raster = Raster::of(&heap, arguments.by, picture::COLUMNS, picture::ROWS);
-    let picture = Picture::of(&raster, &title(arguments, &heap));
-    if let Some(path) = &arguments.svg {
-        to_file(path, |file| Ok(svg::write(file, &picture)?))?;
-    }
-    if let Some(path) = &arguments.png {
-        to_file(path, |file| Ok(png::write(file, &picture)?))?;
+        let drawn = drawn(arguments, &heap, &raster(JSON_COLUMNS, JSON_ROWS));
+        output::json_line(out, &drawn)?;
+    } else if arguments.svg.is_none() && arguments.png.is_none() {
+        let raster = raster(terminal_columns(), TERMINAL_ROWS);
+        writeln!(out, "{}", console::style(title(arguments, &heap)).bold())?;
+        terminal::write(out, &raster, console::colors_enabled())?;
+    } else {
+        let raster = raster(picture::COLUMNS, picture::ROWS);
+        let picture = Picture::of(&raster, &title(arguments, &heap));
+        if let Some(path) = &arguments.svg {
+            to_file(path, |file| svg::write(file, &picture))?;
+        }
+        if let Some(path) = &arguments.png {
+            to_file(path, |file| png::write(file, &picture))?;
+        }
     }
     Ok(Verdict::Fine)
 }
 
-fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let context = || format!("cannot write '{}'", path.display());
-    let mut file = BufWriter::new(File::create(path).with_context(context)?);
-    write(&mut file).and_then(|()| Ok(file.flush()?)).with_context(context)
+/// Writes a file that is not there yet; what is no file, as a pipe, is written to.
+fn to_file(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
+    let opened = match File::create_new(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let name = path.display();
+            ensure!(!path.is_file(), "'{name}' exists already; remove it, or choose another name");
+            File::options().write(true).open(path)
+        }
+        opened => opened,
+    };
+    let written = opened.map(BufWriter::new).and_then(|mut file| {
+        write(&mut file)?;
+        file.flush()
+    });
+    written.with_context(|| format!("cannot write '{}'", path.display()))
 }
 
 fn title(arguments: &Map, heap: &Heap) -> String {
@@ -79,35 +105,40 @@ fn title(arguments: &Map, heap: &Heap) -> String {
         By::Class => "objects by size",
         By::Owner => "objects by owner",
     };
-    let name = arguments.reader.heap.to_string();
-    let (name, len) = (name.escape_debug(), size::long(info.len_bytes));
+    let (name, len) = (arguments.reader.heap.plain(), size::long(info.len_bytes));
     format!("{name}, {}, {len}: {by}", policy_name(info.policy))
 }
 
-fn write(out: &mut dyn Write, arguments: &Map, heap: &Heap) -> Result<()> {
+/// The largest power of two that fits.
+fn terminal_columns() -> u64 {
     let term = console::Term::stdout();
     let width = if term.is_term() { term.size().1.into() } else { TERMINAL_COLUMNS };
-    // The largest power of two that fits.
-    let columns = 1 << width.saturating_sub(terminal::MARGIN).max(8).ilog2();
-    let raster = Raster::of(heap, arguments.by, columns, TERMINAL_ROWS);
-    writeln!(out, "{}", console::style(title(arguments, heap)).bold())?;
-    terminal::write(out, &raster, console::colors_enabled())?;
-    Ok(())
+    1 << width.saturating_sub(terminal::MARGIN).max(8).ilog2()
 }
 
 fn drawn(arguments: &Map, heap: &Heap, raster: &Raster) -> Drawn {
     let kinds = raster.kinds.iter().map(|kind| KindOfBytes {
+        kind: kind.word(),
+        max_size_bytes: kind.max_size_bytes(),
+        slot: kind.slot(),
         label: kind.label.clone(),
         used: kind.is_used(),
         bytes: kind.bytes,
         blocks: kind.blocks,
     });
+    let mut runs: Vec<Run> = vec![];
+    for bytes in (0..raster.cell_count()).map(|cell| raster.counts(cell)) {
+        match runs.last_mut() {
+            Some(run) if run.bytes == bytes => run.cells += 1,
+            _ => runs.push(Run { cells: 1, bytes }),
+        }
+    }
     Drawn {
         name: arguments.reader.heap.to_string(),
         policy: heap.info().policy,
         len_bytes: raster.len_bytes,
         cell_bytes: raster.cell_bytes,
         kinds: kinds.collect(),
-        cells: (0..raster.cell_count()).map(|cell| raster.counts(cell)).collect(),
+        runs,
     }
 }

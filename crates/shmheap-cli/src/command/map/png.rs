@@ -14,14 +14,11 @@ const ASCENT: u64 = 13;
 const BYTES_PER_PIXEL: usize = 3;
 
 pub(super) fn write(out: &mut dyn Write, picture: &Picture) -> io::Result<()> {
-    let too_large = || io::Error::other("the picture is too large");
-    let width = u32::try_from(picture.width).map_err(|_| too_large())?;
-    let height = u32::try_from(picture.height).map_err(|_| too_large())?;
     let mut canvas = Canvas::new(picture.width as usize, picture.height as usize);
     for shape in &picture.shapes {
         canvas.draw(shape);
     }
-    let mut encoder = png::Encoder::new(out, width, height);
+    let mut encoder = png::Encoder::new(out, picture.width as u32, picture.height as u32);
     encoder.set_color(png::ColorType::Rgb);
     let mut writer = encoder.write_header()?;
     writer.write_image_data(&canvas.bytes)?;

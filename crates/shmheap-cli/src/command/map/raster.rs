@@ -50,6 +50,37 @@ impl Kind {
         !matches!(self.key, Key::Free | Key::Uncovered)
     }
 
+    /// What is told apart, as a word for programs.
+    pub(super) fn word(&self) -> &'static str {
+        match self.key {
+            Key::Live => "live",
+            Key::Unpublished => "unpublished",
+            Key::OfDead => "of_dead",
+            Key::Size(_) => "size",
+            Key::Peer(_) => "peer",
+            Key::Shared => "shared",
+            Key::Nobodys => "nobodys",
+            Key::Free => "free",
+            Key::Uncovered => "tail",
+        }
+    }
+
+    /// What objects of a size have at the most.
+    pub(super) fn max_size_bytes(&self) -> Option<u64> {
+        match self.key {
+            Key::Size(power) => Some(most(power)),
+            _ => None,
+        }
+    }
+
+    /// Which peer it is.
+    pub(super) fn slot(&self) -> Option<u16> {
+        match self.key {
+            Key::Peer(slot) => Some(slot),
+            _ => None,
+        }
+    }
+
     /// Whether a single byte of it should be seen among many others.
     pub(super) fn stands_out(&self) -> bool {
         matches!(self.key, Key::Unpublished | Key::OfDead)
@@ -208,6 +239,11 @@ fn key_of(by: By, item: &Item) -> Key {
     }
 }
 
+/// Two to this power, or as much as there can be.
+fn most(power: u32) -> u64 {
+    1_u64.checked_shl(power).unwrap_or(u64::MAX)
+}
+
 /// Label, colour and letter of a kind that is number `grade` of `graded` on its scale.
 fn looks(key: Key, grade: usize, graded: usize, peers: &[Peer]) -> (String, Rgb, char) {
     let letter = |first: u8| (first + (grade % 26) as u8) as char;
@@ -216,8 +252,8 @@ fn looks(key: Key, grade: usize, graded: usize, peers: &[Peer]) -> (String, Rgb,
         Key::Unpublished => ("unpublished".to_owned(), palette::UNPUBLISHED, 'u'),
         Key::OfDead => ("of dead processes".to_owned(), palette::OF_DEAD, 'x'),
         Key::Size(power) => {
-            let most = 1_u64.checked_shl(power).unwrap_or(u64::MAX);
-            (format!("up to {}", size::short(most)), palette::on_scale(grade, graded), letter(b'a'))
+            let label = format!("up to {}", size::short(most(power)));
+            (label, palette::on_scale(grade, graded), letter(b'a'))
         }
         Key::Peer(slot) => (peer_label(slot, peers), palette::distinct(grade), letter(b'A')),
         Key::Shared => ("shared slabs".to_owned(), palette::SHARED, 's'),

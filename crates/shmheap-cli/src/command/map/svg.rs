@@ -35,7 +35,7 @@ fn hex(Rgb(red, green, blue): Rgb) -> String {
     format!("#{red:02x}{green:02x}{blue:02x}")
 }
 
-/// Text as XML has it; names of heaps may hold anything.
+/// Text as XML has it.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for char in text.chars() {
@@ -43,7 +43,6 @@ fn escaped(text: &str) -> String {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
-            char if char.is_control() => escaped.push(char::REPLACEMENT_CHARACTER),
             char => escaped.push(char),
         }
     }
@@ -56,6 +55,6 @@ mod tests {
 
     #[test]
     fn texts_are_escaped() {
-        assert_eq!(escaped("a<b>&\u{1b}\"'"), "a&lt;b&gt;&amp;\u{fffd}\"'");
+        assert_eq!(escaped("a<b>&\"'"), "a&lt;b&gt;&amp;\"'");
     }
 }

@@ -18,6 +18,8 @@ use crate::{output, palette, size};
 const LIST_LINES_MIN: u16 = 3;
 /// From here on the two lists are beside each other.
 const WIDE: u16 = 120;
+/// Lines besides those of peers and classes: numbers, titles, and the map.
+const ROWS_BESIDES: usize = 24;
 /// Columns of a bar.
 const BAR: usize = 16;
 
@@ -28,12 +30,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, area: Rect) {
         Err(error) => return draw_error(frame, heap, error, area),
     };
     let numbers = numbers(heap, content, view.detail.as_ref());
-    let map = view.detail.as_ref().and_then(|detail| detail.map.as_ref());
-    let map_lines = map.map_or(0, |map| map.row_count() as u16 + 2);
+    let map = view.detail.as_ref().map_or_else(Vec::new, |detail| picture(detail.map.as_ref()));
     let [top, lists, bottom] = Layout::vertical([
         Constraint::Length(numbers.len() as u16 + 1),
         Constraint::Min(2 * LIST_LINES_MIN),
-        Constraint::Length(map_lines),
+        Constraint::Length(map.len() as u16 + 1),
     ])
     .areas(area);
     frame.render_widget(Paragraph::new(numbers), top);
@@ -52,17 +53,23 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, area: Rect) {
     draw_list(frame, ("PEERS", peers.len()), peers, view.scrolled, left);
     let lines = by_size(content, classes);
     draw_list(frame, ("OBJECTS BY SIZE", classes.len()), lines, view.scrolled, right);
-    if let Some(map) = map {
-        frame.render_widget(Paragraph::new(picture(map)), bottom);
-    }
+    frame.render_widget(Paragraph::new(map), bottom);
+}
+
+/// How many lines show all that there is, however narrow they are.
+pub(super) fn rows(view: &View) -> usize {
+    let content = view.heaps.first().and_then(|heap| heap.content.as_ref().ok());
+    let peers = content.map_or(0, |content| content.peers.len());
+    let classes = view.detail.as_ref().map_or(0, |detail| detail.classes.len());
+    ROWS_BESIDES + peers + classes
 }
 
 fn draw_error(frame: &mut Frame<'_>, heap: &HeapLook, error: &str, area: Rect) {
-    let name = looks::plain(&heap.place.to_string());
+    let name = heap.place.plain();
     let text = vec![
         Line::styled(name, looks::bold()),
         Line::raw(""),
-        Line::styled(looks::plain(error), looks::colour(palette::UNPUBLISHED)),
+        Line::styled(output::plain(error), looks::colour(palette::UNPUBLISHED)),
         Line::raw(""),
         Line::raw("Esc leads back to all heaps; if it appears again, it is shown again."),
     ];
@@ -71,7 +78,7 @@ fn draw_error(frame: &mut Frame<'_>, heap: &HeapLook, error: &str, area: Rect) {
 
 fn numbers(heap: &HeapLook, content: &Content, detail: Option<&Detail>) -> Vec<Line<'static>> {
     let stats = &content.stats;
-    let name = looks::plain(&heap.place.to_string());
+    let name = heap.place.plain();
     let growth = match stats.max_len_bytes > stats.len_bytes {
         true => format!(", grows up to {}", size::long(stats.max_len_bytes)),
         false => String::new(),
@@ -154,7 +161,7 @@ fn peers(peers: &[PeerLook], width: usize) -> Vec<Line<'static>> {
         let before = format!("{:>4}  pid {:<8}", peer.slot, peer.pid);
         let after = format!("{gap}{age:>4}{owns}  ");
         let rest = width.saturating_sub(before.len() + 8 + after.len() - gap.len() + 1);
-        let command = looks::cut(&looks::plain(&peer.command), rest);
+        let command = looks::cut(&output::plain(&peer.command), rest);
         Line::from(vec![Span::raw(before), state, Span::raw(after), Span::raw(command)])
     };
     peers.iter().map(line).collect()
@@ -164,7 +171,7 @@ fn by_size(content: &Content, classes: &[ClassUse]) -> Vec<Line<'static>> {
     if classes.is_empty() {
         let text = match content.stats.live_objects {
             0 => "   no objects",
-            _ => "   too many objects to look at each",
+            _ => "   too many objects to look at each: `shmheap map --by class` does",
         };
         return vec![Line::styled(text, looks::faint())];
     }
@@ -182,7 +189,11 @@ fn by_size(content: &Content, classes: &[ClassUse]) -> Vec<Line<'static>> {
     classes.iter().map(line).collect()
 }
 
-fn picture(map: &Raster) -> Vec<Line<'static>> {
+fn picture(map: Option<&Raster>) -> Vec<Line<'static>> {
+    let Some(map) = map else {
+        let text = "no map: of so many objects it would take too long; `shmheap map` draws it";
+        return vec![Line::styled(text, looks::faint())];
+    };
     let in_colours = console::colors_enabled();
     let cell = format!("MAP, {} to a character", size::short(map.cell_bytes));
     let mut lines = vec![Line::styled(cell, looks::bold())];

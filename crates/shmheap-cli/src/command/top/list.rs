@@ -137,14 +137,14 @@ fn titles(columns: &[Column], name_width: usize) -> Line<'static> {
 }
 
 fn line(heap: &HeapLook, columns: &[Column], name_width: usize) -> Line<'static> {
-    let name = looks::plain(&heap.place.to_string());
+    let name = heap.place.plain();
     let name = looks::cut(&name, name_width);
     let name = console::pad_str(&name, name_width, console::Alignment::Left, None).into_owned();
     let mut spans = vec![Span::raw(name)];
     let content = match &heap.content {
         Ok(content) => content,
         Err(error) => {
-            let error = format!(" not readable: {}", looks::plain(error));
+            let error = format!(" not readable: {}", output::plain(error));
             spans.push(Span::styled(error, looks::colour(palette::UNPUBLISHED)));
             return Line::from(spans);
         }

@@ -6,11 +6,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use shmheap::{Heap, Policy, Stats};
+use shmheap::{Heap, Listing, Policy, Stats};
 
 use super::running::{Clock, State};
 use crate::args::By;
+use crate::command::info::objects_owned;
 use crate::command::map::raster::Raster;
+use crate::output;
 use crate::target::HeapRef;
 
 /// Columns and rows of the small map.
@@ -82,15 +84,15 @@ pub(super) struct ClassUse {
 /// All heaps, and the one in a file that was asked for.
 pub(super) fn at_all(file: Option<&HeapRef>, earlier: &[HeapLook]) -> Result<Vec<HeapLook>> {
     let clock = Clock::read();
-    let look = |place: HeapRef, heap: &shmheap::Result<Heap>| match heap {
-        Ok(heap) => HeapLook::of(place, heap, &clock, earlier),
-        Err(error) => HeapLook { place, content: Err(error.to_string()) },
+    let look = |place: HeapRef, heap: Result<Heap>| match heap {
+        Ok(heap) => HeapLook::of(place, &heap, &clock, earlier),
+        Err(error) => HeapLook::failed(place, &error),
     };
     let listed = shmheap::list()?.into_iter();
-    let mut all: Vec<_> =
-        listed.map(|listing| look(HeapRef::Named(listing.name), &listing.heap)).collect();
+    let named = |one: Listing| look(HeapRef::Named(one.name), one.heap.map_err(Into::into));
+    let mut all: Vec<_> = listed.map(named).collect();
     if let Some(place @ HeapRef::File(_)) = file {
-        all.push(look(place.clone(), &place.connect_read_only()));
+        all.push(look(place.clone(), place.connect_read_only()));
     }
     Ok(all)
 }
@@ -103,23 +105,23 @@ pub(super) fn at_one(place: &HeapRef, earlier: &[HeapLook]) -> (HeapLook, Option
             let detail = look.content.as_ref().ok().map(|content| Detail::of(&heap, content));
             (look, detail)
         }
-        Err(error) => (HeapLook { place: place.clone(), content: Err(error.to_string()) }, None),
+        Err(error) => (HeapLook::failed(place.clone(), &error), None),
     }
 }
 
 impl HeapLook {
+    fn failed(place: HeapRef, error: &anyhow::Error) -> Self {
+        Self { place, content: Err(output::one_line(error)) }
+    }
+
     fn of(place: HeapRef, heap: &Heap, clock: &Clock, earlier: &[HeapLook]) -> Self {
         let (info, stats, at) = (heap.info(), heap.stats(), Instant::now());
-        let owned = |slot| {
-            let owner = stats.owners.iter().find(|owner| owner.slot == slot);
-            (info.policy == Policy::Scalable).then(|| owner.map_or(0, |owner| owner.live_objects))
-        };
         let peer = |peer: shmheap::Peer| PeerLook {
             slot: peer.slot,
             pid: peer.pid,
             state: clock.state_of(&peer),
             connected_unix_ns: peer.connected_unix_ns,
-            objects_owned: owned(peer.slot),
+            objects_owned: objects_owned(info.policy, &stats, peer.slot),
             command: peer.command,
         };
         let peers = heap.peers().into_iter().map(peer).collect();
@@ -134,6 +136,21 @@ impl HeapLook {
 }
 
 impl Content {
+    /// What tests look at.
+    #[cfg(test)]
+    pub(super) fn made_up(stats: Stats, peers: u16, pace: Option<Pace>) -> Self {
+        let peer = |slot: u16| PeerLook {
+            slot,
+            pid: slot.into(),
+            state: State::Alive,
+            connected_unix_ns: 0,
+            objects_owned: None,
+            command: format!("peer-{slot}"),
+        };
+        let peers = (0..peers).map(peer).collect();
+        Self { policy: Policy::Scalable, stats, peers, pace, id: 0, at: Instant::now() }
+    }
+
     /// How many peers are in that state.
     pub(super) fn count(&self, state: State) -> usize {
         self.peers.iter().filter(|peer| peer.state == state).count()
@@ -172,8 +189,10 @@ impl Detail {
     }
 }
 
+/// Size classes in use, and what has units of its own.
 fn classes(stats: &Stats) -> Vec<ClassUse> {
-    let classes = stats.classes.iter().map(|class| {
+    let used = stats.classes.iter().filter(|class| class.live_objects > 0);
+    let classes = used.map(|class| {
         let objects = class.live_objects + class.free_owned + class.free_shared;
         ClassUse {
             label: crate::size::exact_in_unit_of(class.object_bytes, class.object_bytes),
@@ -182,7 +201,17 @@ fn classes(stats: &Stats) -> Vec<ClassUse> {
             of_bytes: objects.saturating_mul(class.object_bytes),
         }
     });
-    classes.collect()
+    let mut classes: Vec<ClassUse> = classes.collect();
+    let (objects, bytes) = classes.iter().fold((0_u64, 0_u64), |(objects, bytes), class| {
+        (objects.saturating_add(class.live_objects), bytes.saturating_add(class.live_bytes))
+    });
+    let live_objects = stats.live_objects.saturating_sub(objects);
+    if live_objects > 0 {
+        let live_bytes = stats.live_bytes.saturating_sub(bytes);
+        let label = "larger".to_owned();
+        classes.push(ClassUse { label, live_objects, live_bytes, of_bytes: live_bytes });
+    }
+    classes
 }
 
 /// First fit has no classes; powers of two stand in.

@@ -82,18 +82,6 @@ pub(super) fn peers(alive: usize, stopped: usize, dead: usize) -> Line<'static> 
     Line::from(spans)
 }
 
-/// A text of others, with nothing in it that a terminal would take for a command.
-pub(super) fn plain(text: &str) -> String {
-    let mut plain = String::new();
-    for character in text.chars() {
-        match character.is_control() {
-            true => plain.extend(character.escape_debug()),
-            false => plain.push(character),
-        }
-    }
-    plain
-}
-
 /// A text that fits, with a mark where it was cut.
 pub(super) fn cut(text: &str, width: usize) -> String {
     console::truncate_str(text, width, "…").into_owned()
@@ -115,11 +103,6 @@ mod tests {
         assert_eq!(text(60, 100), "██▍·");
         assert_eq!((text(100, 100), text(7, 0)), ("████".into(), "▏···".into()));
         assert_eq!(text(u64::MAX, 1), "████", "a heap may state anything");
-    }
-
-    #[test]
-    fn names_command_no_terminal() {
-        assert_eq!(plain("it's \u{1b}[2J\n"), "it's \\u{1b}[2J\\n");
     }
 
     #[test]

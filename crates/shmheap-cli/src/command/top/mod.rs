@@ -41,9 +41,8 @@ use view::{View, Wish};
 const PATIENCE: Duration = Duration::from_millis(100);
 /// The frame where there is no terminal that says how large it is.
 const COLUMNS: u16 = 100;
-const ROWS_INSIDE: u16 = 40;
 /// Lines of the list besides heaps.
-const ROWS_BESIDES: u16 = 5;
+const ROWS_BESIDES: usize = 5;
 
 const KEYS: [&str; 8] = [
     "↑ ↓  j k     select; inside a heap: scroll",
@@ -200,11 +199,11 @@ fn draw(frame: &mut Frame<'_>, view: &View) {
 fn write_frame(out: &mut dyn Write, view: &View) -> Result<()> {
     let term = console::Term::stdout();
     let columns = if term.is_term() { term.size().1.max(1) } else { COLUMNS };
-    let heaps = u16::try_from(view.heaps.len()).unwrap_or(u16::MAX);
     let rows = match view.inside {
-        None => heaps.saturating_add(ROWS_BESIDES),
-        Some(_) => ROWS_INSIDE,
+        None => view.heaps.len() + ROWS_BESIDES,
+        Some(_) => inside::rows(view),
     };
+    let rows = u16::try_from(rows).unwrap_or(u16::MAX);
     let mut terminal = Terminal::new(TestBackend::new(columns, rows))?;
     terminal.draw(|frame| match view.inside {
         None => list::draw(frame, view, frame.area()),

@@ -98,6 +98,54 @@ fn inside_there_are_peers_classes_and_a_map() {
     }
 }
 
+fn large_view() -> View {
+    let class = |number: usize| look::ClassUse {
+        label: format!("class-{number}."),
+        live_objects: 1,
+        live_bytes: 1,
+        of_bytes: 1,
+    };
+    let mut stats = shmheap::Stats::default();
+    stats.live_objects = 1_000_000;
+    let content = look::Content::made_up(stats, 200, None);
+    let place = HeapRef::Named("large".into());
+    let mut view = View::new(Some(place.clone()));
+    let classes = (0..107).map(class).collect();
+    let detail = look::Detail { roots: 0, classes, map: None };
+    view.set(vec![look::HeapLook { place, content: Ok(content) }], Some(detail));
+    view
+}
+
+#[test]
+fn a_frame_as_text_leaves_nothing_out() {
+    let mut text = vec![];
+    write_frame(&mut text, &large_view()).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("peer-0\n") && text.contains("peer-199\n"), "{text}");
+    assert!(text.contains("class-0. ") && text.contains("class-106. "), "{text}");
+    assert!(!text.contains("from 1 on"), "{text}");
+    assert!(text.contains("no map: of so many objects"), "{text}");
+}
+
+#[test]
+fn classes_are_those_in_use() {
+    let heap = Named::new("classes", Policy::Scalable);
+    let objects = |bytes: usize| {
+        let layout = Memory::from_size_align(bytes, 8).unwrap();
+        heap.heap().alloc(layout).unwrap()
+    };
+    let (_small, freed, _large) = (objects(100), objects(200), objects(1 << 20));
+    // SAFETY: it is this test's, and nobody else knows of it.
+    #[allow(unsafe_code)]
+    unsafe {
+        heap.heap().free(freed).unwrap();
+    }
+    let detail = look::at_one(&heap.place(), &[]).1.unwrap();
+    let found: Vec<_> = detail.classes.iter().map(|one| (&*one.label, one.live_objects)).collect();
+    assert_eq!(found, [("112B", 1), ("larger", 1)]);
+    assert_eq!(detail.classes[1].live_bytes, 1 << 20);
+}
+
 #[test]
 fn no_size_of_a_terminal_is_too_small() {
     let heap = Named::new("small", Policy::Scalable);

@@ -184,6 +184,7 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use super::super::look::{Content, Pace};
     use super::*;
 
     fn unreadable(names: &[&str]) -> Vec<HeapLook> {
@@ -235,6 +236,32 @@ mod tests {
         assert_eq!(press(&mut view, KeyCode::Esc), Wish::Quit);
         let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
         assert_eq!(view.key(interrupt), Wish::Quit);
+    }
+
+    #[test]
+    fn what_has_most_is_first() {
+        let heap = |name: &str, live_bytes, live_objects, rate: Option<f64>, peers| {
+            let mut stats = shmheap::Stats::default();
+            (stats.live_bytes, stats.live_objects) = (live_bytes, live_objects);
+            let pace = |objects| Pace { operations: None, objects, bytes: 0.0 };
+            let content = Content::made_up(stats, peers, rate.map(pace));
+            HeapLook { place: HeapRef::Named(name.into()), content: Ok(content) }
+        };
+        let mut view = View::new(None);
+        let mut heaps = unreadable(&["a"]);
+        heaps.push(heap("b", 9, 1, None, 1));
+        heaps.push(heap("c", 1, 9, Some(-1.0), 1));
+        // As fast as any, whether they become more or fewer.
+        heaps.push(heap("d", 1, 1, Some(-9.0), 1));
+        heaps.push(heap("e", 1, 1, Some(5.0), 9));
+        view.set(heaps, None);
+        let mut orders = vec![];
+        for _ in 0..5 {
+            let names = view.heaps.iter().map(|heap| heap.place.to_string());
+            orders.push(names.collect::<String>());
+            press(&mut view, KeyCode::Char('s'));
+        }
+        assert_eq!(orders, ["bcdea", "bcdea", "cbdea", "decba", "ebcda"]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use anyhow::Result;
 use shmheap::{Heap, Info, Policy, Stats};
 
 use crate::command::top::running::{Clock, State};
+use crate::output;
 
 /// A heap and what it told.
 struct Told {
@@ -30,7 +31,7 @@ pub(super) fn all() -> Result<String> {
     let listed = shmheap::list()?;
     let clock = Clock::read();
     let readable = listed.iter().filter_map(|listing| {
-        let name = listing.name.to_string_lossy().into_owned();
+        let name = output::plain(&listing.name);
         listing.heap.as_ref().ok().map(|heap| told(name, heap, &clock))
     });
     let heaps: Vec<Told> = readable.collect();
@@ -191,7 +192,7 @@ impl Page {
     }
 }
 
-/// A label's value: a heap may be called anything.
+/// A label's value, as the format wants it.
 fn escaped(value: &dyn Display) -> String {
     value.to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
