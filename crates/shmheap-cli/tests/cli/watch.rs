@@ -205,7 +205,15 @@ fn dashboard_and_help_name_the_metrics_there_are() {
         let words = text.split(|character| !is_part(character));
         words.filter(|word| word.starts_with("shmheap_")).map(str::to_owned).collect()
     };
-    let _: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            // Machines may have heaps of the same name.
+            assert!(target["legendFormat"].as_str().unwrap().contains("{{instance}}"), "{target}");
+            let query = target["expr"].as_str().unwrap();
+            assert!(!query.contains("by (") || query.contains("by (instance, "), "{query}");
+        }
+    }
     let unknown: Vec<_> = named(DASHBOARD).difference(&there_are).cloned().collect();
     assert!(unknown.is_empty(), "the dashboard asks for {unknown:?}");
     assert_eq!(named(&succeed(&["watch", "--help"])), there_are);
