@@ -11,7 +11,8 @@ use crate::target::HeapRef;
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Heaps are only read. Peers are counted as alive, stopped (T) and dead (x); that
-one is stopped is only seen of processes in this PID namespace.
+one is stopped is only seen of processes in this PID namespace. Whoever cuts a
+heap short while it is read ends the view, with a message.
 
 RATE is operations a second under first fit, which counts them: each alloc,
 free or realloc is one. The scalable policy has no common place to count in; it

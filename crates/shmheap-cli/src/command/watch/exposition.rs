@@ -12,7 +12,7 @@ use std::fmt::{Display, Write};
 use std::time::Instant;
 
 use anyhow::Result;
-use shmheap::{Heap, Info, Policy, Stats};
+use shmheap::{ClassStats, Heap, Info, Policy, Stats};
 
 use crate::command::top::running::{Clock, State};
 use crate::output;
@@ -130,32 +130,46 @@ fn of_peers(page: &mut Page, heaps: &[Told]) {
     }
 }
 
+/// A number of each size class.
+type ClassGauge = (&'static str, &'static str, fn(&ClassStats) -> u64);
+
+const CLASS_GAUGES: [ClassGauge; 2] = [
+    ("shmheap_class_live_objects", "Live objects of a size class", |class| class.live_objects),
+    (
+        "shmheap_class_tail_bytes",
+        "Bytes of slabs of a size class that no object can use",
+        |class| class.tail_bytes,
+    ),
+];
+
+/// Two numbers of each size class: of slabs that threads own, and of shared ones.
+type SlabGauge = (&'static str, &'static str, fn(&ClassStats) -> [u64; 2]);
+
+const SLAB_GAUGES: [SlabGauge; 2] = [
+    ("shmheap_class_slabs", "Slabs of a size class, by whether a thread owns them", |class| {
+        [class.owned_slabs, class.shared_slabs]
+    }),
+    ("shmheap_class_free_objects", "Free objects in slabs of a size class", |class| {
+        [class.free_owned, class.free_shared]
+    }),
+];
+
 fn of_classes(page: &mut Page, heaps: &[Told]) {
     let classes =
         || heaps.iter().flat_map(|heap| heap.stats.classes.iter().map(move |class| (heap, class)));
-    let metric = "shmheap_class_slabs";
-    page.gauge(metric, "Slabs of a size class, by whether a thread owns them");
-    for (heap, class) in classes() {
-        for (slabs, count) in [("owned", class.owned_slabs), ("shared", class.shared_slabs)] {
-            page.of(heap, metric, &[("class", &class.object_bytes), ("slabs", &slabs)], count);
+    for (metric, help, number) in CLASS_GAUGES {
+        page.gauge(metric, help);
+        for (heap, class) in classes() {
+            page.of(heap, metric, &[("class", &class.object_bytes)], number(class));
         }
     }
-    let metric = "shmheap_class_live_objects";
-    page.gauge(metric, "Live objects of a size class");
-    for (heap, class) in classes() {
-        page.of(heap, metric, &[("class", &class.object_bytes)], class.live_objects);
-    }
-    let metric = "shmheap_class_free_objects";
-    page.gauge(metric, "Free objects in slabs of a size class");
-    for (heap, class) in classes() {
-        for (slabs, count) in [("owned", class.free_owned), ("shared", class.free_shared)] {
-            page.of(heap, metric, &[("class", &class.object_bytes), ("slabs", &slabs)], count);
+    for (metric, help, numbers) in SLAB_GAUGES {
+        page.gauge(metric, help);
+        for (heap, class) in classes() {
+            for (slabs, number) in ["owned", "shared"].iter().zip(numbers(class)) {
+                page.of(heap, metric, &[("class", &class.object_bytes), ("slabs", slabs)], number);
+            }
         }
-    }
-    let metric = "shmheap_class_tail_bytes";
-    page.gauge(metric, "Bytes of slabs of a size class that no object can use");
-    for (heap, class) in classes() {
-        page.of(heap, metric, &[("class", &class.object_bytes)], class.tail_bytes);
     }
 }
 
