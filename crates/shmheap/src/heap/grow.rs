@@ -176,7 +176,8 @@ impl Heap {
         if count > self.verified_threads.load(Ordering::Relaxed) {
             let object = self.connection.object();
             object.reserve(self.shape.threads.storage(count))?;
-            self.verified_threads.fetch_max(count, Ordering::Relaxed);
+            let stored = self.shape.threads.stored_with(count);
+            self.verified_threads.fetch_max(stored, Ordering::Relaxed);
         }
         Ok(())
     }

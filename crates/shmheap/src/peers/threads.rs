@@ -28,6 +28,7 @@ use crate::{Error, Result};
 pub(crate) const THREADS: u16 = 4096;
 /// Words of a record: two cache lines, so that records do not share any.
 pub(crate) const THREAD_WORDS: u64 = 16;
+const RECORDS_PER_PAGE: u16 = (PAGE_BYTES / WORD_BYTES / THREAD_WORDS) as u16;
 /// Notes of a record.
 pub(crate) const NOTES: u64 = 2;
 /// Entries of the ledger in a record.
@@ -103,9 +104,14 @@ impl ThreadTable {
         base..base + bytes.next_multiple_of(PAGE_BYTES)
     }
 
+    /// How many records have storage when the first `count` have: those on the same page, too.
+    pub(crate) fn stored_with(&self, count: u16) -> u16 {
+        count.checked_next_multiple_of(RECORDS_PER_PAGE).map_or(count, |all| all.min(self.count))
+    }
+
     /// How many records a page holds.
     pub(crate) fn in_first_page(&self) -> u16 {
-        self.count.min((PAGE_BYTES / WORD_BYTES / THREAD_WORDS) as u16)
+        self.count.min(RECORDS_PER_PAGE)
     }
 
     /// The first byte behind the table.
@@ -438,5 +444,10 @@ mod tests {
         assert_eq!(table.storage(1), 128..128 + 4096);
         assert_eq!(table.storage(33), 128..128 + 8192);
         assert_eq!(table.storage(u16::MAX).end - 128, 3 * 4096);
+        for (count, stored) in [(0, 0), (1, 32), (32, 32), (33, 64), (65, 70), (u16::MAX, u16::MAX)]
+        {
+            assert_eq!(table.stored_with(count), stored);
+            assert_eq!(table.storage(stored), table.storage(count));
+        }
     }
 }
