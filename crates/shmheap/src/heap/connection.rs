@@ -76,8 +76,7 @@ impl Heap {
     }
 
     fn try_adopt(&self, slot: PeerSlot) -> Result<()> {
-        // First: from here on the slot's work is the adopter's.
-        self.adopt_labels(slot);
+        self.note_miscount(slot);
         match &self.shape.engine {
             // The journal before the ledger: what it undoes or completes is part of an entry's
             // change, so until then the entry may own an object that does not exist.
@@ -102,6 +101,9 @@ impl Heap {
     /// Gives back what this process holds under its slot.
     pub(super) fn give_back(&self, slot: PeerSlot) -> Result<()> {
         self.adopt_ledger(slot)?;
+        // A thread that was torn out of the middle of something is at work for ever otherwise.
+        self.note_miscount(slot);
+        self.lay_down_labels(slot);
         self.release_threads(slot)
     }
 
@@ -134,6 +136,9 @@ impl peers::Surroundings for Heap {
     fn adopt(&self, slot: PeerSlot) -> bool {
         let had_joined = self.has_joined(slot);
         let is_done = unless_damaged(self.try_adopt(slot)).is_ok();
+        if is_done {
+            self.lay_down_labels(slot);
+        }
         if had_joined && is_done {
             events::taken_over(&self.label, slot.0);
         }

@@ -122,7 +122,10 @@ impl Heap {
         let reserve = |count| self.reserve_threads(count);
         match self.shape.threads.owner(&self.words(), entry.record(), &reserve)? {
             None => Ok(true),
-            Some(owner) if membership.is_dead(owner) => self.sweep().map(|_| true),
+            Some(owner) if membership.is_dead(owner) => {
+                self.sweep_peers();
+                Ok(true)
+            }
             Some(_) => Ok(false),
         }
     }

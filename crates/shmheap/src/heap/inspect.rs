@@ -151,12 +151,27 @@ impl Heap {
     /// [`Error::ReadOnly`](crate::Error::ReadOnly).
     pub fn sweep(&self) -> Result<u32> {
         self.me("sweep dead peers")?;
-        let swept = match &self.connection {
-            Connection::Peer(membership) => membership.sweep(&self.words(), self),
-            Connection::Observer(_) => 0,
-        };
+        let swept = self.sweep_peers();
         self.recount_if_due();
         Ok(swept)
+    }
+
+    /// As [`sweep`](Self::sweep), without a walk through the heap for its labels.
+    pub(super) fn sweep_peers(&self) -> u32 {
+        match &self.connection {
+            Connection::Peer(membership) => membership.sweep(&self.words(), self),
+            Connection::Observer(_) => 0,
+        }
+    }
+
+    /// Whether all records have storage that a walk through the blocks looks at.
+    pub(super) fn is_walkable(&self) -> bool {
+        match &self.shape.engine {
+            Engine::FirstFit(engine) => {
+                self.stored_end(engine, engine.current(&self.words())).is_some()
+            }
+            Engine::Slabs(slabs) => self.reader(slabs).ensure_walk().is_ok(),
+        }
     }
 
     /// All blocks in order of address, live and free. Taken without a lock: while other processes

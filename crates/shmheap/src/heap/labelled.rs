@@ -17,7 +17,6 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::heap::connection::Connection;
 use crate::heap::shape::Engine;
 use crate::heap::{Gate, Handle, Heap, Unpublished};
 use crate::labels::layout::{LABELS, TAGS};
@@ -54,14 +53,19 @@ impl Labelling {
         }
     }
 
-    /// The tag that counts where no other is set; `find` finds it by its name.
+    /// The tag that counts where no other is set; `find` finds it by its name. A name that can be
+    /// none of this heap's counts as none: it was said outside the program, which must not fail for
+    /// it.
     #[inline]
     pub(super) fn default_tag(&self, find: impl FnOnce(&str) -> Result<Tag>) -> Result<Tag> {
         // Relaxed: a tag has its number for good.
         if let Some(number) = self.default_tag.load(Ordering::Relaxed).checked_sub(1) {
             return Ok(Tag(number as u8));
         }
-        let found = find(&self.default_name)?;
+        let found = match find(&self.default_name) {
+            Err(Error::InvalidTag { .. } | Error::TooManyTags { .. }) => Tag::NONE,
+            found => found?,
+        };
         // Relaxed: as above.
         self.default_tag.store(u64::from(found.0) + 1, Ordering::Relaxed);
         Ok(found)
@@ -75,11 +79,15 @@ impl Labelling {
         (stay != 0 && word >> NUMBER_BITS == stay).then(|| labels::Label::of_number(number))?
     }
 
-    fn learn(&self, tag: Tag, stay: u64, label: labels::Label) {
-        if let Some(word) = self.known.get(usize::from(tag.0)) {
-            // Relaxed: as above.
-            word.store(stay << NUMBER_BITS | u64::from(label.number()), Ordering::Relaxed);
-        }
+    /// Remembers the label; the one that another thread has remembered before, if one has.
+    fn learn(&self, tag: Tag, stay: u64, label: labels::Label) -> labels::Label {
+        let Some(word) = self.known.get(usize::from(tag.0)) else { return label };
+        let new = stay << NUMBER_BITS | u64::from(label.number());
+        // Relaxed: as above.
+        let was = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |found| {
+            (found >> NUMBER_BITS != stay).then_some(new)
+        });
+        was.err().and_then(|_| self.known(tag, stay)).unwrap_or(label)
     }
 }
 
@@ -147,7 +155,7 @@ impl Heap {
         address: impl Fn(&T) -> NonNull<u8>,
         unmake: impl Fn(T),
     ) -> Result<T> {
-        self.within_quotas(labels, || {
+        self.within_quotas(|| {
             let slot = self.me("allocate")?;
             let me = self.peer_in(slot);
             let label = self.own_label(labels, me)?;
@@ -186,7 +194,10 @@ impl Heap {
             Ok(lane)
         };
         let lane = settle().inspect_err(|_| tally.release(label, Count { bytes, objects: 1 }))?;
-        tally.exchange(lane, Some(label));
+        if tally.exchange(lane, Some(label)).is_some() {
+            // Of an object that was here before and is still counted.
+            tally.note_death();
+        }
         Ok(())
     }
 
@@ -203,8 +214,13 @@ impl Heap {
         let _work = Work::begin(tally, slot);
         let label = tally.exchange(lane, None);
         let freed = free();
-        if let Some(label) = label {
-            tally.release(label, Count { bytes, objects: 1 });
+        match (label, &freed) {
+            // It stays, and with it its label.
+            (Some(label), Err(_)) if self.lane_of(labels, object).is_ok() => {
+                tally.exchange(lane, Some(label));
+            }
+            (Some(label), _) => tally.release(label, Count { bytes, objects: 1 }),
+            (None, _) => {}
         }
         freed
     }
@@ -242,7 +258,8 @@ impl Heap {
     }
 
     /// Changes an object's size without moving it, and counts the difference; whether that was
-    /// possible.
+    /// possible. Where a quota is in the way of that, it is not: what is moved is counted anew, for
+    /// this process and its tag.
     pub(super) fn resize_labelled(
         &self,
         labels: &labels::Layout,
@@ -252,21 +269,21 @@ impl Heap {
         let slot = self.me("reallocate")?;
         let me = self.peer_in(slot);
         let tally = self.tally(labels);
-        self.within_quotas(labels, || {
-            let (lane, before) = self.lane_of(labels, object)?;
-            let Some(label) = tally.label_at(lane) else {
-                return self.resize_plainly(object, layout);
-            };
-            let more = self.bytes_for(layout)?.saturating_sub(before);
-            let _work = Work::begin(tally, slot);
-            self.reserve_under(labels, label, me, Count { bytes: more, objects: 0 })?;
-            let resized = self.resize_plainly(object, layout);
-            // An object that cannot be looked up any more is as it was, as far as anybody knows.
-            let after = self.lane_of(labels, object).map_or(before, |(_, bytes)| bytes);
-            let too_many = (before + more).saturating_sub(after);
-            tally.release(label, Count { bytes: too_many, objects: 0 });
-            resized
-        })
+        let (lane, before) = self.lane_of(labels, object)?;
+        let Some(label) = tally.label_at(lane) else {
+            return self.resize_plainly(object, layout);
+        };
+        let more = self.bytes_for(layout)?.saturating_sub(before);
+        let _work = Work::begin(tally, slot);
+        if tally.reserve(label, me, Count { bytes: more, objects: 0 }).is_err() {
+            return Ok(false);
+        }
+        let resized = self.resize_plainly(object, layout);
+        // An object that cannot be looked up any more is as it was, as far as anybody knows.
+        let after = self.lane_of(labels, object).map_or(before, |(_, bytes)| bytes);
+        let too_many = (before + more).saturating_sub(after);
+        tally.release(label, Count { bytes: too_many, objects: 0 });
+        resized
     }
 
     /// Bytes that an object of the layout gets, unless the heap is so full that it gets more.
@@ -304,12 +321,50 @@ impl Heap {
         }
         let owner = Owner { peer: me, tag };
         let pid = process::Known::of_this_process().pid;
-        let claimed = self.tally(labels).claim(owner, pid, |peer| !self.is_peer_alive(peer));
+        let tally = self.tally(labels);
+        let claim = || tally.claim(owner, pid, |peer| !self.is_peer_alive(peer));
+        let claimed = claim().or_else(|| {
+            self.unite_labels_of_the_gone(labels, me.slot());
+            claim()
+        });
         let label = claimed.ok_or(Error::TooManyLabels { limit: LABELS as u32 - 1 })?;
-        if let Some(labelling) = labelling {
-            labelling.learn(tag, stay, label);
+        let learned = labelling.map_or(label, |labelling| labelling.learn(tag, stay, label));
+        if learned != label {
+            tally.unclaim(label, owner);
         }
-        Ok(label)
+        Ok(learned)
+    }
+
+    /// Counts what processes that are gone have left under one label for each tag, so that the
+    /// others may be used again. Which of them left it is no longer known then.
+    #[cold]
+    fn unite_labels_of_the_gone(&self, labels: &labels::Layout, slot: PeerSlot) {
+        let tally = self.tally(labels);
+        let _work = Work::begin(tally, slot);
+        let mut heirs = [None; TAGS as usize];
+        let heir_of: Vec<_> = labels::Label::all()
+            .map(|label| {
+                let Owner { peer, tag } = tally.owner(label)?;
+                let is_left = tally.count(label).objects > 0 && !self.is_peer_alive(peer);
+                is_left.then(|| *heirs[usize::from(tag.0)].get_or_insert(label))
+            })
+            .collect();
+        let all = labels::Label::all().zip(&heir_of);
+        if all.into_iter().all(|(label, heir)| heir.is_none_or(|heir| heir == label)) {
+            return;
+        }
+        for block in self.blocks().filter(|block| block.live) {
+            let Some(from) = self.label_at(block.offset_bytes) else { continue };
+            let heir = heir_of.get(usize::from(from.number()) - 1).copied().flatten();
+            if let Some(to) = heir.filter(|&to| to != from)
+                && let Ok(object) = self.resolve(block.handle)
+                && let Ok((lane, bytes)) = self.lane_of(labels, object)
+            {
+                tally.relabel(lane, from, to, bytes);
+            }
+        }
+        // An object may have changed its size in between.
+        tally.note_death();
     }
 
     fn reserve_under(
@@ -334,30 +389,40 @@ impl Heap {
 
     /// Does `attempt`, and if a quota is in the way once more, if there was anything to do about
     /// that: dead peers may have had unpublished objects, or left counters too high.
-    fn within_quotas<T>(
-        &self,
-        labels: &labels::Layout,
-        attempt: impl Fn() -> Result<T>,
-    ) -> Result<T> {
+    fn within_quotas<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
         match attempt() {
-            Err(Error::QuotaExceeded { .. }) if self.recover_quota(labels) => attempt(),
+            Err(Error::QuotaExceeded { .. } | Error::TooManyLabels { .. })
+                if self.recover_quota() =>
+            {
+                attempt()
+            }
             outcome => outcome,
         }
     }
 
     #[cold]
-    fn recover_quota(&self, labels: &labels::Layout) -> bool {
-        let Connection::Peer(membership) = &self.connection else { return false };
-        let swept = membership.sweep(&self.words(), self);
-        let was_due = self.tally(labels).is_recount_due();
-        self.recount_if_due();
-        swept > 0 || was_due
+    fn recover_quota(&self) -> bool {
+        let swept = self.sweep_peers();
+        self.recount_if_due() || swept > 0
     }
 
-    /// Notes that a dead peer was in the middle of counting, if it was. The caller has its lock.
-    pub(super) fn adopt_labels(&self, slot: PeerSlot) {
-        if let Some(labels) = &self.shape.labels {
-            self.tally(labels).adopt(slot);
+    /// Notes that the slot's peer, whose lock the caller has, was in the middle of counting, if it
+    /// was.
+    pub(super) fn note_miscount(&self, slot: PeerSlot) {
+        if let Some(labels) = &self.shape.labels
+            && self.tally(labels).is_counting(slot)
+        {
+            self.tally(labels).note_death();
+        }
+    }
+
+    /// Says that nobody counts for the slot any more. After all else that is done for a dead peer:
+    /// a recount before would believe records that were still to be changed.
+    pub(super) fn lay_down_labels(&self, slot: PeerSlot) {
+        if let Some(labels) = &self.shape.labels
+            && self.tally(labels).is_counting(slot)
+        {
+            self.tally(labels).lay_down(slot);
         }
     }
 

@@ -121,7 +121,7 @@ impl Heap {
     pub(super) fn claim_record(&self, table: ThreadTable, me: PeerSlot) -> Result<ThreadRecord> {
         let claim = || table.claim(&self.words(), me, &|count| self.reserve_threads(count));
         match claim() {
-            Err(Error::TooManyThreads { .. }) if self.sweep()? > 0 => claim(),
+            Err(Error::TooManyThreads { .. }) if self.sweep_peers() > 0 => claim(),
             claimed => claimed,
         }
     }

@@ -112,7 +112,10 @@ impl Heap {
             }
         }
         self.tally(labels).copy_to(&tally);
-        there.recount_labels().map(drop)
+        match there.recount_labels()? {
+            true => Ok(()),
+            false => Err(Error::Damaged { what: "the records of labels" }),
+        }
     }
 
     /// Copies a heap of first fit.

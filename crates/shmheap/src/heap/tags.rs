@@ -89,7 +89,9 @@ impl Heap {
     /// As [`with_tag`](Self::with_tag).
     pub fn tag_scope(&self, tag: &str) -> Result<TagScope> {
         let found = self.tag(tag)?;
-        let number = SCOPES.with_borrow_mut(|scopes| {
+        // A thread that is ending may have no list any more: what it still allocates has no tag.
+        let number = SCOPES.try_with(|scopes| {
+            let scopes = &mut scopes.borrow_mut();
             let number = scopes.next_number;
             scopes.next_number += 1;
             if let Some(tag) = found {
@@ -97,7 +99,7 @@ impl Heap {
             }
             number
         });
-        Ok(TagScope { number, not_send: PhantomData })
+        Ok(TagScope { number: number.unwrap_or_default(), not_send: PhantomData })
     }
 
     /// Sets the tag that this thread has in this heap for good, beneath all scopes; `None` that of
@@ -110,7 +112,9 @@ impl Heap {
     pub fn set_thread_tag(&self, tag: Option<&str>) -> Result<()> {
         let heap = self.shape.identity.id;
         let found = tag.map(|tag| self.tag(tag)).transpose()?.flatten();
-        SCOPES.with_borrow_mut(|scopes| {
+        // As above.
+        let _ = SCOPES.try_with(|scopes| {
+            let scopes = &mut scopes.borrow_mut();
             scopes.open.retain(|scope| scope.heap != heap || scope.number != 0);
             if let Some(tag) = found {
                 scopes.open.insert(0, Scope { heap, tag, number: 0 });

@@ -1,11 +1,16 @@
 //! What is counted, and quotas: for people, and for programs that look after others.
 
+use std::collections::HashMap;
+
 use crate::heap::inspect::{AUDIT_TRIES, add};
 use crate::heap::{Heap, Report};
 use crate::labels::{self, Corrections, Label as LabelNumber, Limit, Owner, Sums, Tag};
 use crate::peers::PeerId;
 use crate::units::PeerSlot;
 use crate::{Error, Result};
+
+/// After so many blocks a walk looks whether the heap still stands still.
+const LOOK_UP_BLOCKS: usize = 1024;
 
 /// Who allocated an object, and what for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,8 +59,8 @@ pub struct Usage {
     pub tags: Vec<TagUsage>,
     /// Each process that has objects or has had some and is still connected, the largest first.
     pub peers: Vec<PeerUsage>,
-    /// Whether a process was killed in the middle of counting and the counters were not recounted
-    /// since: they may be too high by as many objects as there were such deaths.
+    /// Whether a process was killed in the middle of counting, and found dead, and the counters were
+    /// not recounted since: they may be too high, by one object for each of its threads.
     pub is_recount_due: bool,
 }
 
@@ -116,17 +121,14 @@ impl Heap {
             is_recount_due: tally.is_recount_due(),
             ..Usage::default()
         };
-        let mut peers: Vec<(PeerId, PeerUsage)> = vec![];
+        let mut peers: HashMap<PeerId, PeerUsage> = HashMap::new();
         for label in LabelNumber::all() {
             let Some(Owner { peer, tag }) = tally.owner(label) else { continue };
             let count = tally.count(label);
-            let at = peers.iter().position(|(other, _)| *other == peer).unwrap_or_else(|| {
+            let of_peer = peers.entry(peer).or_insert_with(|| {
                 let (slot, stay) = (peer.slot().0, peer.joins() as u32);
-                let of = PeerUsage { slot, stay, pid: tally.pid(label), ..PeerUsage::default() };
-                peers.push((peer, of));
-                peers.len() - 1
+                PeerUsage { slot, stay, pid: tally.pid(label), ..PeerUsage::default() }
             });
-            let of_peer = &mut peers[at].1;
             of_peer.bytes = of_peer.bytes.saturating_add(count.bytes);
             let of_tag = usage.tags.get_mut(usize::from(tag.0)).map(|of| &mut of.objects);
             for objects in of_tag.into_iter().chain([&mut usage.objects, &mut of_peer.objects]) {
@@ -210,13 +212,15 @@ impl Heap {
     }
 
     /// Recounts if a peer died in the middle of counting, if that can be done now.
-    pub(super) fn recount_if_due(&self) {
+    /// Whether it was due, and was done.
+    pub(super) fn recount_if_due(&self) -> bool {
         if let Some(labels) = &self.shape.labels
             && self.tally(labels).is_recount_due()
             && let Ok(slot) = self.me("recount")
         {
-            self.recount(labels, self.peer_in(slot));
+            return self.recount(labels, self.peer_in(slot));
         }
+        false
     }
 
     fn recount(&self, labels: &labels::Layout, me: PeerId) -> bool {
@@ -240,15 +244,23 @@ impl Heap {
         let tally = self.tally(labels);
         (0..AUDIT_TRIES).find_map(|_| {
             let rest = tally.rest(self.processes_used()?)?;
+            // What a walk cannot look at it passes over, which would seem to be free.
+            if !self.is_walkable() {
+                return None;
+            }
+            let is_still = || Some(tally.rest(self.processes_used()?)? == rest);
             let mut sums = Sums::new();
-            for block in self.blocks() {
+            for (number, block) in self.blocks().enumerate() {
+                if number % LOOK_UP_BLOCKS == LOOK_UP_BLOCKS - 1 && !is_still()? {
+                    return None;
+                }
                 let number = block.label.map_or(0, |label| u64::from(label.number));
                 if let Some(label) = LabelNumber::of_number(number) {
                     sums.add(label, block.bytes);
                 }
             }
             let corrections = tally.compare(&sums);
-            (tally.rest(self.processes_used()?)? == rest).then_some(corrections)
+            is_still()?.then_some(corrections)
         })
     }
 

@@ -100,7 +100,11 @@ pub(super) fn stay_bits(peer: PeerId) -> u64 {
 
 impl<W: Words> Tally<'_, W> {
     /// Changes the word by `change`, until that has nothing more to change.
-    fn update(&self, at: WordIndex, change: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
+    pub(super) fn update(
+        &self,
+        at: WordIndex,
+        change: impl Fn(u64) -> Option<u64>,
+    ) -> Result<u64, u64> {
         let mut found = self.words.load(at);
         loop {
             let Some(new) = change(found) else { return Err(found) };
@@ -137,8 +141,9 @@ impl<W: Words> Tally<'_, W> {
         activity & AT_WORK_MASK != 0
     }
 
-    /// Says that nobody works for the slot, whose peer is dead; the caller has its lock.
-    pub(super) fn lay_down(&self, slot: PeerSlot) {
+    /// Says that nobody works for the slot, whose peer is dead and has left nothing to be done for
+    /// it, or is the caller; who has the slot's lock.
+    pub(crate) fn lay_down(&self, slot: PeerSlot) {
         if let Some(at) = self.layout.peer(slot, PEER_ACTIVITY) {
             let _ =
                 self.update(at, |word| Some((word & !AT_WORK_MASK).wrapping_add(1 << BEGUN_SHIFT)));
@@ -164,7 +169,7 @@ impl<W: Words> Tally<'_, W> {
         }
     }
 
-    pub(super) fn heap_bytes_word(&self) -> WordIndex {
+    pub(crate) fn heap_bytes_word(&self) -> WordIndex {
         self.layout.head(HEAP_BYTES)
     }
 
@@ -180,11 +185,13 @@ impl<W: Words> Tally<'_, W> {
         [LABEL_BYTES, LABEL_OBJECTS].map(|word| self.layout.label(label.0, word))
     }
 
-    /// Counts an object, or more bytes of one, if all quotas allow it. That of the peer applies if
-    /// the label is of the peer `me`, who makes it larger.
+    /// Counts an object, or more bytes of one, if all quotas allow it, for the peer `me`.
     pub(crate) fn reserve(&self, label: Label, me: PeerId, more: Count) -> Result<(), Exceeded> {
         let bytes = more.bytes;
         let Some(Owner { peer, tag }) = self.owner(label) else { return Ok(()) };
+        // A look first: what is too much for the tag or the peer must not be in others' way.
+        self.fits(Limit::Tag(tag), self.bytes_of(Some(tag)), bytes)?;
+        self.fits(Limit::Peer, self.bytes_of_peer(peer), bytes)?;
         self.add(Limit::Heap, self.heap_bytes_word(), bytes)?;
         let outcome = self.add(Limit::Tag(tag), self.tag_bytes_word(tag), bytes);
         if let Err(exceeded) = outcome {
@@ -215,23 +222,40 @@ impl<W: Words> Tally<'_, W> {
         self.subtract(self.heap_bytes_word(), less.bytes);
     }
 
+    fn fits(&self, limit: Limit, used_bytes: u64, bytes: u64) -> Result<(), Exceeded> {
+        match self.quota(limit) {
+            Some(quota_bytes) if used_bytes.saturating_add(bytes) > quota_bytes => {
+                Err(Exceeded { limit, used_bytes, quota_bytes })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is counted for the peer; 0 if the next peer in its slot has begun.
+    fn bytes_of_peer(&self, peer: PeerId) -> u64 {
+        let word = self.peer_bytes_word(peer.slot()).map_or(0, |at| self.words.load(at));
+        if word & !BYTES_MASK == stay_bits(peer) { word & BYTES_MASK } else { 0 }
+    }
+
     fn add(&self, limit: Limit, at: WordIndex, bytes: u64) -> Result<(), Exceeded> {
         let quota_bytes = self.quota(limit).unwrap_or(u64::MAX);
-        let added =
-            self.update(at, |word| word.checked_add(bytes).filter(|&sum| sum <= quota_bytes));
+        let added = self.update(at, |word| {
+            // Without a quota a wrong counter refuses nobody.
+            let sum = word.saturating_add(bytes);
+            (sum <= quota_bytes).then_some(sum)
+        });
         let exceeded = |used_bytes| Exceeded { limit, used_bytes, quota_bytes };
         added.map(drop).map_err(exceeded)
     }
 
-    fn add_to_peer(&self, peer: PeerId, bytes: u64, has_quota: bool) -> Result<(), Exceeded> {
+    fn add_to_peer(&self, peer: PeerId, bytes: u64, is_me: bool) -> Result<(), Exceeded> {
         let Some(at) = self.peer_bytes_word(peer.slot()) else { return Ok(()) };
-        let quota = self.quota(Limit::Peer).filter(|_| has_quota);
-        let quota_bytes = quota.unwrap_or(BYTES_MASK).min(BYTES_MASK);
+        let quota_bytes = self.quota(Limit::Peer).unwrap_or(BYTES_MASK).min(BYTES_MASK);
         let used = |word: u64| (word & !BYTES_MASK == stay_bits(peer)).then_some(word & BYTES_MASK);
         let added = self.update(at, |word| {
             // Of an earlier stay: for this one nothing is counted yet. But only its own peer says
             // that it has begun.
-            let used = used(word).or_else(|| has_quota.then_some(0));
+            let used = used(word).or_else(|| is_me.then_some(0));
             match used {
                 None => Some(word),
                 Some(used) => {
@@ -289,6 +313,30 @@ impl<W: Words> Tally<'_, W> {
             }
         }
         None
+    }
+
+    /// Gives a label back that its peer has claimed, and under which nothing was ever counted.
+    pub(crate) fn unclaim(&self, label: Label, owner: Owner) {
+        let at = self.layout.label(label.0, LABEL_OWNER);
+        let _ = self.words.compare_exchange(at, owner.word(), 0);
+    }
+
+    /// Counts an object under another label, if it still has the one: those of peers that are gone
+    /// make room so.
+    pub(crate) fn relabel(&self, lane: Lane, from: Label, to: Label, bytes: u64) {
+        let change = |label, change: fn(u64, u64) -> u64| {
+            for (at, amount) in self.label_words(label).into_iter().zip([bytes, 1]) {
+                let _ = self.update(at, |word| Some(change(word, amount)));
+            }
+        };
+        // Up first: a label that counts nothing may be used for something else.
+        change(to, u64::saturating_add);
+        let (at, shift) = (self.layout.word_of(lane), shift_of(lane));
+        let moved = self.update(at, |word| {
+            let is_from = word >> shift & LANE_MASK == u64::from(from.0);
+            is_from.then_some(word & !(LANE_MASK << shift) | u64::from(to.0) << shift)
+        });
+        change(if moved.is_ok() { from } else { to }, u64::saturating_sub);
     }
 
     /// Whose the label is, if anybody's.

@@ -73,22 +73,15 @@ impl Sums {
 }
 
 impl<W: Words> Tally<'_, W> {
-    /// Notes that the slot's dead peer was in the middle of counting, if it was. The caller has the
-    /// slot's lock.
-    pub(crate) fn adopt(&self, slot: PeerSlot) {
-        if !Self::is_at_work(self.activity(slot)) {
-            return;
-        }
-        // Before what tells of it goes: killed here, the next one notes it once more.
-        let deaths = self.layout.head(DEATHS);
-        let mut count = self.words.load(deaths);
-        while let Err(found) = self.words.compare_exchange(deaths, count, count.wrapping_add(1)) {
-            if found == count {
-                break;
-            }
-            count = found;
-        }
-        self.lay_down(slot);
+    /// Whether the slot's peer is, or died, in the middle of counting.
+    pub(crate) fn is_counting(&self, slot: PeerSlot) -> bool {
+        Self::is_at_work(self.activity(slot))
+    }
+
+    /// Notes that counters may be wrong. Of a dead peer that was in the middle of counting before
+    /// it is [laid down](Self::lay_down): so the recount comes after what is done for it.
+    pub(crate) fn note_death(&self) {
+        let _ = self.update(self.layout.head(DEATHS), |deaths| Some(deaths.wrapping_add(1)));
     }
 
     /// Whether a death has been noted since the last recount: the counters may be too high.
@@ -187,25 +180,19 @@ impl<W: Words> Tally<'_, W> {
     /// Corrects the counters by the differences.
     pub(crate) fn correct(&self, corrections: &Corrections) {
         for &Correction { at, stay, found, expected } in &corrections.0 {
-            let mut word = self.words.load(at);
-            loop {
-                let (upper, counted) = match stay {
-                    Some(stay) if word & STAY_MASK != stay => break,
-                    Some(stay) => (stay, word & !STAY_MASK),
-                    None => (0, word),
+            let _ = self.update(at, |word| {
+                let (upper, counted, mask) = match stay {
+                    Some(stay) if word & STAY_MASK != stay => return None,
+                    Some(stay) => (stay, word & !STAY_MASK, !STAY_MASK),
+                    None => (0, word, !0),
                 };
                 let corrected = if expected > found {
                     counted.saturating_add(expected - found)
                 } else {
                     counted.saturating_sub(found - expected)
                 };
-                let corrected = if stay.is_some() { corrected & !STAY_MASK } else { corrected };
-                match self.words.compare_exchange(at, word, upper | corrected) {
-                    Ok(_) => break,
-                    Err(same) if same == word => break,
-                    Err(other) => word = other,
-                }
-            }
+                Some(upper | corrected & mask)
+            });
         }
     }
 }

@@ -8,7 +8,8 @@
 //! place that is free is taken, so whoever looks for a name finds it before the first that is free,
 //! or nowhere; of two that bring the same name at once, one fails and finds it there. The name
 //! itself is written by everybody who finds it missing, all the same bytes: so a process killed
-//! between the exchange and the name leaves nothing to repair.
+//! between the exchange and the name leaves nothing to repair. (Two names with one hash, brought at
+//! the same moment, may mix; then both get places of their own behind that.)
 //!
 //! The first tag has no name: what has no tag is counted there.
 

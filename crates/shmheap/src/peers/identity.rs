@@ -22,7 +22,7 @@ const SLOT_MASK: u64 = 0xffff;
 const JOINS_SHIFT: u32 = 32;
 
 /// One stay of a process among the peers of a heap; see the module's text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PeerId(u64);
 
 impl PeerId {

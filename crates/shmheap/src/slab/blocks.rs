@@ -8,6 +8,7 @@ use super::class::Class;
 use super::resolve::small_generation;
 use super::unit::{Place, UNIT_BYTES, Unit, UnitWord, Use};
 use super::{Surroundings, Worker};
+use crate::segment::fault::Fault;
 use crate::segment::states::States;
 use crate::segment::words::Words;
 use crate::units::PeerSlot;
@@ -51,6 +52,21 @@ impl<W: Words + States, S: Surroundings> Worker<'_, W, S> {
             }
         }
         None
+    }
+
+    /// Makes sure that all records have storage that a walk looks at.
+    pub(crate) fn ensure_walk(&self) -> Result<(), Fault> {
+        let end = self.end();
+        self.surroundings.ensure_units(end.0)?;
+        for unit in (0..end.0).map(Unit) {
+            if let Some(Use::Slab { class, .. }) = self.load(unit).get()
+                && let Some(class) = Class::from_number(class)
+            {
+                let block = self.engine.layout.block(class.geometry(), unit);
+                self.surroundings.ensure_states(block)?;
+            }
+        }
+        Ok(())
     }
 
     /// The first object of the slab from `at` on, or where the slab ends.

@@ -25,7 +25,7 @@ use crate::segment::words::Words;
 use crate::units::{Offset, PeerSlot, WordIndex};
 
 /// Few for Miri, since many cases fill the heap.
-const GRANULES: u64 = if cfg!(miri) { 40 } else { 200 };
+const GRANULES: u64 = if cfg!(miri) { 28 } else { 200 };
 const GRANULE_BYTES: u64 = 16;
 const CELLS: usize = 3;
 const ENOUGH: &dyn Fn(u16) -> Result<()> = &|_| Ok(());
@@ -297,7 +297,7 @@ impl Case<'_> {
         assert!(is_done >= was_done, "{}: done before, undone now", context());
         self.image(done, &[]);
         self.adopt_late(is_done, &|| format!("{}, the heap filled", context()));
-        for j in (0..first.len()).step_by(if cfg!(miri) { 16 } else { 1 }) {
+        for j in (0..first.len()).step_by(if cfg!(miri) { 32 } else { 1 }) {
             self.image(done, &[&first[..j]]);
             let again = move || format!("{}, its adoption after store {j}", context());
             let (second, is_still) = self.adopt(&nobody, &again);

@@ -6,5 +6,6 @@ mod format;
 mod handover;
 mod in_hand;
 mod labels;
+mod quotas;
 mod snapshot;
 mod trouble;

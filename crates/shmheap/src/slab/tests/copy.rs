@@ -14,9 +14,9 @@ use crate::slab::layout::StateBlock;
 use crate::slab::{Cache, Place, Site, Slabs, Unit};
 use crate::units::{LINE_WORDS, WordIndex};
 
-const UNITS: u64 = 48;
+const UNITS: u64 = if cfg!(miri) { 16 } else { 48 };
 const ROUNDS: u32 = if cfg!(miri) { 1 } else { 2000 };
-const STEPS: u32 = if cfg!(miri) { 40 } else { 3000 };
+const STEPS: u32 = if cfg!(miri) { 24 } else { 3000 };
 const PHASE_STEPS: u32 = 60;
 /// Few classes, so that each has many slabs, and units pass from one to another; and an object of
 /// whole units. Slabs of these have states also under Miri.

@@ -303,7 +303,7 @@ impl Play {
 #[test]
 fn killed_after_every_store() {
     let seed = seed();
-    let (plays, steps) = if cfg!(miri) { (1, 4) } else { (90, 400) };
+    let (plays, steps) = if cfg!(miri) { (1, 2) } else { (90, 400) };
     let mut tally = Tally::default();
     for number in 0..plays {
         let mut play = Play::new(Random(seed + number));
