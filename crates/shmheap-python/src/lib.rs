@@ -13,8 +13,8 @@
 //! # Without the GIL
 //!
 //! The module says that it needs none. It holds no state but what lies behind the heap, which any
-//! thread may use, atomics, and mutexes (`exports.rs`), under which no Python code runs and no
-//! thread detaches: so no fork finds it locked either.
+//! thread may use, what is a thread's own (`tags.rs`), atomics, and mutexes (`exports.rs`), under
+//! which no Python code runs and no thread detaches: so no fork finds it locked either.
 
 mod buffer;
 mod bytes;
@@ -28,6 +28,7 @@ mod map;
 mod mutex;
 mod place;
 mod segment;
+mod tags;
 mod waiting;
 
 /// What `import shmheap._shmheap` gives.

@@ -70,6 +70,7 @@ pub(crate) struct Options {
     mode: u32,
     group: Option<u32>,
     ephemeral: bool,
+    labels: bool,
 }
 
 impl Options {
@@ -92,6 +93,9 @@ impl Options {
         }
         if self.ephemeral {
             options = options.ephemeral();
+        }
+        if self.labels {
+            options = options.labels();
         }
         Ok(options)
     }

@@ -64,7 +64,19 @@ from ._heap import Heap
 from ._maps import Map
 from ._mutex import Mutex
 from ._references import shared as _shared
-from ._reports import ClassStats, Finding, Info, OwnerStats, Peer, Report, Root, Stats
+from ._reports import (
+    ClassStats,
+    Finding,
+    Info,
+    OwnerStats,
+    Peer,
+    PeerUsage,
+    Report,
+    Root,
+    Stats,
+    TagUsage,
+    Usage,
+)
 from ._shared_memory import SharedMemory, shared_memory_heap
 from ._shmheap import Buffer, Letter, destroy, destroy_file, sweep_abandoned
 from ._shmheap import Connection as _Connection
@@ -79,6 +91,7 @@ def create(
     mode: int = 0o600,
     group: int | None = None,
     ephemeral: bool = False,
+    labels: bool = False,
 ) -> Heap:
     """Creates a named heap with `size` bytes for objects, and connects to it.
 
@@ -87,12 +100,14 @@ def create(
     threads) or "first-fit" (each object at the lowest free address; for heaps below some MiB).
     `mode` are permission bits, set whatever the umask; `group` a numeric group.
 
-    An `ephemeral` heap goes with its last process, also if that is killed: see the README.
+    An `ephemeral` heap goes with its last process, also if that is killed: see the README. In one
+    with `labels` objects are counted by process and tag, which may have quotas: see `Heap.tag`,
+    `Heap.set_quota`, `Heap.usage`.
 
     Raises `AlreadyExists`, `InvalidName`, `InvalidOption`, `NoSpace`, `AddressSpace`,
     `PermissionDenied`.
     """
-    return _create("name", name, size, max_size, policy, mode, group, ephemeral)
+    return _create("name", name, size, max_size, policy, mode, group, ephemeral, labels)
 
 
 def create_file(
@@ -104,17 +119,20 @@ def create_file(
     mode: int = 0o600,
     group: int | None = None,
     ephemeral: bool = False,
+    labels: bool = False,
 ) -> Heap:
     """Creates a heap in a file, which outlives a reboot, but no power failure: see `create`."""
-    return _create("file", path, size, max_size, policy, mode, group, ephemeral)
+    return _create("file", path, size, max_size, policy, mode, group, ephemeral, labels)
 
 
-def create_memfd(size: int, *, max_size: int | None = None, policy: str = "scalable") -> Heap:
+def create_memfd(
+    size: int, *, max_size: int | None = None, policy: str = "scalable", labels: bool = False
+) -> Heap:
     """Creates a heap without a name, which is gone with its last process: see `create`.
 
     Others get it by fork, or pickled, by way of `multiprocessing`.
     """
-    return _create("memfd", None, size, max_size, policy, 0o600, None, False)
+    return _create("memfd", None, size, max_size, policy, 0o600, None, False, labels)
 
 
 def _create(
@@ -126,8 +144,15 @@ def _create(
     mode: int,
     group: int | None,
     ephemeral: bool,
+    labels: bool,
 ) -> Heap:
-    options = {"policy": policy, "mode": mode, "group": group, "ephemeral": ephemeral}
+    options = {
+        "policy": policy,
+        "mode": mode,
+        "group": group,
+        "ephemeral": ephemeral,
+        "labels": labels,
+    }
     return Heap(_shared(_Connection.create(kind, which, size, max_size, options)))
 
 
@@ -190,6 +215,7 @@ __all__ = [
     "OwnerDied",
     "OwnerStats",
     "Peer",
+    "PeerUsage",
     "PermissionDenied",
     "QuotaExceeded",
     "ReadOnly",
@@ -200,12 +226,14 @@ __all__ = [
     "Stale",
     "Stats",
     "System",
+    "TagUsage",
     "TimedOut",
     "TooManyLabels",
     "TooManyPeers",
     "TooManyTags",
     "TooManyThreads",
     "TooManyUnpublished",
+    "Usage",
     "VersionMismatch",
     "WrongType",
     "connect",

@@ -53,7 +53,13 @@ def _default() -> Connection:
     name = os.environ.get(_VARIABLE) or f"/shmheap-shared-memory-{os.getuid()}"
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     max_size = max(memory_bytes, _MAX_BYTES_AT_LEAST)
-    options = {"policy": "scalable", "mode": 0o600, "group": None, "ephemeral": True}
+    options = {
+        "policy": "scalable",
+        "mode": 0o600,
+        "group": None,
+        "ephemeral": True,
+        "labels": False,
+    }
     while True:
         try:
             return Connection.connect("name", name, False)
