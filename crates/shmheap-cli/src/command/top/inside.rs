@@ -25,7 +25,7 @@ const ROWS_BESIDES: usize = 24;
 /// Columns of a bar.
 const BAR: usize = 16;
 /// Columns of the numbers of a tag, and of its name.
-const TAG_NUMBERS: usize = 36;
+const TAG_NUMBERS: usize = 37;
 const TAG_NAME_MIN: usize = 13;
 const TAG_NAME_MAX: usize = 24;
 
