@@ -98,7 +98,8 @@ What is found:
                       it away, and if it dies, the object is freed
   orphaned            in a heap with labels: allocated by a process that is gone,
                       and no name and no type leads to it; others may have its
-                      handle
+                      handle, also in their data, as values of Python's maps
+                      are. Counted by tag, and listed with --untraced
   untraced            with --untraced: no name and no type leads to it. Handles
                       in the data of programs cannot be told from numbers, so
                       this is a list of candidates: of a program that keeps

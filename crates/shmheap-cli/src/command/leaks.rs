@@ -1,8 +1,8 @@
 //! `shmheap leaks`: objects that nobody will free, as far as a heap can know.
 //!
 //! For sure are those that the dead have left in their hands. What no name and no type leads to may
-//! still be known to a program by its handle, so that is only told if it is asked for, or if labels
-//! say that its process is gone.
+//! still be known to a program by its handle, so that is only listed if it is asked for. Of what
+//! labels say is of processes that are gone there are sums.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -113,8 +113,11 @@ fn write(
         writeln!(out, "no leaks in '{}'", arguments.reader.heap)?;
         return Ok(());
     }
+    // Most of them are no leaks where a process made something for others and ended.
+    let is_listed = |kind: Kind| kind != Kind::Orphaned || arguments.untraced;
+    let listed: Vec<_> = found.iter().filter(|(kind, _)| is_listed(*kind)).collect();
     let mut table = Table::new(&[vec!["WHY"], blocks::titles(has_labels)].concat());
-    for (kind, item) in found {
+    for (kind, item) in &listed {
         let why = match kind {
             Kind::OfDead | Kind::Abandoned => console::style(kind.name()).yellow().to_string(),
             _ => kind.name().to_owned(),
@@ -123,9 +126,14 @@ fn write(
         cells.extend(blocks::row(item, has_labels));
         table.row(cells);
     }
-    table.write(out)?;
+    if !listed.is_empty() {
+        table.write(out)?;
+    }
     if has_labels {
+        let gap = if listed.is_empty() { "" } else { "\n" };
+        write!(out, "{gap}")?;
         write_tags(out, found)?;
+        writeln!(out)?;
     }
     let sure = found.iter().filter(|(kind, _)| *kind < Kind::Unpublished);
     let (count, bytes) = sure.fold((0, 0), |(count, bytes), (_, item)| {
@@ -152,8 +160,6 @@ fn write_tags(out: &mut dyn Write, found: &[(Kind, Item)]) -> Result<()> {
         let (why, tag) = (kind.name().to_owned(), usage::name(tag));
         table.row(vec![why, tag, count.to_string(), bytes.to_string()]);
     }
-    writeln!(out)?;
     table.write(out)?;
-    writeln!(out)?;
     Ok(())
 }

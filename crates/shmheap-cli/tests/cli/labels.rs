@@ -109,6 +109,10 @@ fn what_the_dead_have_left_is_told_by_tag() {
         assert_eq!(sums[1], ["WHY", "TAG", "OBJECTS", "SIZE"], "{found:?}");
         assert!(sums[2].starts_with(&["of", "dead", "process", "it's", "1"]), "{found:?}");
         assert!(found.out.contains(&format!("pid {pid}, gone")), "{found:?}");
+        let orphaned =
+            |text: &str| text.lines().filter(|line| line.starts_with("orphaned")).count();
+        assert_eq!(orphaned(&found.out), 1, "a sum for the tag: {found:?}");
+        assert!(orphaned(&run(&["leaks", &path, "--untraced"]).out) > 1);
         let found = run(&["leaks", &path, "--json"]).json();
         let orphaned = found["orphaned"].as_array().unwrap();
         assert!(!orphaned.is_empty() && orphaned.iter().all(|one| one["tag"] == "it's"), "{found}");
