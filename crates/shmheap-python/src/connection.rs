@@ -27,7 +27,7 @@ pub(crate) struct Connection {
     place: Place,
     pub(crate) exports: Arc<Exports>,
     /// Whether each operation may have to wait for others.
-    takes_turns: bool,
+    pub(crate) takes_turns: bool,
 }
 
 impl Connection {
@@ -124,7 +124,7 @@ impl Connection {
     }
 
     fn free(&self, py: Python<'_>, handle: u64) -> Result<()> {
-        buffer::free(py, self, Handle::from_raw(handle))
+        buffer::free(py, self, Handle::from_raw(handle), None)
     }
 
     fn set_root(&self, py: Python<'_>, name: &str, handle: u64) -> Result<()> {

@@ -13,8 +13,9 @@
 //! # Without the GIL
 //!
 //! The module says that it needs none. It holds no state but what lies behind the heap, which any
-//! thread may use, atomics, and mutexes (`exports.rs`), under which no Python code runs and no
-//! thread detaches: so no fork finds it locked either.
+//! thread may use, atomics, and mutexes (`exports.rs`, `letter.rs`, `segment.rs`), under which no
+//! Python code runs and no thread detaches. Only attached threads take them, so with the lock no
+//! fork finds one taken either.
 
 mod buffer;
 mod bytes;
@@ -26,6 +27,7 @@ mod inspect;
 mod letter;
 mod map;
 mod mutex;
+mod named;
 mod place;
 mod segment;
 mod waiting;
