@@ -58,12 +58,24 @@ impl Connection {
         kind: &str,
         which: Option<PathBuf>,
         size: u64,
-        max_size: Option<u64>,
         options: Options,
     ) -> Result<Self> {
-        let place = Place::new(kind, which)?;
-        let options = options.read(size, max_size)?;
+        let (place, options) = (Place::new(kind, which)?, options.read(size)?);
         let heap = py.detach(|| place.create(&options))?;
+        Ok(Self::new(heap, place))
+    }
+
+    /// Connects to a heap, or makes it if there is none.
+    #[staticmethod]
+    fn connect_or_create(
+        py: Python<'_>,
+        kind: &str,
+        which: Option<PathBuf>,
+        size: u64,
+        options: Options,
+    ) -> Result<Self> {
+        let (place, options) = (Place::new(kind, which)?, options.read(size)?);
+        let heap = py.detach(|| place.connect_or_create(&options))?;
         Ok(Self::new(heap, place))
     }
 

@@ -239,7 +239,11 @@ def both(one: Callable[[], Any], other: Callable[[], Any]) -> tuple[Any, Any]:
 def test_an_object_is_either_looked_at_or_freed(heap: shmheap.Heap) -> None:
     for _ in range(500):
         buffer = heap.alloc(100)
-        view, freed = both(lambda buffer=buffer: memoryview(buffer), buffer.free)
+
+        def look(buffer: Any = buffer) -> memoryview:
+            return memoryview(buffer)
+
+        view, freed = both(look, buffer.free)
         if freed is None:
             assert isinstance(view, shmheap.Stale)
         else:
@@ -254,7 +258,12 @@ def test_of_two_who_free_an_object_one_does(heap: shmheap.Heap) -> None:
     kept = []
     for number in range(500):
         buffer = heap.alloc(100)
-        other, freed = both(lambda: (buffer.free(), heap.alloc(100))[1], buffer.free)
+
+        def replace(buffer: shmheap.Buffer = buffer) -> shmheap.Buffer:
+            buffer.free()
+            return heap.alloc(100)
+
+        other, freed = both(replace, buffer.free)
         if isinstance(other, shmheap.Stale):
             assert freed is None
             continue

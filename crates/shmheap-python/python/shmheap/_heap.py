@@ -12,7 +12,6 @@ import os
 import sys
 import weakref
 from collections.abc import Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from . import _arrays, _pickles
@@ -72,12 +71,7 @@ class Heap:
         self._connection
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:

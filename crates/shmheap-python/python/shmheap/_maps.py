@@ -145,8 +145,9 @@ class _Items(ItemsView[str, bytes]):
     _mapping: Map
 
     def __contains__(self, item: object) -> bool:
-        key, value = item  # type: ignore[misc]
-        return key in self._mapping and self._mapping.get(key) == value
+        if not isinstance(item, tuple) or len(item) != 2 or item[0] not in self._mapping:
+            return False
+        return bool(self._mapping.get(item[0]) == item[1])
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         return _pairs(self._mapping)

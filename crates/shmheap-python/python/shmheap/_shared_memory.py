@@ -14,6 +14,7 @@ from typing import Any
 
 from ._errors import AlreadyExists, Error, InvalidName, NoRoot, NotFound
 from ._heap import Heap
+from ._options import options
 from ._references import shared
 from ._shmheap import Connection, Segment
 
@@ -53,16 +54,8 @@ def _default() -> Connection:
     name = os.environ.get(_VARIABLE) or f"/shmheap-shared-memory-{os.getuid()}"
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     max_size = max(memory_bytes, _MAX_BYTES_AT_LEAST)
-    options = {"policy": "scalable", "mode": 0o600, "group": None, "ephemeral": True}
-    while True:
-        try:
-            return Connection.connect("name", name, False)
-        except NotFound:
-            pass
-        try:
-            return Connection.create("name", name, _FIRST_BYTES, max_size, options)
-        except AlreadyExists:
-            pass
+    how = options(max_size=max_size, ephemeral=True)
+    return Connection.connect_or_create("name", name, _FIRST_BYTES, how)
 
 
 class SharedMemory:

@@ -12,7 +12,13 @@ class Connection:
         kind: str,
         which: str | os.PathLike[str] | None,
         size: int,
-        max_size: int | None,
+        options: dict[str, Any],
+    ) -> Connection: ...
+    @staticmethod
+    def connect_or_create(
+        kind: str,
+        which: str | os.PathLike[str] | None,
+        size: int,
         options: dict[str, Any],
     ) -> Connection: ...
     @staticmethod
