@@ -138,6 +138,41 @@ def test_other_processes_find_and_keep_them(method: str, name: str) -> None:
     assert heap.stats().live_objects <= before + 2
 
 
+FORKS = """
+import os
+end, other = os.pipe()
+# In the child before anything else.
+os.register_at_fork(after_in_child=lambda: os.read(end, 1))
+import shmheap
+heap = shmheap.shared_memory_heap()
+before = heap.stats().live_bytes
+memory = shmheap.SharedMemory("name", create=True, size=100_000)
+memory.buf[:] = b"a" * 100_000
+child = os.fork()
+if child == 0:
+    found = bytes(memory.buf)
+    os._exit(0 if found == b"a" * 100_000 else 1)
+memory.unlink()
+memory.close()
+fillers = [shmheap.SharedMemory(create=True, size=100_000) for _ in range(5)]
+for filler in fillers:
+    filler.buf[:] = b"b" * 100_000
+os.write(other, b"x")
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+for filler in fillers:
+    filler.unlink()
+    filler.close()
+heap.sweep()
+print(heap.stats().live_bytes - before < 100_000)
+"""
+
+
+def test_a_child_keeps_what_its_parent_closes_at_once() -> None:
+    command = [sys.executable, "-c", FORKS]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=DEADLINE_S)
+    assert done.stdout == "0\nTrue\n"
+
+
 def hold(pipe: Any, name: str) -> None:
     memory = SharedMemory(name)
     pipe.send(memory.size)

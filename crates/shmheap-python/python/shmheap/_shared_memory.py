@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import weakref
 from typing import Any
 
-from ._errors import AlreadyExists, Error, InvalidName, NoRoot, NotFound
+from . import _forks
+from ._errors import AlreadyExists, InvalidName, NoRoot, NotFound
 from ._heap import Heap
 from ._options import options
 from ._references import shared
@@ -124,7 +124,7 @@ class SharedMemory:
         self._segment = segment
         self._size = len(segment)
         self._buf = memoryview(segment)
-        _open_segments.add(segment)
+        _forks.opened(segment)
 
     def __del__(self) -> None:
         try:
@@ -160,6 +160,8 @@ class SharedMemory:
             self._buf = None
         if self._segment is not None and self._segment.views > 0:
             raise BufferError("something looks at the bytes; del it, or release() it, before")
+        if self._segment is not None:
+            _forks.closed(self._segment)
         self._segment = None
 
     def unlink(self) -> None:
@@ -190,18 +192,3 @@ def _rebuild(kind: type[SharedMemory], connection: Connection, name: str) -> Sha
     found._connection = connection
     found._attach(name)
     return found
-
-
-#: Those that this process has.
-_open_segments: weakref.WeakSet[Segment] = weakref.WeakSet()
-
-
-def _hold_in_child() -> None:
-    for segment in list(_open_segments):
-        try:
-            segment.hold()
-        except Error:
-            pass  # Its parent has let go of it already, and it was unlinked.
-
-
-os.register_at_fork(after_in_child=_hold_in_child)
