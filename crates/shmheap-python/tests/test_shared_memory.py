@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
@@ -231,8 +232,28 @@ def test_nothing_is_left_behind(name: str) -> None:
 
 def test_the_users_heap_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SHMHEAP_SHARED_MEMORY")
+    # Not the one that this user may have in use.
+    user = 1_000_000_000 + os.getpid()
+    monkeypatch.setattr(os, "getuid", lambda: user)
     memory = SharedMemory(create=True, size=10)
     heap = shmheap.shared_memory_heap()
-    assert heap.name == f"/shmheap-shared-memory-{os.getuid()}"
+    assert heap.name == f"/shmheap-shared-memory-{user}"
     assert heap.info().max_len_bytes >= 1 << 30
     memory.unlink()
+    memory.close()
+    del memory
+    heap.close()
+    gc.collect()
+    assert not Path("/dev/shm", f"shmheap-shared-memory-{user}").exists()
+
+
+def test_the_heap_of_another_user_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHMHEAP_SHARED_MEMORY")
+    # As if this user were another than the one who makes it.
+    user = 1_000_000_000 + os.getpid()
+    with shmheap.create(f"/shmheap-shared-memory-{user}", 1 << 20, ephemeral=True, mode=0o666):
+        monkeypatch.setattr(os, "getuid", lambda: user)
+        monkeypatch.setattr(os, "geteuid", lambda: user)
+        with pytest.raises(shmheap.PermissionDenied, match="SHMHEAP_SHARED_MEMORY") as denied:
+            SharedMemory(create=True, size=10)
+        assert denied.value.errno == 13

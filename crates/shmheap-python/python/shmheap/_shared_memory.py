@@ -12,7 +12,7 @@ import secrets
 from typing import Any
 
 from . import _forks
-from ._errors import AlreadyExists, InvalidName, NoRoot, NotFound
+from ._errors import AlreadyExists, InvalidName, NoRoot, NotFound, PermissionDenied
 from ._heap import Heap
 from ._options import options
 from ._references import shared
@@ -51,11 +51,30 @@ def shared_memory_heap(heap: Heap | None = None) -> Heap:
 
 
 def _default() -> Connection:
-    name = os.environ.get(_VARIABLE) or f"/shmheap-shared-memory-{os.getuid()}"
+    chosen = os.environ.get(_VARIABLE)
+    name = chosen or f"/shmheap-shared-memory-{os.getuid()}"
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    max_size = max(memory_bytes, _MAX_BYTES_AT_LEAST)
-    how = options(max_size=max_size, ephemeral=True)
-    return Connection.connect_or_create("name", name, _FIRST_BYTES, how)
+    how = options(max_size=max(memory_bytes, _MAX_BYTES_AT_LEAST), ephemeral=True)
+    connection = Connection.connect_or_create("name", name, _FIRST_BYTES, how)
+    if not chosen:
+        _check_owner(name, connection)
+    return connection
+
+
+def _check_owner(name: str, connection: Connection) -> None:
+    """Anybody may have made a heap of a name that can be guessed."""
+    fd = connection.to_fd()
+    try:
+        owner = os.fstat(fd).st_uid
+    finally:
+        os.close(fd)
+    if owner not in (os.getuid(), os.geteuid()):
+        error = PermissionDenied(
+            f"the heap '{name}' belongs to the user {owner}, who can read and change what lies in "
+            f"it; have that removed, or set {_VARIABLE} to the name of another heap"
+        )
+        error.errno = errno.EACCES
+        raise error
 
 
 class SharedMemory:
