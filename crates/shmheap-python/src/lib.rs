@@ -24,6 +24,7 @@ mod connection;
 mod error;
 mod exports;
 mod inspect;
+mod interpreter;
 mod letter;
 mod map;
 mod mutex;
@@ -51,4 +52,12 @@ mod _shmheap {
     use crate::place::{destroy, destroy_file, sweep_abandoned};
     #[pymodule_export]
     use crate::segment::Segment;
+
+    /// # Errors
+    ///
+    /// `ImportError` in a subinterpreter.
+    #[pymodule_init]
+    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        crate::interpreter::refuse_others(module.py())
+    }
 }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,6 +198,69 @@ def test_the_dead_hold_nothing_and_remove_nothing() -> None:
         worker.kill()
     heap.sweep()
     assert heap.stats().live_bytes <= before - 100_000
+
+
+def make_again_and_again(pipe: Any, name: str) -> None:
+    while True:
+        memory = SharedMemory(name, create=True, size=64 << 20)
+        memory.unlink()
+        memory.close()
+
+
+@contextlib.contextmanager
+def stopped_while_making(name: str) -> Iterator[Worker]:
+    """A process that is stopped in the middle of making a segment."""
+    heap = shmheap.shared_memory_heap()
+
+    def is_at_it() -> bool:
+        return any(root.name == name and not root.is_made for root in heap.roots())
+
+    with Worker(make_again_and_again, name) as worker:
+        pid, end = worker.process.pid, time.monotonic() + DEADLINE_S
+        while time.monotonic() < end:
+            if not is_at_it():
+                continue
+            os.kill(pid, signal.SIGSTOP)
+            os.waitpid(pid, os.WUNTRACED)
+            if is_at_it():
+                yield worker
+                return
+            os.kill(pid, signal.SIGCONT)
+        pytest.fail("it was never seen at it")
+
+
+def test_what_a_killed_process_was_making_is_made_anew() -> None:
+    with stopped_while_making("name") as worker:
+        worker.kill()
+        memory = SharedMemory("name", create=True, size=10)
+    memory.unlink()
+    memory.close()
+    with stopped_while_making("name") as worker:
+        worker.kill()
+        with pytest.raises(FileNotFoundError):
+            SharedMemory("name")
+
+
+CREATES = """
+import sys, shmheap
+shmheap.shared_memory_heap()
+print("ready", flush=True)
+try:
+    shmheap.SharedMemory("name", create=True, size=10)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_whoever_waits_for_another_to_make_it_can_be_interrupted() -> None:
+    with stopped_while_making("name"):
+        command = [sys.executable, "-c", CREATES]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGINT)
+            answer, _ = process.communicate(timeout=DEADLINE_S / 2)
+    assert answer == "interrupted\n"
 
 
 def test_pickles_lead_to_the_same_bytes_in_whichever_heap() -> None:
