@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 import shmheap
+from shmheap import _references
+from shmheap._shmheap import Connection
 
 
 def is_mapped(heap_name: str) -> bool:
@@ -47,6 +49,37 @@ def test_a_process_has_one_connection_for_each_heap(name: str) -> None:
     assert len(again.peers()) == 1 and again.peers()[0].is_self
     reader = shmheap.connect(name, read_only=True)
     assert reader.read_only and len(reader.peers()) == 1
+
+
+def test_threads_that_connect_at_once_share_a_connection(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shmheap.create(name, 1 << 20):
+        made = [Connection.connect("name", name, False) for _ in range(4)]
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            for _ in range(500):
+                monkeypatch.setattr(_references, "_connections", weakref.WeakValueDictionary())
+                shared: list[Connection] = []
+                start = threading.Barrier(len(made))
+
+                def share(
+                    mine: Connection,
+                    start: threading.Barrier = start,
+                    shared: list[Connection] = shared,
+                ) -> None:
+                    start.wait()
+                    shared.append(_references.shared(mine))
+
+                threads = [threading.Thread(target=share, args=(mine,)) for mine in made]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                assert len({id(connection) for connection in shared}) == 1
+        finally:
+            sys.setswitchinterval(interval)
 
 
 def test_a_buffer_that_is_collected_leaves_its_object(heap: shmheap.Heap) -> None:

@@ -8,6 +8,7 @@ those of its parent: a connection notices by itself that it is in another proces
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,18 @@ _descriptors: weakref.WeakKeyDictionary[Connection, int] = weakref.WeakKeyDictio
 
 def shared(connection: Connection) -> Connection:
     """This process's connection to the same heap, which is this one if there was none."""
-    return _connections.setdefault((connection.id, connection.read_only), connection)
+    with _lock:
+        return _connections.setdefault((connection.id, connection.read_only), connection)
+
+
+def _renew_lock() -> None:
+    """For a forked child, whose parent may have had it in the hands of another thread."""
+    global _lock
+    _lock = threading.RLock()
+
+
+_lock = threading.RLock()
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def reduce_connection(connection: Connection) -> tuple[Any, ...]:
