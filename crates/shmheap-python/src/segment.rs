@@ -99,6 +99,7 @@ impl Segment {
         })?;
         let mut is_new = false;
         let open = Open::find(py, connection, Some(PATIENCE), |heap, slice| {
+            is_new = false;
             heap.try_find_or_create(name, slice, |head| {
                 is_new = true;
                 make(heap, head, layout)

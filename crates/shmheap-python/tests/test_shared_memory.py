@@ -177,6 +177,23 @@ def test_a_child_keeps_what_its_parent_closes_at_once() -> None:
     assert done.stdout == "0\nTrue\n"
 
 
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_forks_leave_no_descriptors_open() -> None:
+    memory = SharedMemory(create=True, size=10)
+    before = open_descriptors()
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if open_descriptors() == before else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    memory.unlink()
+    memory.close()
+    assert open_descriptors() == before
+
+
 def hold(pipe: Any, name: str) -> None:
     memory = SharedMemory(name)
     pipe.send(memory.size)
