@@ -51,7 +51,7 @@ impl Connection {
 
 #[pymethods]
 impl Connection {
-    /// Makes a heap and connects to it.
+    /// Makes a heap and connects to it; or, if that will do, connects to one that is there.
     #[staticmethod]
     fn create(
         py: Python<'_>,
@@ -59,23 +59,13 @@ impl Connection {
         which: Option<PathBuf>,
         size: u64,
         options: Options,
+        or_connect: bool,
     ) -> Result<Self> {
         let (place, options) = (Place::new(kind, which)?, options.read(size)?);
-        let heap = py.detach(|| place.create(&options))?;
-        Ok(Self::new(heap, place))
-    }
-
-    /// Connects to a heap, or makes it if there is none.
-    #[staticmethod]
-    fn connect_or_create(
-        py: Python<'_>,
-        kind: &str,
-        which: Option<PathBuf>,
-        size: u64,
-        options: Options,
-    ) -> Result<Self> {
-        let (place, options) = (Place::new(kind, which)?, options.read(size)?);
-        let heap = py.detach(|| place.connect_or_create(&options))?;
+        let heap = py.detach(|| match or_connect {
+            true => place.connect_or_create(&options),
+            false => Ok(place.create(&options)?),
+        })?;
         Ok(Self::new(heap, place))
     }
 

@@ -260,9 +260,9 @@ def test_what_a_killed_process_was_making_is_made_anew() -> None:
 
 CREATES = """
 import sys, shmheap
-shmheap.shared_memory_heap()
-print("ready", flush=True)
 try:
+    shmheap.shared_memory_heap()
+    print("ready", flush=True)
     shmheap.SharedMemory("name", create=True, size=10)
 except KeyboardInterrupt:
     print("interrupted")

@@ -18,7 +18,7 @@ and go on undisturbed when one of them is killed.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._channels import ByteChannel, Channel
 from ._errors import (
@@ -85,12 +85,12 @@ def create(name: str, size: int, **options: Unpack[Options]) -> Heap:
     Raises `AlreadyExists`, `InvalidName`, `InvalidOption`, `NoSpace`, `AddressSpace`,
     `PermissionDenied`.
     """
-    return Heap(_shared(_Connection.create("name", name, size, _complete(**options))))
+    return _made("name", name, size, _complete(**options))
 
 
 def create_file(path: str | os.PathLike[str], size: int, **options: Unpack[Options]) -> Heap:
     """Creates a heap in a file, which outlives a reboot, but no power failure: see `create`."""
-    return Heap(_shared(_Connection.create("file", path, size, _complete(**options))))
+    return _made("file", path, size, _complete(**options))
 
 
 def create_memfd(size: int, *, max_size: int | None = None, policy: str = "scalable") -> Heap:
@@ -98,8 +98,7 @@ def create_memfd(size: int, *, max_size: int | None = None, policy: str = "scala
 
     Others get it by fork, or pickled, by way of `multiprocessing`.
     """
-    options = _complete(max_size=max_size, policy=policy)
-    return Heap(_shared(_Connection.create("memfd", None, size, options)))
+    return _made("memfd", None, size, _complete(max_size=max_size, policy=policy))
 
 
 def connect_or_create(name: str, size: int, **options: Unpack[Options]) -> Heap:
@@ -110,7 +109,17 @@ def connect_or_create(name: str, size: int, **options: Unpack[Options]) -> Heap:
 
     Raises what `create` and `connect` raise, but for `AlreadyExists` and `NotFound`.
     """
-    return Heap(_shared(_Connection.connect_or_create("name", name, size, _complete(**options))))
+    return _made("name", name, size, _complete(**options), or_connect=True)
+
+
+def _made(
+    kind: str,
+    which: str | os.PathLike[str] | None,
+    size: int,
+    options: dict[str, Any],
+    or_connect: bool = False,
+) -> Heap:
+    return Heap(_shared(_Connection.create(kind, which, size, options, or_connect)))
 
 
 def connect(name: str, *, read_only: bool = False) -> Heap:

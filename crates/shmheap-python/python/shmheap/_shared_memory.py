@@ -55,7 +55,7 @@ def _default() -> Connection:
     name = chosen or f"/shmheap-shared-memory-{os.getuid()}"
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     how = options(max_size=max(memory_bytes, _MAX_BYTES_AT_LEAST), ephemeral=True)
-    connection = Connection.connect_or_create("name", name, _FIRST_BYTES, how)
+    connection = Connection.create("name", name, _FIRST_BYTES, how, or_connect=True)
     if not chosen:
         _check_owner(name, connection)
     return connection

@@ -13,13 +13,7 @@ class Connection:
         which: str | os.PathLike[str] | None,
         size: int,
         options: dict[str, Any],
-    ) -> Connection: ...
-    @staticmethod
-    def connect_or_create(
-        kind: str,
-        which: str | os.PathLike[str] | None,
-        size: int,
-        options: dict[str, Any],
+        or_connect: bool,
     ) -> Connection: ...
     @staticmethod
     def connect(
