@@ -57,6 +57,9 @@ def test_failures_are_those_of_the_original() -> None:
     for name in (None, "", "/", "nul\0", "x" * 121, "ü" * 61):
         with pytest.raises(ValueError):
             SharedMemory(name)
+    for wrong in (7, b"name"):
+        with pytest.raises(TypeError):
+            SharedMemory(wrong)  # type: ignore[arg-type]
     memory = SharedMemory("name", create=True, size=10, track=False)
     with pytest.raises(FileExistsError) as exists:
         SharedMemory("name", create=True, size=10)

@@ -106,6 +106,8 @@ class SharedMemory:
             raise ValueError("'size' must be a positive number different from zero")
         if name is None and not create:
             raise ValueError("'name' can only be None if create=True")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"'name' must be a str or None, not {type(name).__name__}")
         self._connection = shared_memory_heap()._connection
         if name is not None and name.startswith("/"):
             name = name[1:]
