@@ -28,7 +28,7 @@ pub(crate) struct Connection {
     place: Place,
     pub(crate) exports: Arc<Exports>,
     /// Whether each operation may have to wait for others.
-    takes_turns: bool,
+    pub(crate) takes_turns: bool,
 }
 
 impl Connection {
@@ -52,19 +52,21 @@ impl Connection {
 
 #[pymethods]
 impl Connection {
-    /// Makes a heap and connects to it.
+    /// Makes a heap and connects to it; or, if that will do, connects to one that is there.
     #[staticmethod]
     fn create(
         py: Python<'_>,
         kind: &str,
         which: Option<PathBuf>,
         size: u64,
-        max_size: Option<u64>,
         options: Options,
+        or_connect: bool,
     ) -> Result<Self> {
-        let place = Place::new(kind, which)?;
-        let options = options.read(size, max_size)?;
-        let heap = py.detach(|| place.create(&options))?;
+        let (place, options) = (Place::new(kind, which)?, options.read(size)?);
+        let heap = py.detach(|| match or_connect {
+            true => place.connect_or_create(&options),
+            false => Ok(place.create(&options)?),
+        })?;
         Ok(Self::new(heap, place))
     }
 
@@ -125,7 +127,7 @@ impl Connection {
     }
 
     fn free(&self, py: Python<'_>, handle: u64) -> Result<()> {
-        buffer::free(py, self, Handle::from_raw(handle))
+        buffer::free(py, self, Handle::from_raw(handle), None)
     }
 
     fn set_root(&self, py: Python<'_>, name: &str, handle: u64) -> Result<()> {

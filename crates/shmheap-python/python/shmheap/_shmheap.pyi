@@ -12,8 +12,8 @@ class Connection:
         kind: str,
         which: str | os.PathLike[str] | None,
         size: int,
-        max_size: int | None,
         options: dict[str, Any],
+        or_connect: bool,
     ) -> Connection: ...
     @staticmethod
     def connect(
