@@ -134,8 +134,8 @@ SHMHEAP_API void *shmheap_underlying(shmheap_memory_handle mem);
  * @param sz  size; rounded up to the granule (8 for shmheap_create()) or to the size class. 0 gives
  *            a smallest object.
  * @return the object, its content undefined; or NULL: ENOMEM (no free range is large enough; the
- *         heap stays usable), EROFS (connected read-only), EUSERS (under the scalable policy, too
- *         many threads of all processes), EINVAL.
+ *         heap stays usable), EDQUOT (a quota, see shmheap/labels.h), EROFS (connected read-only),
+ *         EUSERS (under the scalable policy, too many threads of all processes), EINVAL.
  *
  * The object is aligned to the granule; under the scalable policy to 16 from a size of 16 on, below
  * that to 8, which is enough for any C type of that size.
@@ -215,7 +215,7 @@ typedef struct shmheap_options {
     uint32_t granule;  /**< first fit: 8 or 16, for addresses and sizes; default 16 */
     uint32_t mode;     /**< permission bits, set whatever the umask; default 0600 */
     uint32_t policy;   /**< SHMHEAP_POLICY_*; default SHMHEAP_POLICY_FIRST_FIT */
-    uint32_t flags;    /**< SHMHEAP_FILE, _SET_GROUP, _SAME_ADDRESS, _EPHEMERAL */
+    uint32_t flags;    /**< SHMHEAP_FILE, _SET_GROUP, _SAME_ADDRESS, _EPHEMERAL, _LABELS */
     uint32_t group;    /**< numeric group that owns the heap; read with SHMHEAP_SET_GROUP only */
     uint32_t reserved; /**< 0 */
     /**

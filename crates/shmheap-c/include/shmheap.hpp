@@ -25,6 +25,7 @@
  * | offset_ptr<T> | a pointer that may lie in a heap |
  * | allocator<T> | puts a container's elements into a heap |
  * | construct, destroy | put one object into a heap, and end it |
+ * | tag_scope | what is allocated counts under a tag; quotas: shmheap/labels.h |
  * | unique_ptr<T>, make_unique | the same with an owner |
  * | error | what a failed call throws, unless the heap is full: std::bad_alloc |
  *
@@ -41,6 +42,7 @@
 #include <shmheap/allocator.hpp>
 #include <shmheap/error.hpp>
 #include <shmheap/heap.hpp>
+#include <shmheap/labels.hpp>
 #include <shmheap/object.hpp>
 #include <shmheap/offset_ptr.hpp>
 

@@ -188,6 +188,8 @@ pub(crate) fn describe(errno: c_int) -> *const c_char {
         libc::ENOSPC => c"the system's storage is full",
         libc::ENOMEM => c"the heap is full, or the process has no address space left",
         libc::EADDRINUSE => c"the address at which the heap has to lie is taken in this process",
+        libc::EDQUOT => c"a quota of the heap, of the process or of a tag is used up",
+        libc::EOPNOTSUPP => c"the heap was made without labels",
         libc::EROFS => c"connected for reading only",
         libc::EUSERS => c"too many processes are connected, or too many of their threads at work",
         libc::ESTALE => c"the object of that handle was freed",

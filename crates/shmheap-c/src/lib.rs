@@ -1,6 +1,6 @@
-//! The C library of shmheap: what `include/shmheap.h` declares.
+//! The C library of shmheap: what `include/shmheap.h` and `include/shmheap/labels.h` declare.
 //!
-//! The header is the documentation of every function; here is how they are made. A call goes
+//! The headers are the documentation of every function; here is how they are made. A call goes
 //! through the same five steps, whatever it does:
 //!
 //! ```text
@@ -24,6 +24,7 @@
 //! | `inspect.rs` | statistics, audit, error texts, version |
 //! | `options.rs` | the two structs of the header, as programs of any version pass them |
 //! | `roots.rs`, `mutex.rs`, `channel.rs` | names, mutexes, and channels of bytes |
+//! | `labels.rs` | tags, quotas, usage |
 //! | `tool.rs`, `asan.rs`, `memcheck.rs` | none: how the tools are found and told |
 //!
 //! No call unwinds into C, ends the process, prints, or installs a signal handler. A failed call
@@ -36,6 +37,7 @@ mod channel;
 mod error;
 mod handles;
 mod inspect;
+mod labels;
 mod lifetime;
 #[cfg(feature = "sanitizers")]
 mod memcheck;
@@ -53,6 +55,10 @@ pub use channel::{
 };
 pub use inspect::{
     shmheap_check, shmheap_last_error, shmheap_stats, shmheap_strerror, shmheap_version,
+};
+pub use labels::{
+    UsageEntry, shmheap_set_quota, shmheap_set_thread_tag, shmheap_tag_pop, shmheap_tag_push,
+    shmheap_usage,
 };
 pub use lifetime::{
     shmheap_connect, shmheap_connect_fd, shmheap_connect_with, shmheap_create,

@@ -18,7 +18,7 @@ use crate::call;
 use crate::error::Failure;
 use crate::handles::{Connection, HEAPS};
 use crate::options::{
-    EPHEMERAL, FILE, MemoryHandle, Options, READ_ONLY, SAME_ADDRESS, SET_GROUP, check_flags,
+    EPHEMERAL, FILE, LABELS, MemoryHandle, Options, READ_ONLY, SAME_ADDRESS, SET_GROUP, check_flags,
 };
 
 const NO_MEMORY_HANDLE: MemoryHandle = ptr::null_mut();
@@ -56,7 +56,8 @@ pub unsafe extern "C" fn shmheap_create_with(
         let name = unsafe { name_of(name) }?;
         // SAFETY: the caller's promise.
         let options = unsafe { Options::copy_from(options) }?;
-        let chosen = options.to_heap_options(FILE | SET_GROUP | SAME_ADDRESS | EPHEMERAL)?;
+        let chosen =
+            options.to_heap_options(FILE | SET_GROUP | SAME_ADDRESS | EPHEMERAL | LABELS)?;
         Ok(if options.in_file() { chosen.create_file(name)? } else { chosen.create(name)? })
     })
 }
@@ -71,7 +72,9 @@ pub unsafe extern "C" fn shmheap_create_memfd(options: *const Options) -> Memory
     open(|| {
         // SAFETY: the caller's promise.
         let options = unsafe { Options::copy_from(options) }?;
-        Ok(options.to_heap_options(SET_GROUP | SAME_ADDRESS | EPHEMERAL)?.create_memfd()?)
+        Ok(options
+            .to_heap_options(SET_GROUP | SAME_ADDRESS | EPHEMERAL | LABELS)?
+            .create_memfd()?)
     })
 }
 

@@ -41,6 +41,8 @@ pub(crate) const SET_GROUP: u32 = 4;
 pub(crate) const SAME_ADDRESS: u32 = 8;
 /// `SHMHEAP_EPHEMERAL`.
 pub(crate) const EPHEMERAL: u32 = 16;
+/// `SHMHEAP_LABELS`.
+pub(crate) const LABELS: u32 = 32;
 
 /// No struct is larger in any version; a larger `size` is garbage.
 const STRUCT_BYTES_MAX: usize = 4096;
@@ -62,7 +64,7 @@ pub struct Options {
     /// `SHMHEAP_POLICY_*`; 0: first fit.
     pub policy: u32,
     /// `SHMHEAP_FILE`, `SHMHEAP_SET_GROUP`, `SHMHEAP_SAME_ADDRESS`,
-    /// `SHMHEAP_EPHEMERAL`.
+    /// `SHMHEAP_EPHEMERAL`, `SHMHEAP_LABELS`.
     pub flags: u32,
     /// Numeric group, with `SHMHEAP_SET_GROUP`.
     pub group: u32,
@@ -169,6 +171,9 @@ impl Options {
         };
         if self.flags & EPHEMERAL != 0 {
             options = options.ephemeral();
+        }
+        if self.flags & LABELS != 0 {
+            options = options.labels();
         }
         match (self.flags & SET_GROUP != 0, self.group) {
             (true, group) => Ok(options.group(group)),

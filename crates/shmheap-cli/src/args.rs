@@ -2,6 +2,7 @@
 
 mod live;
 mod objects;
+mod quota;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use shmheap::Policy;
 
 pub(crate) use live::*;
 pub(crate) use objects::*;
+pub(crate) use quota::*;
 
 use crate::target::HeapRef;
 use crate::{account, size};
@@ -98,6 +100,8 @@ pub(crate) enum Command {
     Top(Top),
     /// Tell a monitoring system the numbers of all heaps
     Watch(Watch),
+    /// Show who may have how much of a heap, and has; set quotas
+    Quota(Quota),
     /// Audit a heap from end to end; exit code 1 if it is not sound
     Check(Reader),
     /// List the names in a heap, and what has them
@@ -223,6 +227,10 @@ pub(crate) struct Create {
     /// Let it lie at one address in every process, so that objects may hold plain pointers
     #[arg(long)]
     pub(crate) same_address: bool,
+    /// Have every object counted under who allocates it and under which tag, for quotas and to see
+    /// who has what; costs speed and memory
+    #[arg(long)]
+    pub(crate) labels: bool,
     /// Permissions in octal; for instance 660 for a heap of a group
     #[arg(long, value_name = "OCTAL", default_value = "600", value_parser = parse_mode)]
     pub(crate) mode: u32,
@@ -251,12 +259,15 @@ a slab being 64K or more. Those with an owner are one thread's to allocate
 from, shared ones anybody's. A tail is what is left of a slab behind its last
 object.
 
+Of a heap with labels there is a line for each tag and for each process that
+has objects, as `shmheap quota` shows them.
+
 Fields of --json:
   name, len_bytes, max_len_bytes, live_bytes, live_objects, free_bytes,
   tail_bytes, trimmed_bytes, largest_free_bytes, fragmentation, metadata_bytes,
   peers_alive, peers_dead; operations and lock_holder (0 and null under the
   scalable policy, which has no lock); classes and owners (empty under first
-  fit)")]
+  fit); usage (null without labels): the fields of `shmheap quota --json`")]
 pub(crate) struct Stat {
     #[command(flatten)]
     pub(crate) reader: Reader,

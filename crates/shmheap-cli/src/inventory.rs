@@ -1,11 +1,13 @@
 //! What lies in a heap, block by block, with all that is known of each: put together from the walk
-//! through the blocks, the ledger and the names, for every command that shows objects.
+//! through the blocks, the ledger, the labels and the names, for every command that shows objects.
 //!
 //! The heap is only read. What processes change meanwhile may be seen in either state.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
-use shmheap::{Block, Heap, InHand, Site};
+use shmheap::{Block, Heap, InHand, Label, Site};
 
 /// What a block is at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,18 @@ pub(crate) struct Item {
     pub(crate) state: State,
     /// The name of the root that it is. Of several, the first.
     pub(crate) root: Option<String>,
+    /// None in a heap without labels.
+    pub(crate) origin: Option<Origin>,
+}
+
+/// Who allocated an object, and what for.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    /// The name of its tag; "" if it has none.
+    pub(crate) tag: Rc<str>,
+    pub(crate) pid: u32,
+    /// Whether that process is still connected.
+    pub(crate) alive: bool,
 }
 
 impl Item {
@@ -46,6 +60,8 @@ pub(crate) struct Inventory<'h> {
     heap: &'h Heap,
     in_hand: HashMap<u64, InHand>,
     roots: HashMap<u64, String>,
+    /// Looked up once each: a heap has more objects than labels.
+    origins: RefCell<HashMap<Label, Origin>>,
 }
 
 impl<'h> Inventory<'h> {
@@ -57,6 +73,7 @@ impl<'h> Inventory<'h> {
             heap,
             in_hand: in_hand.map(|object| (object.handle.to_raw(), object)).collect(),
             roots: roots.into_iter().map(|root| (root.handle.to_raw(), root.name)).collect(),
+            origins: RefCell::default(),
         }
     }
 
@@ -79,6 +96,17 @@ impl<'h> Inventory<'h> {
             (true, Some(object)) => State::OfDead(object.owner),
         };
         let root = self.roots.get(&raw).filter(|_| block.live).cloned();
-        Item { block, state, root }
+        let origin = block.label.map(|label| self.origin(label));
+        Item { block, state, root, origin }
+    }
+
+    fn origin(&self, label: Label) -> Origin {
+        let mut origins = self.origins.borrow_mut();
+        let found = origins.entry(label).or_insert_with(|| Origin {
+            tag: self.heap.tag_name(label.tag).into(),
+            pid: label.pid,
+            alive: self.heap.is_owner_alive(label),
+        });
+        found.clone()
     }
 }

@@ -14,6 +14,7 @@ mod palette;
 mod size;
 mod target;
 mod truncation;
+mod usage;
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;

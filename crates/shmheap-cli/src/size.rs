@@ -21,6 +21,21 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << (10 * power)).ok_or_else(too_large)
 }
 
+/// A size, or what takes a limit away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limit(pub(crate) Option<u64>);
+
+/// Reads a size, or `none`.
+pub(crate) fn parse_limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit(None)),
+        _ => match parse(text) {
+            Ok(bytes) => Ok(Limit(Some(bytes))),
+            Err(why) => Err(format!("{why}; 'none' takes the quota away")),
+        },
+    }
+}
+
 const EXAMPLES: &str = "4096, 64K, 1MiB or 2G";
 
 fn too_large() -> String {
@@ -119,6 +134,13 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn limits_may_be_none() {
+        assert_eq!(parse_limit("64K"), Ok(Limit(Some(64 << 10))));
+        assert_eq!(parse_limit("none"), Ok(Limit(None)));
+        assert!(parse_limit("no").unwrap_err().contains("'none' takes"));
     }
 
     #[test]

@@ -18,9 +18,9 @@
 
 use std::alloc::Layout;
 use std::ffi::c_int;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -91,7 +91,7 @@ impl Buffer {
     }
 
     /// Where the object is, if it still lives and has that many bytes.
-    fn address(&self) -> Result<NonNull<u8>> {
+    fn span(&self) -> Result<Span> {
         let heap = &self.connection.get().heap;
         // Relaxed: a mark for who frees and uses in one thread; no memory hangs on it.
         if self.freed.load(Ordering::Relaxed) {
@@ -101,29 +101,43 @@ impl Buffer {
         if heap.usable_size(address)? < self.len_bytes {
             return Err(Error::Stale { handle: self.object }.into());
         }
-        Ok(address)
+        Ok(Span { address, len_bytes: self.len_bytes })
     }
 }
 
-/// Frees an object that this process has no view of.
-pub(crate) fn free(py: Python<'_>, connection: &Connection, object: Handle) -> Result<()> {
-    let views = connection.exports.count(object);
-    if views > 0 {
-        let why = format!(
+/// Frees an object that this process has no view of. `freed` says whether it was freed already, and
+/// is told that it was.
+pub(crate) fn free(
+    py: Python<'_>,
+    connection: &Connection,
+    object: Handle,
+    freed: Option<&AtomicBool>,
+) -> Result<()> {
+    let claim = connection.exports.claim(py, object).map_err(|views| {
+        PyBufferError::new_err(format!(
             "views of the object in this process: {views} (memoryviews, arrays); let go of them \
              (del, or release()), then free it"
-        );
-        return Err(PyBufferError::new_err(why).into());
+        ))
+    })?;
+    // Relaxed: who has the claim is alone.
+    if freed.is_some_and(|freed| freed.load(Ordering::Relaxed)) {
+        return Err(Error::Stale { handle: object }.into());
     }
     let heap = &connection.heap;
-    let freed = connection.taking_turns(py, false, || {
+    connection.taking_turns(py, false, || {
         let address = heap.resolve(object)?;
-        // SAFETY: nothing in this process has the object's address: views were counted, and none
-        // keeps it otherwise. What other processes do with it is what all of them have agreed upon;
-        // none can come to harm in its memory, for their views last as long as their mappings.
+        // SAFETY: nothing in this process has the object's address: views were counted, none comes
+        // to be meanwhile, and none keeps it otherwise. What other processes do with it is what all
+        // of them have agreed upon; none can come to harm in its memory, for their views last as
+        // long as their mappings.
         unsafe { heap.free(address) }
-    });
-    Ok(freed?)
+    })?;
+    if let Some(freed) = freed {
+        // Relaxed: as above.
+        freed.store(true, Ordering::Relaxed);
+    }
+    drop(claim);
+    Ok(())
 }
 
 #[pymethods]
@@ -154,23 +168,20 @@ impl Buffer {
     ///
     /// `BufferError` if this process has views of it, by whatever buffer.
     fn free(&self, py: Python<'_>) -> Result<()> {
-        // Relaxed: as in `address`.
-        if self.freed.load(Ordering::Relaxed) {
-            return Err(Error::Stale { handle: self.object }.into());
-        }
-        free(py, self.connection.get(), self.object)?;
-        self.freed.store(true, Ordering::Relaxed);
-        Ok(())
+        free(py, self.connection.get(), self.object, Some(&self.freed))
     }
 
     /// Copies bytes into the object, from `offset` on. Other threads run meanwhile if it is long.
-    fn write(&self, offset: usize, data: &Bound<'_, PyAny>) -> Result<()> {
+    fn write(&self, py: Python<'_>, offset: usize, data: &Bound<'_, PyAny>) -> Result<()> {
         if self.readonly() {
             return Err(Error::ReadOnly { action: "write" }.into());
         }
-        let span = Span { address: self.address()?, len_bytes: self.len_bytes };
-        // SAFETY: the object has that many bytes, in a mapping that lasts as long as this.
-        unsafe { bytes::write(span, offset, data) }?;
+        let data = PyUntypedBuffer::get(data)?;
+        let counted = self.connection.get().exports.view(py, self.object);
+        // SAFETY: the object has that many bytes, in a mapping that lasts as long as this, and
+        // nobody in this process frees it while it is looked at.
+        unsafe { bytes::write(py, self.span()?, offset, &data) }?;
+        drop(counted);
         Ok(())
     }
 
@@ -183,20 +194,17 @@ impl Buffer {
         flags: c_int,
     ) -> PyResult<()> {
         let this = slf.get();
-        let address = this.address().map_err(PyErr::from)?;
-        let span = Span { address, len_bytes: this.len_bytes };
-        // SAFETY: the caller's view, and the object has that many bytes there. The view gets a
-        // reference to this buffer, so the mapping lasts until it is released.
-        unsafe { bytes::export(slf, span, this.readonly(), view, flags) }?;
-        this.connection.get().exports.add(this.object);
-        Ok(())
+        let whose = (&*this.connection.get().exports, this.object);
+        // SAFETY: the caller's view. It gets a reference to this buffer, so the mapping lasts until
+        // it is released.
+        unsafe { bytes::export_object(slf, whose, || this.span(), this.readonly(), view, flags) }
     }
 
     /// # Safety
     ///
     /// `view` was filled by `__getbuffer__`.
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
-        self.connection.get().exports.remove(self.object);
+        self.connection.get().exports.end(self.object);
     }
 
     /// A reference: what is pickled names the object and does not hold its bytes.

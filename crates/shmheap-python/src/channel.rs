@@ -1,10 +1,9 @@
 //! `ByteQueue`: a channel of messages of bytes, by its name.
 
-use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyMemoryView};
 use self_cell::self_cell;
-use shmheap::ByteChannel;
+use shmheap::{ByteChannel, Error};
 
 use crate::connection::Connection;
 use crate::error::Result;
@@ -27,6 +26,29 @@ pub(crate) struct ByteQueue {
     item_bytes: usize,
 }
 
+impl ByteQueue {
+    /// The bytes of a message, which may lie in any buffer, if they are not too many.
+    fn row_of<'py>(&self, message: &Bound<'py, PyAny>) -> Result<Bound<'py, PyBytes>> {
+        if let Ok(row) = message.cast::<PyBytes>() {
+            self.check(row.len()?)?;
+            return Ok(row.clone());
+        }
+        let view = PyMemoryView::from(message)?;
+        // Before they are copied.
+        self.check(view.getattr("nbytes")?.extract()?)?;
+        Ok(view.call_method0("tobytes")?.cast_into::<PyBytes>().map_err(PyErr::from)?)
+    }
+
+    /// In the heap there is room for more: a message is filled up to a multiple of 8.
+    fn check(&self, count: usize) -> Result<()> {
+        if count <= self.item_bytes {
+            return Ok(());
+        }
+        let (value, why) = (count as u64, "the channel was opened for smaller ones");
+        Err(Error::InvalidOption { option: "a message's size", value, why }.into())
+    }
+}
+
 #[pymethods]
 impl ByteQueue {
     #[new]
@@ -47,20 +69,15 @@ impl ByteQueue {
     }
 
     fn send(&self, py: Python<'_>, message: &Bound<'_, PyAny>, timeout: Option<f64>) -> Result<()> {
-        let timeout = timeout_of(timeout)?;
-        let channel = self.open.borrow_dependent();
-        if let Ok(message) = message.cast::<PyBytes>() {
-            let message = message.as_bytes();
-            return in_slices(py, timeout, |slice| channel.send(message, Some(slice)));
-        }
-        let message = PyBuffer::<u8>::get(message)?.to_vec(py)?;
-        in_slices(py, timeout, |slice| channel.send(&message, Some(slice)))
+        let (timeout, channel) = (timeout_of(timeout)?, self.open.borrow_dependent());
+        let message = self.row_of(message)?;
+        let message = message.as_bytes();
+        in_slices(py, timeout, |slice| channel.send(message, Some(slice)))
     }
 
     fn recv<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> Result<Bound<'py, PyBytes>> {
         let channel = self.open.borrow_dependent();
         let message = in_slices(py, timeout_of(timeout)?, |slice| channel.recv(Some(slice)))?;
-        // In the heap it is filled up to a multiple of 8.
         let message = message.get(..self.item_bytes).unwrap_or(&message);
         Ok(PyBytes::new(py, message))
     }

@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use shmheap::{Error, Handle, Heap, NotAHeap, Policy};
+use shmheap::{Error, Handle, Heap, NotAHeap, Policy, Quota};
 
 use crate::buffer::{self, Buffer};
 use crate::error::Result;
 use crate::exports::Exports;
 use crate::inspect;
 use crate::place::{Options, Place};
+use crate::tags;
 
 /// A heap that this process is connected to.
 #[pyclass(frozen, weakref, module = "shmheap._shmheap")]
@@ -27,7 +28,7 @@ pub(crate) struct Connection {
     place: Place,
     pub(crate) exports: Arc<Exports>,
     /// Whether each operation may have to wait for others.
-    takes_turns: bool,
+    pub(crate) takes_turns: bool,
 }
 
 impl Connection {
@@ -51,19 +52,21 @@ impl Connection {
 
 #[pymethods]
 impl Connection {
-    /// Makes a heap and connects to it.
+    /// Makes a heap and connects to it; or, if that will do, connects to one that is there.
     #[staticmethod]
     fn create(
         py: Python<'_>,
         kind: &str,
         which: Option<PathBuf>,
         size: u64,
-        max_size: Option<u64>,
         options: Options,
+        or_connect: bool,
     ) -> Result<Self> {
-        let place = Place::new(kind, which)?;
-        let options = options.read(size, max_size)?;
-        let heap = py.detach(|| place.create(&options))?;
+        let (place, options) = (Place::new(kind, which)?, options.read(size)?);
+        let heap = py.detach(|| match or_connect {
+            true => place.connect_or_create(&options),
+            false => Ok(place.create(&options)?),
+        })?;
         Ok(Self::new(heap, place))
     }
 
@@ -124,7 +127,7 @@ impl Connection {
     }
 
     fn free(&self, py: Python<'_>, handle: u64) -> Result<()> {
-        buffer::free(py, self, Handle::from_raw(handle))
+        buffer::free(py, self, Handle::from_raw(handle), None)
     }
 
     fn set_root(&self, py: Python<'_>, name: &str, handle: u64) -> Result<()> {
@@ -154,6 +157,35 @@ impl Connection {
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         inspect::stats(py, &py.detach(|| self.heap.stats()))
+    }
+
+    fn usage<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
+        let usage = py.detach(|| self.heap.usage()).ok_or(Error::NotLabelled)?;
+        Ok(inspect::usage(py, &usage)?)
+    }
+
+    /// Sets the quota of a tag, else of each peer, else of the heap.
+    fn set_quota(&self, size: Option<u64>, tag: Option<&str>, each_peer: bool) -> Result<()> {
+        let quota = match (tag, each_peer) {
+            (Some(tag), _) => Quota::Tag(tag),
+            (None, true) => Quota::Peer,
+            (None, false) => Quota::Heap,
+        };
+        Ok(self.heap.set_quota(quota, size)?)
+    }
+
+    fn set_thread_tag(&self, tag: Option<&str>) -> Result<()> {
+        Ok(self.heap.set_thread_tag(tag)?)
+    }
+
+    /// Gives this thread a tag, and returns the number by which `pop_tag` takes it back.
+    fn push_tag(&self, tag: &str) -> Result<u64> {
+        tags::push(&self.heap, tag)
+    }
+
+    #[staticmethod]
+    fn pop_tag(number: u64) -> PyResult<()> {
+        tags::pop(number)
     }
 
     fn peers<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {

@@ -43,11 +43,33 @@ impl From<Failure> for PyErr {
 fn exception(py: Python<'_>, error: &Error) -> PyErr {
     let made = || -> PyResult<Bound<'_, PyAny>> {
         let class = py.import("shmheap._errors")?.getattr(name(error))?;
-        let exception = class.call1((error.to_string(),))?;
+        let exception = class.call1((text(error),))?;
         exception.setattr("errno", error.errno())?;
         Ok(exception)
     };
     made().map_or_else(|failure| failure, PyErr::from_value)
+}
+
+/// What the error says, in words that Python's users know.
+fn text(error: &Error) -> String {
+    match error {
+        Error::Full { .. } | Error::AddressSpace { .. } => {
+            error.to_string().replace("max_len", "max_size")
+        }
+        Error::InvalidOption { option, value, why } => {
+            let option = match *option {
+                "len" => "size",
+                "max_len" => "max_size",
+                other => other,
+            };
+            format!("{option} cannot be {value}: {}", why.replace("max_len", "max_size"))
+        }
+        Error::NoRoot { name } => {
+            format!("the heap has no root '{name}'; give the name to something, or look at roots()")
+        }
+        Error::Damaged { .. } => error.to_string().replace("ShmMap", "map"),
+        _ => error.to_string(),
+    }
 }
 
 fn name(error: &Error) -> &'static str {

@@ -1,20 +1,47 @@
 //! Which objects are looked at: how many views this process has of each.
 //!
 //! Whoever frees an object asks here first, whichever buffer the views were made of, and by
-//! whichever connection: a process may have one for writing and one for reading. A forked child has
-//! its parent's views, and so a copy of their count.
+//! whichever connection: a process may have one for writing and one for reading. While an object is
+//! being freed it is marked, and who wants to look at it then waits: so no view comes to be of what
+//! is about to go. A forked child has its parent's views, and so a copy of their count.
+//!
+//! Threads come here attached to the interpreter alone, so no fork finds a lock taken.
 
 use std::collections::HashMap;
+use std::mem;
+use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
+use pyo3::prelude::*;
 use shmheap::Handle;
 
 /// Those of each heap that this process is connected to, by the heap's id.
 static ALL: Mutex<Vec<(u128, Weak<Exports>)>> = Mutex::new(Vec::new());
 
-/// Views by handle; objects without one are not listed.
+/// How long to wait before the next look at whether an object has been freed.
+const PAUSE: Duration = Duration::from_micros(50);
+
+/// What this process is doing with an object.
+#[derive(Debug)]
+enum Use {
+    /// So many look at it.
+    Seen(usize),
+    /// A thread of that process is freeing it. A forked child's parent is none of its business.
+    Freed { by: u32 },
+}
+
+/// Uses by handle; objects without one are not listed.
 #[derive(Debug, Default)]
-pub(crate) struct Exports(Mutex<HashMap<u64, usize>>);
+pub(crate) struct Exports(Mutex<HashMap<u64, Use>>);
+
+/// A view of an object, or the right to free it, until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Mark<'e> {
+    exports: &'e Exports,
+    object: Handle,
+}
 
 impl Exports {
     /// The views of a heap.
@@ -29,29 +56,72 @@ impl Exports {
         })
     }
 
-    /// One more view.
-    pub(crate) fn add(&self, object: Handle) {
-        *self.counts().entry(object.to_raw()).or_default() += 1;
+    /// One more view. Waits while another thread frees the object, which may be gone then.
+    pub(crate) fn view(&self, py: Python<'_>, object: Handle) -> Mark<'_> {
+        self.settled(py, object, |found| match found {
+            Some(Use::Seen(count)) => *count += 1,
+            none => *none = Some(Use::Seen(1)),
+        });
+        Mark { exports: self, object }
     }
 
-    /// One view less.
-    pub(crate) fn remove(&self, object: Handle) {
-        let mut counts = self.counts();
-        if let Some(count) = counts.get_mut(&object.to_raw()) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&object.to_raw());
+    /// The right to free it; or how many views there are.
+    pub(crate) fn claim(&self, py: Python<'_>, object: Handle) -> Result<Mark<'_>, usize> {
+        self.settled(py, object, |found| match found {
+            Some(Use::Seen(count)) => Err(*count),
+            none => {
+                *none = Some(Use::Freed { by: process::id() });
+                Ok(())
             }
+        })?;
+        Ok(Mark { exports: self, object })
+    }
+
+    /// One view less, of those that were [kept](Mark::keep).
+    pub(crate) fn end(&self, object: Handle) {
+        drop(Mark { exports: self, object });
+    }
+
+    /// Changes the use of an object that nobody is just freeing.
+    fn settled<T>(
+        &self,
+        py: Python<'_>,
+        object: Handle,
+        change: impl FnOnce(&mut Option<Use>) -> T,
+    ) -> T {
+        let is_busy = |found: &Use| matches!(found, Use::Freed { by } if *by == process::id());
+        loop {
+            let mut uses = lock(&self.0);
+            if !uses.get(&object.to_raw()).is_some_and(is_busy) {
+                let seen = |found: &Use| matches!(found, Use::Seen(_));
+                let mut found = uses.remove(&object.to_raw()).filter(seen);
+                let changed = change(&mut found);
+                uses.extend(found.map(|found| (object.to_raw(), found)));
+                return changed;
+            }
+            drop(uses);
+            // Who frees it may need the interpreter to come to its end.
+            py.detach(|| std::thread::sleep(PAUSE));
         }
     }
+}
 
-    /// How many views there are.
-    pub(crate) fn count(&self, object: Handle) -> usize {
-        self.counts().get(&object.to_raw()).copied().unwrap_or(0)
+impl Mark<'_> {
+    /// Leaves a view to [`Exports::end`].
+    pub(crate) fn keep(self) {
+        mem::forget(self);
     }
+}
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
-        lock(&self.0)
+impl Drop for Mark<'_> {
+    fn drop(&mut self) {
+        let mut uses = lock(&self.exports.0);
+        match uses.get_mut(&self.object.to_raw()) {
+            Some(Use::Seen(count)) if *count > 1 => *count -= 1,
+            _ => {
+                uses.remove(&self.object.to_raw());
+            }
+        }
     }
 }
 

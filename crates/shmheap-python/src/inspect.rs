@@ -3,7 +3,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use shmheap::{Info, Peer, Report, Stats};
+use shmheap::{Info, Peer, Report, Stats, Usage};
 
 use crate::place::policy_name;
 
@@ -30,6 +30,7 @@ pub(crate) fn info<'py>(py: Python<'py>, info: &Info) -> PyResult<Bound<'py, PyD
         id
     );
     all.set_item("ephemeral", info.is_ephemeral)?;
+    all.set_item("labels", info.has_labels)?;
     all.set_item("policy", policy_name(info.policy))?;
     all.set_item("address", info.address.map(|address| address.get()))?;
     Ok(all)
@@ -70,6 +71,17 @@ pub(crate) fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, 
     all.set_item("classes", classes.collect::<PyResult<Vec<_>>>()?)?;
     let owners = stats.owners.iter().map(|owner| Ok(fields!(py, owner, slot, live_objects)));
     all.set_item("owners", owners.collect::<PyResult<Vec<_>>>()?)?;
+    Ok(all)
+}
+
+pub(crate) fn usage<'py>(py: Python<'py>, usage: &Usage) -> PyResult<Bound<'py, PyDict>> {
+    let all = fields!(py, usage, bytes, objects, quota_bytes, peer_quota_bytes, is_recount_due);
+    let tags = usage.tags.iter();
+    let tags = tags.map(|tag| Ok(fields!(py, tag, name, bytes, objects, quota_bytes)));
+    all.set_item("tags", tags.collect::<PyResult<Vec<_>>>()?)?;
+    let peers = usage.peers.iter();
+    let peers = peers.map(|peer| Ok(fields!(py, peer, slot, stay, pid, alive, bytes, objects)));
+    all.set_item("peers", peers.collect::<PyResult<Vec<_>>>()?)?;
     Ok(all)
 }
 

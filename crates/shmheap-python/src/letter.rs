@@ -21,8 +21,8 @@ use std::ffi::c_int;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -32,7 +32,7 @@ use shmheap::{Error, Handle, Heap, ObjectChannel, ShmObjectChannel, Unpublished}
 use crate::bytes::{self, LARGE_BYTES, Span};
 use crate::connection::Connection;
 use crate::error::Result;
-use crate::waiting::{in_slices, timeout_of};
+use crate::waiting::{in_slices_with, timeout_of};
 
 /// The object, as long as it is this process's.
 type Hand<'h> = Mutex<Option<Unpublished<'h>>>;
@@ -71,21 +71,27 @@ pub(crate) struct Letter {
     len_bytes: usize,
 }
 
-impl Letter {
+impl Mail {
     /// What `make` makes, or receives. The connection comes back with an error.
-    fn new(
+    fn of(
         connection: Py<Connection>,
         make: impl for<'h> FnOnce(&'h Heap) -> shmheap::Result<Unpublished<'h>>,
     ) -> std::result::Result<Self, (Py<Connection>, Error)> {
-        let mut found = (Handle::NONE, 0);
-        let mail = Mail::try_new_or_recover(connection, |connection| {
+        Self::try_new_or_recover(connection, |connection| {
+            make(&connection.get().heap).map(|object| Mutex::new(Some(object)))
+        })
+    }
+}
+
+impl Letter {
+    fn new(py: Python<'_>, mail: Mail) -> Result<Self> {
+        let found = mail.with_dependent(|connection, hand| {
+            let object = lock(hand).as_ref().map(Unpublished::handle).ok_or(GIVEN_AWAY)?;
             let heap = &connection.get().heap;
-            let object = make(heap)?;
-            found = (object.handle(), heap.usable_size(heap.resolve(object.handle())?)?);
-            Ok::<_, Error>(Mutex::new(Some(object)))
-        })?;
-        let (object, len_bytes) = found;
-        mail.borrow_owner().get().exports.add(object);
+            Ok::<_, Error>((object, heap.usable_size(heap.resolve(object)?)?))
+        });
+        let (object, len_bytes) = found?;
+        mail.borrow_owner().get().exports.view(py, object).keep();
         Ok(Self { mail, object, len_bytes })
     }
 
@@ -98,36 +104,28 @@ impl Letter {
     }
 
     /// Where the object is, if it is still this process's.
-    fn span(&self) -> shmheap::Result<Span> {
+    fn span(&self) -> Result<Span> {
         let address: Option<NonNull<u8>> =
             self.mail.with_dependent(|_, hand| lock(hand).as_ref().map(Unpublished::as_ptr));
         let address = address.ok_or(GIVEN_AWAY)?;
         Ok(Span { address, len_bytes: self.len_bytes })
     }
 
-    fn send(&self, queue: Handle<ShmObjectChannel>, slice: Duration) -> shmheap::Result<()> {
-        self.mail.with_dependent(|connection, hand| {
-            // SAFETY: the queue's name, or the process that sends, keeps it.
-            let channel = unsafe { ObjectChannel::open(&connection.get().heap, queue) }?;
-            let object = lock(hand).take().ok_or(GIVEN_AWAY)?;
-            match channel.send_timeout(object, slice) {
-                Ok(_) => {
-                    connection.get().exports.remove(self.object);
-                    Ok(())
-                }
-                Err(refused) => {
-                    *lock(hand) = refused.object;
-                    Err(refused.error)
-                }
-            }
-        })
+    /// It counts as looked at no longer, for it is not this process's any more.
+    fn leave(&self) {
+        self.connection().get().exports.end(self.object);
     }
 }
 
 impl Drop for Letter {
     fn drop(&mut self) {
-        if self.is_ours() {
-            self.connection().get().exports.remove(self.object);
+        let was_ours = self.mail.with_dependent(|_, hand| {
+            let object = lock(hand).take();
+            object.is_some()
+        });
+        // Only after it has been freed.
+        if was_ours {
+            self.leave();
         }
     }
 }
@@ -147,14 +145,15 @@ impl Letter {
             align_bytes: align as u64,
             why: "an alignment is a power of two, and no size comes near 2^63",
         })?;
+        let takes_turns = connection.get().takes_turns;
         let make = || {
-            Self::new(connection, |heap| match zero {
+            Mail::of(connection, |heap| match zero {
                 true => heap.alloc_unpublished_zeroed(layout),
                 false => heap.alloc_unpublished(layout),
             })
         };
-        let letter = if size >= LARGE_BYTES { py.detach(make) } else { make() };
-        Ok(letter.map_err(|(_, error)| error)?)
+        let mail = if takes_turns || size >= LARGE_BYTES { py.detach(make) } else { make() };
+        Self::new(py, mail.map_err(|(_, error)| error)?)
     }
 
     /// The integer that names the object in every process.
@@ -174,9 +173,10 @@ impl Letter {
     }
 
     /// Copies bytes into the object, from `offset` on. Other threads run meanwhile if it is long.
-    fn write(&self, offset: usize, data: &Bound<'_, PyAny>) -> Result<()> {
+    fn write(&self, py: Python<'_>, offset: usize, data: &Bound<'_, PyAny>) -> Result<()> {
+        let data = PyUntypedBuffer::get(data)?;
         // SAFETY: the object has that many bytes, in a mapping that lasts as long as this.
-        unsafe { bytes::write(self.span()?, offset, data) }?;
+        unsafe { bytes::write(py, self.span()?, offset, &data) }?;
         Ok(())
     }
 
@@ -186,7 +186,7 @@ impl Letter {
         if kept.is_none() {
             return Err(GIVEN_AWAY.into());
         }
-        self.connection().get().exports.remove(self.object);
+        self.leave();
         Ok(self.handle())
     }
 
@@ -199,19 +199,17 @@ impl Letter {
         flags: c_int,
     ) -> PyResult<()> {
         let this = slf.get();
-        let span = this.span().map_err(|error| PyErr::from(crate::error::Failure::Heap(error)))?;
+        let whose = (&*this.connection().get().exports, this.object);
         // SAFETY: the caller's view, and the object has that many bytes there. The view gets a
         // reference to this letter, so object and mapping last until it is released.
-        unsafe { bytes::export(slf, span, false, view, flags) }?;
-        this.connection().get().exports.add(this.object);
-        Ok(())
+        unsafe { bytes::export_object(slf, whose, || this.span(), false, view, flags) }
     }
 
     /// # Safety
     ///
     /// `view` was filled by `__getbuffer__`.
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {
-        self.connection().get().exports.remove(self.object);
+        self.leave();
     }
 
     fn __repr__(&self) -> String {
@@ -253,23 +251,41 @@ impl LetterQueue {
             return Err(PyValueError::new_err(why).into());
         }
         let queue = self.handle();
-        in_slices(py, timeout, |slice| letter.send(queue, slice))
+        letter.mail.with_dependent(|connection, hand| {
+            let heap = &connection.get().heap;
+            let object = Some(lock(hand).take().ok_or(GIVEN_AWAY)?);
+            let sent = in_slices_with(py, timeout, object, |object, slice| {
+                let Some(object) = object else { return Err((None, GIVEN_AWAY)) };
+                // SAFETY: the queue's name, or the process that sends, keeps it.
+                let channel = match unsafe { ObjectChannel::open(heap, queue) } {
+                    Ok(channel) => channel,
+                    Err(error) => return Err((Some(object), error)),
+                };
+                let sent = channel.send_timeout(object, slice);
+                sent.map(drop).map_err(|refused| (refused.object, refused.error))
+            });
+            let failure = sent.map_err(|(object, failure)| {
+                *lock(hand) = object;
+                failure
+            });
+            if !letter.is_ours() {
+                letter.leave();
+            }
+            failure
+        })
     }
 
     fn recv(&self, py: Python<'_>, timeout: Option<f64>) -> Result<Letter> {
         let (timeout, queue) = (timeout_of(timeout)?, self.handle());
-        let mut connection = Some(self.open.borrow_owner().clone_ref(py));
-        in_slices(py, timeout, |slice| {
-            let ours = connection.take().ok_or(Error::Closed { what: "the channel" })?;
-            let received = Letter::new(ours, |heap| {
+        let connection = self.open.borrow_owner().clone_ref(py);
+        let received = in_slices_with(py, timeout, connection, |connection, slice| {
+            Mail::of(connection, |heap| {
                 // SAFETY: the queue's name, or this process, keeps it.
-                unsafe { ObjectChannel::open(heap, queue) }?.recv_timeout(slice)
-            });
-            received.map_err(|(ours, error)| {
-                connection = Some(ours);
-                error
+                let channel = unsafe { ObjectChannel::open(heap, queue) }?;
+                channel.recv_timeout(slice)
             })
-        })
+        });
+        Letter::new(py, received.map_err(|(_, failure)| failure)?)
     }
 
     fn close(&self) -> Result<()> {

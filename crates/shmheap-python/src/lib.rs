@@ -13,8 +13,9 @@
 //! # Without the GIL
 //!
 //! The module says that it needs none. It holds no state but what lies behind the heap, which any
-//! thread may use, atomics, and mutexes (`exports.rs`), under which no Python code runs and no
-//! thread detaches: so no fork finds it locked either.
+//! thread may use, what is a thread's own (`tags.rs`), atomics, and mutexes (`exports.rs`,
+//! `letter.rs`, `segment.rs`), under which no Python code runs and no thread detaches. Only
+//! attached threads take them, so with the lock no fork finds one taken either.
 
 mod buffer;
 mod bytes;
@@ -23,11 +24,14 @@ mod connection;
 mod error;
 mod exports;
 mod inspect;
+mod interpreter;
 mod letter;
 mod map;
 mod mutex;
+mod named;
 mod place;
 mod segment;
+mod tags;
 mod waiting;
 
 /// What `import shmheap._shmheap` gives.
@@ -49,4 +53,12 @@ mod _shmheap {
     use crate::place::{destroy, destroy_file, sweep_abandoned};
     #[pymodule_export]
     use crate::segment::Segment;
+
+    /// # Errors
+    ///
+    /// `ImportError` in a subinterpreter.
+    #[pymodule_init]
+    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        crate::interpreter::refuse_others(module.py())
+    }
 }

@@ -42,13 +42,13 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use self_cell::self_cell;
 use sha2::{Digest, Sha256};
-use shmheap::{Error, Handle, Heap, Shareable, ShmArc, ShmMap, Unpublished};
+use shmheap::{Error, Handle, Heap, Shareable, ShmMap, Unpublished};
 
 use crate::bytes::{self, LARGE_BYTES, Span};
 use crate::connection::Connection;
 use crate::error::Result;
+use crate::named::{find_or_create, open_value};
 use crate::waiting::{Timeout, in_slices};
 
 /// As long as the index is patient by itself.
@@ -80,16 +80,8 @@ struct Table {
     stamps: AtomicU64,
 }
 
-type Value<'h> = ShmArc<'h, Table>;
-
-self_cell! {
-    /// A map, and the connection that it is in.
-    struct Open {
-        owner: Py<Connection>,
-        #[covariant]
-        dependent: Value,
-    }
-}
+open_value!(Table);
+find_or_create!();
 
 /// A map of texts and bytes: what `shmheap.Map` is made of.
 #[pyclass(frozen, module = "shmheap._shmheap")]
@@ -147,7 +139,7 @@ fn length(object: Span, number: usize) -> Option<usize> {
 
 impl ByteMap {
     fn heap(&self) -> &Heap {
-        &self.open.borrow_owner().get().heap
+        &self.open.connection().heap
     }
 
     fn table(&self) -> &Table {
@@ -158,31 +150,33 @@ impl ByteMap {
         self.table().index.get(self.heap(), key)
     }
 
-    /// Copies a part of the object that the key stands for; `None` if it stands for none.
+    /// Copies a part of the object that the key stands for, and tells which that was; `None` if it
+    /// stands for none. Each time that this has to be done anew, another process has come further.
     fn copied<'py>(
         &self,
         py: Python<'py>,
         key: &Key,
         part: impl Fn(Content) -> Span,
-    ) -> Result<Option<Bound<'py, PyBytes>>> {
+    ) -> Result<Option<(Entry, Bound<'py, PyBytes>)>> {
         let mut seen = self.entry(key)?;
         while let Some(entry) = seen {
             let content = content_of(self.heap(), entry.object);
             // Before room is made for lengths that may be anything.
             let now = self.entry(key)?;
-            if now != seen {
+            if now == seen {
+                let content = content.ok_or(Error::Damaged { what: "a value of a map" })?;
+                let copy = copy(py, part(content))?;
+                // Acquire; its partner is the fence in `replaced`: who has seen a byte that was
+                // written after the object was freed sees the entry that came before.
+                fence(Ordering::Acquire);
+                seen = self.entry(key)?;
+                if seen == Some(entry) {
+                    return Ok(Some((entry, copy)));
+                }
+            } else {
                 seen = now;
-                continue;
             }
-            let content = content.ok_or(Error::Damaged { what: "a value of a map" })?;
-            let copy = copy(py, part(content))?;
-            // Acquire; its partner is the fence in `replaced`: who has seen a byte that was written
-            // after the object was freed sees the entry that came before.
-            fence(Ordering::Acquire);
-            seen = self.entry(key)?;
-            if seen == Some(entry) {
-                return Ok(Some(copy));
-            }
+            py.check_signals()?;
         }
         Ok(None)
     }
@@ -203,38 +197,40 @@ impl ByteMap {
     /// A new object, which dies with this process.
     fn write(&self, text: &str, value: &Bound<'_, PyAny>) -> Result<Unpublished<'_>> {
         // Held, so that it stays as long as it is.
-        let held = PyUntypedBuffer::get(value)?;
-        let value_bytes = held.len_bytes();
+        let (py, value) = (value.py(), PyUntypedBuffer::get(value)?);
+        let value_bytes = value.len_bytes();
         let value_at = HEAD_BYTES + text.len();
         let size = value_at.saturating_add(value_bytes);
         let layout = Layout::from_size_align(size, HEAD_BYTES).map_err(|_| {
             let (size_bytes, align_bytes) = (size as u64, HEAD_BYTES as u64);
             Error::InvalidLayout { size_bytes, align_bytes, why: "no size comes near 2^63" }
         })?;
-        let object = self.heap().alloc_unpublished(layout)?;
-        let head = [text.len().to_ne_bytes(), value_bytes.to_ne_bytes()].concat();
+        let heap = self.heap();
+        let object =
+            self.open.connection().taking_turns(py, false, || heap.alloc_unpublished(layout))?;
         let span = Span { address: object.as_ptr(), len_bytes: size };
-        let py = value.py();
-        let text = PyBytes::new(py, text.as_bytes());
-        for (offset, data) in
-            [(0, PyBytes::new(py, &head).as_any()), (HEAD_BYTES, text.as_any()), (value_at, value)]
-        {
+        let head = [text.len().to_ne_bytes(), value_bytes.to_ne_bytes()].concat();
+        for (offset, row) in [(0, &*head), (HEAD_BYTES, text.as_bytes())] {
             // SAFETY: the object is ours, and has that many bytes.
-            unsafe { bytes::write(span, offset, data) }?;
+            unsafe { bytes::write_row(span, offset, row) };
         }
+        // SAFETY: as above.
+        unsafe { bytes::write(py, span, value_at, &value) }?;
         Ok(object)
     }
 
     /// Frees what an entry named, which no entry names any more.
-    fn replaced(&self, old: Entry) -> Result<()> {
+    fn replaced(&self, py: Python<'_>, old: Entry) -> Result<()> {
         // SeqCst; its partner is the fence in `copied`: whoever gets the object's bytes next writes
         // to them only after the entry has changed.
         fence(Ordering::SeqCst);
-        let address = self.heap().resolve(old.object)?;
-        // SAFETY: who took the entry away is the one who frees the object. Others may still copy
-        // from it; they find that they are late.
-        unsafe { self.heap().free(address) }?;
-        Ok(())
+        let heap = self.heap();
+        Ok(self.open.connection().taking_turns(py, false, || {
+            let address = heap.resolve(old.object)?;
+            // SAFETY: who took the entry away is the one who frees the object. Others may still
+            // copy from it; they find that they are late.
+            unsafe { heap.free(address) }
+        })?)
     }
 }
 
@@ -261,16 +257,12 @@ fn copy(py: Python<'_>, span: Span) -> PyResult<Bound<'_, PyBytes>> {
 impl ByteMap {
     #[new]
     fn new(py: Python<'_>, connection: Py<Connection>, name: &str) -> Result<Self> {
-        let open = py.detach(|| {
-            Open::try_new(connection, |connection| {
-                connection.get().heap.find_or_create(name, |_| {})
-            })
-        })?;
-        Ok(Self { open })
+        Ok(Self { open: Open::find_or_create(py, connection, name)? })
     }
 
     fn get<'py>(&self, py: Python<'py>, text: &str) -> Result<Option<Bound<'py, PyBytes>>> {
-        self.copied(py, &key_of(text), |content| content.value)
+        let copied = self.copied(py, &key_of(text), |content| content.value)?;
+        Ok(copied.map(|(_, value)| value))
     }
 
     fn contains(&self, text: &str) -> Result<bool> {
@@ -303,14 +295,14 @@ impl ByteMap {
             Ok((old, now)) => {
                 let is_set = now == Some(new);
                 match old {
-                    Some(old) if is_set => self.replaced(old)?,
+                    Some(old) if is_set => self.replaced(py, old)?,
                     _ => {}
                 }
                 Ok(is_set)
             }
             Err(failure) => {
                 if object.is_none() {
-                    self.replaced(new)?;
+                    self.replaced(py, new)?;
                 }
                 Err(failure)
             }
@@ -319,31 +311,36 @@ impl ByteMap {
 
     /// Has the text stand for nothing; returns what it stood for.
     fn pop<'py>(&self, py: Python<'py>, text: &str) -> Result<Option<Bound<'py, PyBytes>>> {
-        let (old, _) = self.alter(py, &key_of(text), |_| None)?;
-        let Some(old) = old else { return Ok(None) };
-        let content = content_of(self.heap(), old.object);
-        let content = content.ok_or(Error::Damaged { what: "a value of a map" })?;
-        let value = copy(py, content.value);
-        self.replaced(old)?;
-        Ok(Some(value?))
+        let key = key_of(text);
+        loop {
+            // First the copy, for which there may be no memory.
+            let copied = self.copied(py, &key, |content| content.value)?;
+            let Some((entry, value)) = copied else { return Ok(None) };
+            let (old, _) = self.alter(py, &key, |old| old.filter(|old| *old != entry))?;
+            if old == Some(entry) {
+                self.replaced(py, entry)?;
+                return Ok(Some(value));
+            }
+        }
     }
 
     /// Has the text stand for nothing; whether it stood for something.
     fn remove(&self, py: Python<'_>, text: &str) -> Result<bool> {
         match self.alter(py, &key_of(text), |_| None)?.0 {
-            Some(old) => self.replaced(old).map(|()| true),
+            Some(old) => self.replaced(py, old).map(|()| true),
             None => Ok(false),
         }
     }
 
     /// All texts that stood for something from beginning to end, and some of the others.
     fn texts(&self, py: Python<'_>) -> Result<Vec<String>> {
-        let keys: Vec<_> = self.table().index.keys(self.heap())?.collect();
+        let keys: Vec<_> =
+            py.detach(|| Ok::<_, Error>(self.table().index.keys(self.heap())?.collect()))?;
         let mut texts = Vec::with_capacity(keys.len());
         for key in keys {
             if key[0] != HASHED {
                 texts.extend(text_of(&key));
-            } else if let Some(text) = self.copied(py, &key, |content| content.text)? {
+            } else if let Some((_, text)) = self.copied(py, &key, |content| content.text)? {
                 texts.extend(String::from_utf8(text.as_bytes().to_vec()).ok());
             }
         }

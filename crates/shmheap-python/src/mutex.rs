@@ -11,23 +11,15 @@
 use std::ptr::NonNull;
 
 use pyo3::prelude::*;
-use self_cell::self_cell;
-use shmheap::{Locked, RawMutex, ShmArc, ShmMutex};
+use shmheap::{Locked, RawMutex, ShmMutex};
 
 use crate::connection::Connection;
 use crate::error::Result;
+use crate::named::{find_or_create, open_value};
 use crate::waiting::{in_slices, timeout_of};
 
-type Value<'h> = ShmArc<'h, ShmMutex<u64>>;
-
-self_cell! {
-    /// A mutex, and the connection that it is in.
-    struct Open {
-        owner: Py<Connection>,
-        #[covariant]
-        dependent: Value,
-    }
-}
+open_value!(ShmMutex<u64>);
+find_or_create!();
 
 /// A mutex between processes: what `shmheap.Mutex` is made of.
 #[pyclass(frozen, module = "shmheap._shmheap")]
@@ -37,7 +29,7 @@ pub(crate) struct NamedMutex {
 
 impl NamedMutex {
     fn raw(&self) -> shmheap::Result<RawMutex<'_>> {
-        let heap = &self.open.borrow_owner().get().heap;
+        let heap = &self.open.connection().heap;
         let mutex: &ShmMutex<u64> = self.open.borrow_dependent();
         // SAFETY: the word of a mutex is its first; the value is held as long as this, and nobody
         // in this process has a guard of it.
@@ -49,12 +41,7 @@ impl NamedMutex {
 impl NamedMutex {
     #[new]
     fn new(py: Python<'_>, connection: Py<Connection>, name: &str) -> Result<Self> {
-        let open = py.detach(|| {
-            Open::try_new(connection, |connection| {
-                connection.get().heap.find_or_create(name, |_| {})
-            })
-        })?;
-        Ok(Self { open })
+        Ok(Self { open: Open::find_or_create(py, connection, name)? })
     }
 
     /// Takes it; whether what it guards may be half changed.

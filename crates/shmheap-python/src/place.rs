@@ -49,6 +49,13 @@ impl Place {
         }
     }
 
+    pub(crate) fn connect_or_create(&self, options: &HeapOptions) -> Result<Heap> {
+        match self {
+            Self::Name(name) => Ok(options.connect_or_create(name)?),
+            _ => Err(PyValueError::new_err("only by name a heap is connected to or made").into()),
+        }
+    }
+
     pub(crate) fn connect(&self, read_only: bool) -> Result<Heap> {
         Ok(match (self, read_only) {
             (Self::Name(name), false) => Heap::connect(name)?,
@@ -66,14 +73,16 @@ impl Place {
 #[derive(Debug, FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct Options {
+    max_size: Option<u64>,
     policy: String,
     mode: u32,
     group: Option<u32>,
     ephemeral: bool,
+    labels: bool,
 }
 
 impl Options {
-    pub(crate) fn read(self, size: u64, max_size: Option<u64>) -> PyResult<HeapOptions> {
+    pub(crate) fn read(self, size: u64) -> PyResult<HeapOptions> {
         let policy = match self.policy.as_str() {
             "scalable" => Policy::Scalable,
             "first-fit" => Policy::FirstFit,
@@ -84,7 +93,7 @@ impl Options {
             }
         };
         let mut options = HeapOptions::new(size).policy(policy).mode(self.mode);
-        if let Some(max_size) = max_size {
+        if let Some(max_size) = self.max_size {
             options = options.max_len(max_size);
         }
         if let Some(gid) = self.group {
@@ -92,6 +101,9 @@ impl Options {
         }
         if self.ephemeral {
             options = options.ephemeral();
+        }
+        if self.labels {
+            options = options.labels();
         }
         Ok(options)
     }

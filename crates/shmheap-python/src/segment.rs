@@ -21,12 +21,12 @@ use std::time::Duration;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use self_cell::self_cell;
 use shmheap::{Error, Handle, Heap, Shareable, ShmArc, ShmBox, ShmCell};
 
 use crate::bytes::{self, Span};
 use crate::connection::Connection;
 use crate::error::Result;
+use crate::named::open_value;
 
 /// How long another process may take to make a segment of the same name: to clear its bytes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,16 +42,7 @@ struct SegmentHead {
     len_bytes: u64,
 }
 
-type Value<'h> = ShmArc<'h, SegmentHead>;
-
-self_cell! {
-    /// A segment, and the connection that it is in.
-    struct Open {
-        owner: Py<Connection>,
-        #[covariant]
-        dependent: Value,
-    }
-}
+open_value!(SegmentHead);
 
 /// Named bytes: what `shmheap.SharedMemory` is made of.
 #[pyclass(frozen, weakref, module = "shmheap._shmheap")]
@@ -71,22 +62,14 @@ unsafe impl Sync for Segment {}
 
 impl Segment {
     /// The segment of that value, if its bytes are where it says.
-    fn open(
-        py: Python<'_>,
-        connection: Py<Connection>,
-        find: impl for<'h> FnOnce(&'h Heap) -> shmheap::Result<Value<'h>> + Send,
-    ) -> Result<Self> {
-        let open =
-            py.detach(|| Open::try_new(connection, |connection| find(&connection.get().heap)))?;
-        let span = {
-            let (heap, head) = (&open.borrow_owner().get().heap, open.borrow_dependent());
-            let address = heap.resolve(head.handle)?;
-            let len_bytes = usize::try_from(head.len_bytes).unwrap_or(usize::MAX);
-            if len_bytes > heap.usable_size(address)? {
-                return Err(Error::Damaged { what: "the length of a segment" }.into());
-            }
-            Span { address, len_bytes }
-        };
+    fn of(open: Open) -> Result<Self> {
+        let (heap, head) = (&open.connection().heap, open.borrow_dependent());
+        let address = heap.resolve(head.handle)?;
+        let len_bytes = usize::try_from(head.len_bytes).unwrap_or(usize::MAX);
+        if len_bytes > heap.usable_size(address)? {
+            return Err(Error::Damaged { what: "the length of a segment" }.into());
+        }
+        let span = Span { address, len_bytes };
         Ok(Self { open, span, own: Mutex::new(None), views: AtomicUsize::new(0) })
     }
 }
@@ -115,19 +98,21 @@ impl Segment {
             Error::InvalidLayout { size_bytes, align_bytes, why: "no size comes near 2^63" }
         })?;
         let mut is_new = false;
-        let segment = Self::open(py, connection, |heap| {
-            heap.try_find_or_create(name, PATIENCE, |head| {
+        let open = Open::find(py, connection, Some(PATIENCE), |heap, slice| {
+            is_new = false;
+            heap.try_find_or_create(name, slice, |head| {
                 is_new = true;
                 make(heap, head, layout)
             })
         })?;
+        let segment = Self::of(open)?;
         Ok(is_new.then_some(segment))
     }
 
     /// Opens the segment of that name.
     #[staticmethod]
     fn attach(py: Python<'_>, connection: Py<Connection>, name: &str) -> Result<Self> {
-        Self::open(py, connection, |heap| heap.find_root(name))
+        Self::of(Open::find(py, connection, None, |heap, _| heap.find_root(name))?)
     }
 
     /// Holds it once more, for a process that was forked: what its parent holds is not its own.
@@ -174,7 +159,7 @@ impl Segment {
     ) -> PyResult<()> {
         // SAFETY: the caller's view. The bytes are an object that the value owns, which is held as
         // long as this; the view gets a reference to this.
-        unsafe { bytes::export(slf, slf.get().span, false, view, flags) }?;
+        unsafe { bytes::export(slf, Ok(slf.get().span), false, view, flags) }?;
         // Relaxed: a count that orders nothing.
         slf.get().views.fetch_add(1, Ordering::Relaxed);
         Ok(())

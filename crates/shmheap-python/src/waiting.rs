@@ -6,7 +6,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use shmheap::Error;
 
-use crate::error::Result;
+use crate::error::{Failure, Result};
 
 /// How long signals wait to be noticed. Whoever waits for longer in Rust is woken as often anyway.
 const SLICE: Duration = Duration::from_millis(50);
@@ -32,12 +32,30 @@ pub(crate) fn in_slices<T: Send>(
     timeout: Timeout,
     mut attempt: impl FnMut(Duration) -> shmheap::Result<T> + Send,
 ) -> Result<T> {
+    let attempt = |(), slice| attempt(slice).map_err(|error| ((), error));
+    in_slices_with(py, timeout, (), attempt).map_err(|((), failure)| failure)
+}
+
+/// As [`in_slices`], of what takes something along, which comes back with a failure.
+pub(crate) fn in_slices_with<L: Send, T: Send>(
+    py: Python<'_>,
+    timeout: Timeout,
+    mut luggage: L,
+    mut attempt: impl FnMut(L, Duration) -> std::result::Result<T, (L, Error)> + Send,
+) -> std::result::Result<T, (L, Failure)> {
     let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     loop {
         let left = end.map_or(SLICE, |end| end.saturating_duration_since(Instant::now()));
-        match py.detach(|| attempt(left.min(SLICE))) {
-            Err(Error::TimedOut { .. }) if end.is_none() || left > SLICE => py.check_signals()?,
-            outcome => return Ok(outcome?),
+        let attempt = &mut attempt;
+        match py.detach(move || attempt(luggage, left.min(SLICE))) {
+            Ok(done) => return Ok(done),
+            Err((back, Error::TimedOut { .. })) if end.is_none() || left > SLICE => {
+                if let Err(raised) = py.check_signals() {
+                    return Err((back, raised.into()));
+                }
+                luggage = back;
+            }
+            Err((back, error)) => return Err((back, error.into())),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import gc
 import pickle
 import signal
@@ -222,8 +223,16 @@ def test_channels_of_bytes(heap: shmheap.Heap) -> None:
     assert channel.recv() == b"hello\0\0\0\0\0\0"
     assert channel.recv() == b"hello world"
     assert channel.try_recv() == bytes(11) and channel.try_recv() is None
-    with pytest.raises(shmheap.InvalidOption):
-        channel.send(bytes(17))
+    numbers = array.array("H", [1, 2, 3])
+    channel.send(memoryview(numbers)[::2])
+    assert channel.recv()[:5] == bytes([1, 0, 3, 0, 0])
+    for wrong in (12, 16, 17, 1 << 24):
+        with pytest.raises(shmheap.InvalidOption):
+            channel.send(bytes(wrong))
+        with pytest.raises(shmheap.InvalidOption):
+            channel.send(bytearray(wrong))
+    with pytest.raises(TypeError):
+        channel.send(7)  # type: ignore[arg-type]
     for number in range(4):
         assert channel.try_send(bytes([number]))
     assert not channel.try_send(b"more")

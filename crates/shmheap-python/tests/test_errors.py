@@ -67,6 +67,20 @@ def test_impossible_heaps(arguments: Any, options: Any, expected: type[Exception
         shmheap.create(*arguments, **options)
 
 
+def test_texts_are_in_the_words_of_python(heap: shmheap.Heap, name: str) -> None:
+    other = name + "-max_len"
+    for expected, match, fails in (
+        (shmheap.Full, "with a larger max_size", lambda: heap.alloc(1 << 40)),
+        (shmheap.NoRoot, "'max_len'; give the name to", lambda: heap["max_len"]),
+        (shmheap.InvalidOption, "^size cannot be 0", lambda: shmheap.create(other, 0)),
+        (shmheap.InvalidOption, "^max_size", lambda: shmheap.create(other, 1 << 20, max_size=9)),
+        (shmheap.InvalidOption, "beyond the max_size", lambda: heap.grow(1 << 40)),
+        (shmheap.NotFound, f"{name}-max_len", lambda: shmheap.connect(other)),
+    ):
+        with pytest.raises(expected, match=match):
+            fails()
+
+
 def test_names_that_are_taken_or_not_heaps(name: str, tmp_path: Path) -> None:
     with shmheap.create(name, 1 << 20):
         with pytest.raises(FileExistsError):

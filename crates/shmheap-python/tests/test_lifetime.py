@@ -5,14 +5,18 @@ from __future__ import annotations
 import gc
 import os
 import random
+import sys
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import shmheap
+from shmheap import _references
+from shmheap._shmheap import Connection
 
 
 def is_mapped(heap_name: str) -> bool:
@@ -45,6 +49,37 @@ def test_a_process_has_one_connection_for_each_heap(name: str) -> None:
     assert len(again.peers()) == 1 and again.peers()[0].is_self
     reader = shmheap.connect(name, read_only=True)
     assert reader.read_only and len(reader.peers()) == 1
+
+
+def test_threads_that_connect_at_once_share_a_connection(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shmheap.create(name, 1 << 20):
+        made = [Connection.connect("name", name, False) for _ in range(4)]
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            for _ in range(500):
+                monkeypatch.setattr(_references, "_connections", weakref.WeakValueDictionary())
+                shared: list[Connection] = []
+                start = threading.Barrier(len(made))
+
+                def share(
+                    mine: Connection,
+                    start: threading.Barrier = start,
+                    shared: list[Connection] = shared,
+                ) -> None:
+                    start.wait()
+                    shared.append(_references.shared(mine))
+
+                threads = [threading.Thread(target=share, args=(mine,)) for mine in made]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                assert len({id(connection) for connection in shared}) == 1
+        finally:
+            sys.setswitchinterval(interval)
 
 
 def test_a_buffer_that_is_collected_leaves_its_object(heap: shmheap.Heap) -> None:
@@ -212,6 +247,107 @@ def test_anything_may_go_first(name: str, seeded: random.Random) -> None:
     with shmheap.connect(name) as heap:
         assert heap.check().is_sound
         assert heap.stats().live_objects == len(hoard.live)
+
+
+def both(one: Callable[[], Any], other: Callable[[], Any]) -> tuple[Any, Any]:
+    """What two threads that start at once return, or raise."""
+    results: list[Any] = [None, None]
+    start = threading.Barrier(2)
+
+    def run(which: int, call: Callable[[], Any]) -> None:
+        start.wait()
+        try:
+            results[which] = call()
+        except Exception as error:
+            results[which] = error
+
+    threads = [threading.Thread(target=run, args=numbered) for numbered in enumerate((one, other))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results[0], results[1]
+
+
+def test_an_object_is_either_looked_at_or_freed(heap: shmheap.Heap) -> None:
+    for _ in range(500):
+        buffer = heap.alloc(100)
+
+        def look(buffer: Any = buffer) -> memoryview:
+            return memoryview(buffer)
+
+        view, freed = both(look, buffer.free)
+        if freed is None:
+            assert isinstance(view, shmheap.Stale)
+        else:
+            assert isinstance(freed, BufferError) and isinstance(view, memoryview)
+            view.release()
+            buffer.free()
+    assert heap.stats().live_objects == 0
+
+
+def test_of_two_who_free_an_object_one_does(heap: shmheap.Heap) -> None:
+    """Else the second one frees what took its place."""
+    kept = []
+    for number in range(500):
+        buffer = heap.alloc(100)
+
+        def replace(buffer: shmheap.Buffer = buffer) -> shmheap.Buffer:
+            buffer.free()
+            return heap.alloc(100)
+
+        other, freed = both(replace, buffer.free)
+        if isinstance(other, shmheap.Stale):
+            assert freed is None
+            continue
+        assert isinstance(freed, shmheap.Stale)
+        other.write(0, number.to_bytes(4, "little"))
+        kept.append(other)
+    assert heap.stats().live_objects == len(kept)
+    for other in kept:
+        other.free()
+
+
+class Frees:
+    """Data whose bytes are asked for, which is when it frees what they are written to."""
+
+    def __init__(self, buffer: shmheap.Buffer) -> None:
+        self.buffer = buffer
+
+    def __buffer__(self, flags: int) -> memoryview:
+        self.buffer.free()
+        return memoryview(b"new bytes")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="has no buffers made in Python")
+def test_nothing_is_written_to_what_was_freed_meanwhile(heap: shmheap.Heap) -> None:
+    buffer = heap.alloc(100)
+    data: Any = Frees(buffer)
+    with pytest.raises(shmheap.Stale):
+        buffer.write(0, data)
+
+
+def test_nobody_frees_what_is_written_to(heap: shmheap.Heap) -> None:
+    data = b"x" * (16 << 20)
+    buffer = heap.alloc(len(data))
+    for _ in range(20):
+        old = buffer
+
+        def replace(old: shmheap.Buffer = old) -> shmheap.Buffer:
+            old.free()
+            return heap.alloc(len(data), zero=True)
+
+        def write(old: shmheap.Buffer = old) -> None:
+            old.write(0, data)
+
+        written, new = both(write, replace)
+        if isinstance(new, shmheap.Buffer):
+            assert written is None or isinstance(written, shmheap.InvalidHandle)
+            assert bytes(new) == bytes(len(data))
+            buffer = new
+        else:
+            assert isinstance(new, BufferError) and written is None
+    buffer.free()
 
 
 def test_threads_share_a_heap(heap: shmheap.Heap, seeded: random.Random) -> None:

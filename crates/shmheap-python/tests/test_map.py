@@ -6,12 +6,14 @@ import mmap
 import os
 import random
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Container
 from typing import Any
 
 import pytest
-from workers import Worker
+from workers import DEADLINE_S, Worker
 
 import shmheap
 
@@ -44,12 +46,16 @@ def test_it_is_a_dictionary(heap: shmheap.Heap) -> None:
     del map_["a"]
     map_.update({"b": b"1", "c": b"2"})
     assert dict(other.items())["b"] == b"1" and b"2" in other.values()
+    items: Container[object] = other.items()
+    assert ("b", b"1") in items and ("b", b"2") not in items
+    assert ("x", None) not in items and (7, b"") not in items and 7 not in items
     other.clear()
     assert len(map_) == 0
     with pytest.raises(TypeError):
         map_["a"] = "text"  # type: ignore[assignment]
     with pytest.raises(TypeError):
         map_[1]  # type: ignore[index]
+    assert "\udc80" not in keys, "half a character"
     tables = heap.stats().live_objects - before
     assert tables <= 32, "values are freed, tables stay"
 
@@ -144,6 +150,73 @@ def test_of_several_who_set_a_default_all_get_the_same(heap: shmheap.Heap) -> No
         for thread in threads:
             thread.join()
         assert len(got) == 4 and set(got) == {map_[str(number)]}
+
+
+def take_all(pipe: Any, map_: shmheap.Map) -> None:
+    mine = []
+    pipe.send("ready")
+    pipe.recv()
+    while True:
+        try:
+            mine.append(map_.popitem()[0])
+        except KeyError:
+            assert len(map_) == 0
+            break
+    pipe.send(mine)
+
+
+def test_of_several_who_pop_items_each_gets_others(heap: shmheap.Heap) -> None:
+    map_ = heap.map("map")
+    map_.update({str(number): b"" for number in range(3000)})
+    with Worker(take_all, map_) as one, Worker(take_all, map_) as other:
+        assert (one.answer(), other.answer()) == ("ready", "ready")
+        one.pipe.send("go")
+        other.pipe.send("go")
+        taken = one.answer() + other.answer()
+        one.end()
+        other.end()
+    assert sorted(map(int, taken)) == list(range(3000))
+
+
+POPS = """
+import resource, sys, shmheap
+map_ = shmheap.connect(sys.argv[1]).map("map")
+with open("/proc/self/statm") as file:
+    used_bytes = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used_bytes + (1 << 20), -1))
+try:
+    map_.pop("key")
+except MemoryError:
+    print("no memory")
+"""
+
+
+def test_what_cannot_be_copied_is_not_popped(heap: shmheap.Heap) -> None:
+    map_ = heap.map("map")
+    map_["key"] = bytes(32 << 20)
+    assert heap.name is not None
+    command = [sys.executable, "-c", POPS, heap.name]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=DEADLINE_S)
+    assert done.stdout == "no memory\n"
+    assert map_.pop("key") == bytes(32 << 20)
+
+
+class Grows:
+    """Bytes that are more each time that they are asked for."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def __buffer__(self, flags: int) -> memoryview:
+        self.size += 100
+        return memoryview(bytes([1]) * self.size)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="has no buffers made in Python")
+def test_a_value_is_asked_for_once(heap: shmheap.Heap) -> None:
+    value: Any = Grows()
+    heap.map("map")["key"] = value
+    assert heap.map("map")["key"] == bytes([1]) * 100
 
 
 def test_lengths_that_somebody_has_overwritten_are_refused(heap: shmheap.Heap) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import multiprocessing.process
 import os
 import pickle
 import random
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -166,6 +168,40 @@ def test_a_reference_to_a_heap_that_is_gone_is_refused(name: str) -> None:
     with shmheap.create(name, 1 << 20):
         with pytest.raises(shmheap.NotFound, match="not the one"):
             pickle.loads(reference)
+
+
+PICKLES = """
+import multiprocessing.process, pickle, sys, shmheap
+multiprocessing.process.current_process().authkey = b"key"
+heap = shmheap.create_memfd(1 << 20)
+sys.stdout.buffer.write(pickle.dumps(heap))
+sys.stdout.flush()
+sys.stdin.read()
+"""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_reference_to_a_heap_without_a_name_is_for_one_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heap = shmheap.create_memfd(1 << 20)
+    reference = pickle.dumps(heap)
+    for _ in range(3):
+        assert pickle.loads(reference)._connection is heap._connection
+    monkeypatch.setattr(multiprocessing.process.current_process(), "authkey", b"key")
+    command = [sys.executable, "-c", PICKLES]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        reference = os.read(process.stdout.fileno(), 1 << 16)
+        found = pickle.loads(reference)
+        assert found.stats().peers_alive == 2
+        del found
+        gc.collect()
+        with pytest.raises(shmheap.NotFound, match="used already"):
+            pickle.loads(reference)
+        process.communicate()
+    with pytest.raises(shmheap.NotFound, match="has ended"):
+        pickle.loads(reference)
 
 
 def test_a_reference_to_an_object_that_is_gone_is_refused(heap: shmheap.Heap) -> None:

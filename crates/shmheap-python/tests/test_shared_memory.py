@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +57,9 @@ def test_failures_are_those_of_the_original() -> None:
     for name in (None, "", "/", "nul\0", "x" * 121, "ü" * 61):
         with pytest.raises(ValueError):
             SharedMemory(name)
+    for wrong in (7, b"name"):
+        with pytest.raises(TypeError):
+            SharedMemory(wrong)  # type: ignore[arg-type]
     memory = SharedMemory("name", create=True, size=10, track=False)
     with pytest.raises(FileExistsError) as exists:
         SharedMemory("name", create=True, size=10)
@@ -138,6 +145,58 @@ def test_other_processes_find_and_keep_them(method: str, name: str) -> None:
     assert heap.stats().live_objects <= before + 2
 
 
+FORKS = """
+import os
+end, other = os.pipe()
+# In the child before anything else.
+os.register_at_fork(after_in_child=lambda: os.read(end, 1))
+import shmheap
+heap = shmheap.shared_memory_heap()
+before = heap.stats().live_bytes
+memory = shmheap.SharedMemory("name", create=True, size=100_000)
+memory.buf[:] = b"a" * 100_000
+child = os.fork()
+if child == 0:
+    found = bytes(memory.buf)
+    os._exit(0 if found == b"a" * 100_000 else 1)
+memory.unlink()
+memory.close()
+fillers = [shmheap.SharedMemory(create=True, size=100_000) for _ in range(5)]
+for filler in fillers:
+    filler.buf[:] = b"b" * 100_000
+os.write(other, b"x")
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+for filler in fillers:
+    filler.unlink()
+    filler.close()
+heap.sweep()
+print(heap.stats().live_bytes - before < 100_000)
+"""
+
+
+def test_a_child_keeps_what_its_parent_closes_at_once() -> None:
+    command = [sys.executable, "-c", FORKS]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=DEADLINE_S)
+    assert done.stdout == "0\nTrue\n"
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_forks_leave_no_descriptors_open() -> None:
+    memory = SharedMemory(create=True, size=10)
+    before = open_descriptors()
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if open_descriptors() == before else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    memory.unlink()
+    memory.close()
+    assert open_descriptors() == before
+
+
 def hold(pipe: Any, name: str) -> None:
     memory = SharedMemory(name)
     pipe.send(memory.size)
@@ -159,6 +218,69 @@ def test_the_dead_hold_nothing_and_remove_nothing() -> None:
         worker.kill()
     heap.sweep()
     assert heap.stats().live_bytes <= before - 100_000
+
+
+def make_again_and_again(pipe: Any, name: str) -> None:
+    while True:
+        memory = SharedMemory(name, create=True, size=64 << 20)
+        memory.unlink()
+        memory.close()
+
+
+@contextlib.contextmanager
+def stopped_while_making(name: str) -> Iterator[Worker]:
+    """A process that is stopped in the middle of making a segment."""
+    heap = shmheap.shared_memory_heap()
+
+    def is_at_it() -> bool:
+        return any(root.name == name and not root.is_made for root in heap.roots())
+
+    with Worker(make_again_and_again, name) as worker:
+        pid, end = worker.process.pid, time.monotonic() + DEADLINE_S
+        while time.monotonic() < end:
+            if not is_at_it():
+                continue
+            os.kill(pid, signal.SIGSTOP)
+            os.waitpid(pid, os.WUNTRACED)
+            if is_at_it():
+                yield worker
+                return
+            os.kill(pid, signal.SIGCONT)
+        pytest.fail("it was never seen at it")
+
+
+def test_what_a_killed_process_was_making_is_made_anew() -> None:
+    with stopped_while_making("name") as worker:
+        worker.kill()
+        memory = SharedMemory("name", create=True, size=10)
+    memory.unlink()
+    memory.close()
+    with stopped_while_making("name") as worker:
+        worker.kill()
+        with pytest.raises(FileNotFoundError):
+            SharedMemory("name")
+
+
+CREATES = """
+import sys, shmheap
+try:
+    shmheap.shared_memory_heap()
+    print("ready", flush=True)
+    shmheap.SharedMemory("name", create=True, size=10)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_whoever_waits_for_another_to_make_it_can_be_interrupted() -> None:
+    with stopped_while_making("name"):
+        command = [sys.executable, "-c", CREATES]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGINT)
+            answer, _ = process.communicate(timeout=DEADLINE_S / 2)
+    assert answer == "interrupted\n"
 
 
 def test_pickles_lead_to_the_same_bytes_in_whichever_heap() -> None:
@@ -196,8 +318,28 @@ def test_nothing_is_left_behind(name: str) -> None:
 
 def test_the_users_heap_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SHMHEAP_SHARED_MEMORY")
+    # Not the one that this user may have in use.
+    user = 1_000_000_000 + os.getpid()
+    monkeypatch.setattr(os, "getuid", lambda: user)
     memory = SharedMemory(create=True, size=10)
     heap = shmheap.shared_memory_heap()
-    assert heap.name == f"/shmheap-shared-memory-{os.getuid()}"
+    assert heap.name == f"/shmheap-shared-memory-{user}"
     assert heap.info().max_len_bytes >= 1 << 30
     memory.unlink()
+    memory.close()
+    del memory
+    heap.close()
+    gc.collect()
+    assert not Path("/dev/shm", f"shmheap-shared-memory-{user}").exists()
+
+
+def test_the_heap_of_another_user_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHMHEAP_SHARED_MEMORY")
+    # As if this user were another than the one who makes it.
+    user = 1_000_000_000 + os.getpid()
+    with shmheap.create(f"/shmheap-shared-memory-{user}", 1 << 20, ephemeral=True, mode=0o666):
+        monkeypatch.setattr(os, "getuid", lambda: user)
+        monkeypatch.setattr(os, "geteuid", lambda: user)
+        with pytest.raises(shmheap.PermissionDenied, match="SHMHEAP_SHARED_MEMORY") as denied:
+            SharedMemory(create=True, size=10)
+        assert denied.value.errno == 13

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from types import TracebackType
 from typing import Any
 
 #: Longer than a process ever needs; only a failing test waits for it.
@@ -38,12 +37,7 @@ class Worker:
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()

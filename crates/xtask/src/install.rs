@@ -3,7 +3,7 @@
 //! ```text
 //! PREFIX/bin/shmheap
 //! PREFIX/include/shmheap.h, shmheap.hpp
-//! PREFIX/include/shmheap/*.hpp
+//! PREFIX/include/shmheap/labels.h, *.hpp
 //! PREFIX/lib/libshmheap.a
 //! PREFIX/lib/libshmheap.so -> libshmheap.so.0 -> libshmheap.so.0.1.0
 //! PREFIX/lib/pkgconfig/shmheap.pc
@@ -27,13 +27,15 @@ use tempfile::NamedTempFile;
 use crate::workspace::{self, VERSION};
 
 /// What programs include, and what those files include.
-const HEADERS: [&str; 8] = [
+const HEADERS: [&str; 10] = [
     "shmheap.h",
     "shmheap.hpp",
     "shmheap/allocator.hpp",
     "shmheap/connections.hpp",
     "shmheap/error.hpp",
     "shmheap/heap.hpp",
+    "shmheap/labels.h",
+    "shmheap/labels.hpp",
     "shmheap/object.hpp",
     "shmheap/offset_ptr.hpp",
 ];

@@ -1,5 +1,7 @@
-/* The header needs nothing before it, and may be included twice. */
+/* The headers need nothing before them, and may be included twice. */
+#include <shmheap/labels.h>
 #include <shmheap.h>
+#include <shmheap/labels.h>
 #include <shmheap.h>
 
 int main(void) {

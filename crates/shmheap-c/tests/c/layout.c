@@ -1,5 +1,5 @@
-/* Prints the header's structs as this compiler lays them out: struct, field, offset, size. */
-#include <shmheap.h>
+/* Prints the headers' structs as this compiler lays them out: struct, field, offset, size. */
+#include <shmheap/labels.h>
 #include <stdio.h>
 
 #define FIELD(type, field)                                                                         \
@@ -37,5 +37,14 @@ int main(void) {
     FIELD(shmheap_statistics, trimmed_bytes);
     WHOLE(shmheap_mutex);
     FIELD(shmheap_mutex, word);
+    WHOLE(shmheap_usage_entry);
+    FIELD(shmheap_usage_entry, kind);
+    FIELD(shmheap_usage_entry, pid);
+    FIELD(shmheap_usage_entry, slot);
+    FIELD(shmheap_usage_entry, alive);
+    FIELD(shmheap_usage_entry, tag);
+    FIELD(shmheap_usage_entry, bytes);
+    FIELD(shmheap_usage_entry, objects);
+    FIELD(shmheap_usage_entry, quota);
     return 0;
 }

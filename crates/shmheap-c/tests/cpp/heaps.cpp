@@ -308,6 +308,26 @@ static void threads(const run &run) {
     check_empty(mem);
 }
 
+static void tags(const run &run) {
+    shmheap::options options = run.options(4 << 20);
+    options.flags = SHMHEAP_LABELS;
+    const heap mem = heap::create(run.heap.c_str(), options);
+    CHECK(shmheap_set_quota(mem.get(), SHMHEAP_QUOTA_TAG, "parser", 10000) == 0);
+    {
+        const shmheap::tag_scope outer(mem, "parser");
+        vector<int> numbers(1000, 7, mem);
+        CHECK_THROWS(numbers.resize(5000), EDQUOT);
+        CHECK(numbers.size() == 1000 && numbers[999] == 7);
+        const shmheap::tag_scope inner(mem, "");
+        numbers.resize(5000); // moved, and counted under the other
+        CHECK_THROWS(shmheap::tag_scope(mem, "\n"), EINVAL);
+        CHECK_THROWS(shmheap::tag_scope(heap(), "x"), EINVAL);
+    }
+    CHECK(mem.try_alloc(20000) != nullptr);
+    CHECK(shmheap_tag_pop(mem.get()) == -1 && errno == EINVAL);
+    heap::destroy(run.heap.c_str());
+}
+
 int main(int argc, char **argv) {
     return run_case({{"lifetime", lifetime},
                      {"errors", errors},
@@ -318,6 +338,7 @@ int main(int argc, char **argv) {
                      {"alignments", alignments},
                      {"allocators", allocators},
                      {"many", many},
-                     {"threads", threads}},
+                     {"threads", threads},
+                     {"tags", tags}},
                     argc, argv);
 }

@@ -29,6 +29,8 @@ cases! {
         locks wrong_arguments counts killed;
     channel, "channel.c":
         messages closed wrong_arguments two_processes;
+    labels, "labels.c":
+        tags quotas wrong_arguments without_labels killed;
     threads, "threads.c":
         churn errors_are_per_thread connections disconnect_races thread_ends;
     options, "options.c":

@@ -97,7 +97,7 @@ cases! {
     pointers, "pointers.cpp":
         null itself mapped_elsewhere conversions arithmetic as_an_iterator;
     heaps, "heaps.cpp":
-        lifetime errors bytes choices objects owners alignments allocators many threads;
+        lifetime errors bytes choices objects owners alignments allocators many threads tags;
     containers, "containers.cpp":
         exchanged ended_by_another full killed;
     boost, "boost.cpp":

@@ -1,4 +1,4 @@
-//! The header against the library: the same functions, the same layouts, any C or C++ standard.
+//! The headers against the library: the same functions, the same layouts, any C or C++ standard.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,13 +6,14 @@ use std::mem::{offset_of, size_of};
 use std::path::Path;
 use std::process::Command;
 
-use shmheap_c::{MemoryHandle, Mutex, ObjectHandle, Options, Statistics};
+use shmheap_c::{MemoryHandle, Mutex, ObjectHandle, Options, Statistics, UsageEntry};
 
 use crate::support::{compile, flags, has, prefix, printed, program};
 
-/// Every function that the header marks with `SHMHEAP_API`.
+/// Every function that the headers of C mark with `SHMHEAP_API`.
 fn declared() -> BTreeSet<String> {
-    let text = fs::read_to_string(prefix().join("include/shmheap.h")).unwrap();
+    let text = |name| fs::read_to_string(prefix().join("include").join(name)).unwrap();
+    let text = text("shmheap.h") + &text("shmheap/labels.h");
     text.split("\nSHMHEAP_API ")
         .skip(1)
         .map(|declaration| {
@@ -66,6 +67,8 @@ fn layouts_agree() {
         size len max_len live_bytes live_objects free_bytes largest_free metadata_bytes
         operations peers_alive peers_dead tail_bytes trimmed_bytes));
     expected.extend(layout!(Mutex, "shmheap_mutex": word));
+    expected.extend(layout!(UsageEntry, "shmheap_usage_entry":
+        kind pid slot alive tag bytes objects quota));
     let found = printed(&mut Command::new(program("layout.c")));
     assert_eq!(found.lines().collect::<Vec<_>>(), expected);
 }

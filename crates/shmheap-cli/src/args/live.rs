@@ -18,6 +18,9 @@ RATE is operations a second under first fit, which counts them: each alloc,
 free or realloc is one. The scalable policy has no common place to count in; it
 is by how many live objects became more or fewer in a second.
 
+Inside of a heap with labels (`shmheap create --labels`) there is a line for
+each tag, and for each peer the bytes of the objects that it has allocated.
+
 Keys: arrows or j and k select, Enter looks into a heap, Esc leads back, s
 changes the order, ? shows all keys, q quits.")]
 pub(crate) struct Top {
@@ -55,6 +58,12 @@ Metrics, with labels heap and policy:
                           shmheap_class_live_objects, shmheap_class_tail_bytes
   and slabs (owned, shared):
                           shmheap_class_slabs, shmheap_class_free_objects
+  of heaps that count for tags and peers (`shmheap create --labels`):
+                          shmheap_gone_used_bytes (of processes that are gone)
+  and for each tag:       shmheap_tag_used_bytes, shmheap_tag_objects
+  and for each slot:      shmheap_peer_used_bytes
+  where there are quotas: shmheap_quota_bytes, shmheap_peer_quota_bytes,
+                          shmheap_tag_quota_bytes
 Without labels:
   shmheap_heaps, shmheap_unreadable_heaps, shmheap_scrape_duration_seconds")]
 pub(crate) struct Watch {

@@ -18,13 +18,17 @@ across it, and at once by `shmheap gc`, which sees to heaps in shared memory and
 not to those in files. Peers are told by their slots, as `shmheap info` lists
 them.
 
+In a heap with labels TAG is what the object was allocated for, and BY the
+process that did.
+
 OFFSET counts from the first byte for objects, SIZE is in bytes, rounded up as
 the heap does.
 
 Fields of --json, a list with one object for each object, by address:
   handle (text), offset_bytes, size_bytes, site (row, slab or units),
   slab_owner (null: nobody), state (live, unpublished or of_dead), in_hand_of
-  (null when it is live), root (its name, null when it has none)")]
+  (null when it is live), root (its name, null when it has none); tag ('' when
+  it has none), by_pid, by_alive (null without labels)")]
 pub(crate) struct Blocks {
     #[command(flatten)]
     pub(crate) reader: Reader,
@@ -37,6 +41,9 @@ pub(crate) struct Blocks {
     /// Only objects of at most this size
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub(crate) max_size: Option<u64>,
+    /// Only objects with this tag, in a heap with labels; '' are those without
+    #[arg(long)]
+    pub(crate) tag: Option<String>,
 }
 
 /// What a map tells apart.
@@ -89,6 +96,10 @@ What is found:
                       the next value is shared
   unpublished         in the hand of a living process: it may be about to give
                       it away, and if it dies, the object is freed
+  orphaned            in a heap with labels: allocated by a process that is gone,
+                      and no name and no type leads to it; others may have its
+                      handle, also in their data, as values of Python's maps
+                      are. Counted by tag, and listed with --untraced
   untraced            with --untraced: no name and no type leads to it. Handles
                       in the data of programs cannot be told from numbers, so
                       this is a list of candidates: of a program that keeps
@@ -97,8 +108,9 @@ What is found:
 Exit code 1 if there are any of the first two kinds, which are leaks for sure.
 
 Fields of --json:
-  name, of_dead, abandoned, unpublished, untraced (null without --untraced):
-  lists of objects with the fields that `shmheap blocks --json` has")]
+  name, of_dead, abandoned, unpublished, orphaned (null without labels),
+  untraced (null without --untraced): lists of objects with the fields that
+  `shmheap blocks --json` has")]
 pub(crate) struct Leaks {
     #[command(flatten)]
     pub(crate) reader: Reader,

@@ -4,12 +4,12 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use serde::{Serialize, Serializer};
-use shmheap::Site;
+use shmheap::{Error, Site};
 
 use crate::args::Blocks;
-use crate::inventory::{Inventory, Item, State};
+use crate::inventory::{Inventory, Item, Origin, State};
 use crate::output::{self, Table};
-use crate::{Verdict, size};
+use crate::{Verdict, size, usage};
 
 /// An object; the names of the fields are promised.
 #[derive(Debug, Serialize)]
@@ -22,6 +22,9 @@ pub(crate) struct Object {
     state: &'static str,
     in_hand_of: Option<u16>,
     root: Option<String>,
+    tag: Option<String>,
+    by_pid: Option<u32>,
+    by_alive: Option<bool>,
 }
 
 impl Object {
@@ -46,12 +49,19 @@ impl Object {
             state,
             in_hand_of,
             root: item.root.clone(),
+            tag: item.origin.as_ref().map(|origin| origin.tag.to_string()),
+            by_pid: item.origin.as_ref().map(|origin| origin.pid),
+            by_alive: item.origin.as_ref().map(|origin| origin.alive),
         }
     }
 }
 
 pub(crate) fn run(arguments: &Blocks, out: &mut dyn Write) -> Result<Verdict> {
     let heap = arguments.reader.heap.connect_read_only()?;
+    let has_labels = heap.info().has_labels;
+    if arguments.tag.is_some() && !has_labels {
+        return Err(Error::NotLabelled.into());
+    }
     let inventory = Inventory::of(&heap);
     let objects = inventory.objects().filter(|item| is_asked_for(arguments, item));
     if arguments.reader.json {
@@ -60,7 +70,7 @@ pub(crate) fn run(arguments: &Blocks, out: &mut dyn Write) -> Result<Verdict> {
         json.collect_seq(objects.map(|item| Object::of(&item))).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
-        write(out, arguments, objects)?;
+        write(out, arguments, has_labels, objects)?;
     }
     Ok(Verdict::Fine)
 }
@@ -69,20 +79,23 @@ fn is_asked_for(arguments: &Blocks, item: &Item) -> bool {
     let is_large_enough = item.block.bytes >= arguments.min_size.unwrap_or(0);
     let is_small_enough = item.block.bytes <= arguments.max_size.unwrap_or(u64::MAX);
     let is_in_hand = matches!(item.state, State::Unpublished(_) | State::OfDead(_));
-    is_large_enough && is_small_enough && (is_in_hand || !arguments.unpublished)
+    let tag = item.origin.as_ref().map(|origin| &*origin.tag);
+    let has_tag = arguments.tag.as_ref().is_none_or(|asked| tag == Some(asked));
+    is_large_enough && is_small_enough && has_tag && (is_in_hand || !arguments.unpublished)
 }
 
 fn write(
     out: &mut dyn Write,
     arguments: &Blocks,
+    has_labels: bool,
     objects: impl Iterator<Item = Item>,
 ) -> Result<()> {
-    let mut table = Table::new(&["HANDLE", ">OFFSET", ">SIZE", "IN", "STATE", "ROOT"]);
+    let mut table = Table::new(&titles(has_labels));
     let (mut count, mut bytes) = (0_u64, 0_u64);
     for item in objects {
         count += 1;
         bytes = bytes.saturating_add(item.block.bytes);
-        table.row(row(&item));
+        table.row(row(&item, has_labels));
     }
     if count == 0 {
         writeln!(out, "no such objects in '{}'", arguments.reader.heap)?;
@@ -93,9 +106,15 @@ fn write(
     Ok(())
 }
 
+/// The titles of a table of objects.
+pub(crate) fn titles(has_labels: bool) -> Vec<&'static str> {
+    let of_labels: &[_] = if has_labels { &["TAG", "BY"] } else { &[] };
+    [&["HANDLE", ">OFFSET", ">SIZE", "IN", "STATE"], of_labels, &["ROOT"]].concat()
+}
+
 /// A line of a table of objects.
-pub(crate) fn row(item: &Item) -> Vec<String> {
-    vec![
+pub(crate) fn row(item: &Item, has_labels: bool) -> Vec<String> {
+    let mut cells = vec![
         item.block.handle.to_string(),
         format!("{:#x}", item.block.offset_bytes),
         item.block.bytes.to_string(),
@@ -113,6 +132,20 @@ pub(crate) fn row(item: &Item) -> Vec<String> {
                 console::style(format!("in hand of {slot}, dead")).yellow().to_string()
             }
         },
-        item.root.as_ref().map_or_else(String::new, output::plain),
-    ]
+    ];
+    if has_labels {
+        cells.extend(item.origin.as_ref().map_or_else(Default::default, by));
+    }
+    cells.push(item.root.as_ref().map_or_else(String::new, output::plain));
+    cells
+}
+
+/// Two cells: what an object is for, and who allocated it.
+fn by(origin: &Origin) -> [String; 2] {
+    let pid = format!("pid {}", origin.pid);
+    let by = match origin.alive {
+        true => pid,
+        false => console::style(format!("{pid}, gone")).yellow().to_string(),
+    };
+    [usage::name(&origin.tag), by]
 }

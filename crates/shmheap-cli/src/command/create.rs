@@ -21,6 +21,9 @@ pub(crate) fn run(arguments: &Create, out: &mut dyn Write) -> Result<Verdict> {
     if arguments.same_address {
         options = options.same_address();
     }
+    if arguments.labels {
+        options = options.labels();
+    }
     if let Some(gid) = arguments.group {
         options = options.group(gid);
     }
@@ -33,6 +36,9 @@ pub(crate) fn run(arguments: &Create, out: &mut dyn Write) -> Result<Verdict> {
     }
     if let Some(address) = info.address {
         write!(out, ", at {address:#x} in every process")?;
+    }
+    if info.has_labels {
+        write!(out, ", with labels")?;
     }
     writeln!(out)?;
     Ok(Verdict::Fine)

@@ -80,11 +80,16 @@ fn clean(arguments: &Gc, name: &OsString, heap: &Heap, entry: &mut Entry) -> shm
             Heap::destroy(name)?;
         }
         entry.removed = true;
-    } else if stats.peers_dead > 0 {
+    } else if stats.peers_dead > 0 || is_miscounted(heap) {
         entry.swept =
             if arguments.dry_run { stats.peers_dead } else { Heap::connect(name)?.sweep()? };
     }
     Ok(())
+}
+
+/// Whether a process was killed in the middle of counting, and nobody has counted anew since.
+fn is_miscounted(heap: &Heap) -> bool {
+    heap.usage().is_some_and(|usage| usage.is_recount_due)
 }
 
 fn write(out: &mut dyn Write, account: &Account) -> Result<()> {

@@ -41,6 +41,8 @@ struct Description {
     address: Option<NonZeroUsize>,
     /// Whether it is removed with its last process.
     is_ephemeral: bool,
+    /// Whether its objects have labels.
+    has_labels: bool,
     peers: Vec<Member>,
 }
 
@@ -86,6 +88,7 @@ fn describe(arguments: &Reader, heap: &Heap) -> Description {
         id: format!("{:032x}", info.id),
         address: info.address,
         is_ephemeral: info.is_ephemeral,
+        has_labels: info.has_labels,
         peers: members(heap, info.policy),
     }
 }
@@ -128,6 +131,9 @@ fn write(out: &mut dyn Write, arguments: &Reader, heap: &Description) -> Result<
     }
     if heap.is_ephemeral {
         output::field(out, "lifetime", "until its last process is gone")?;
+    }
+    if heap.has_labels {
+        output::field(out, "labels", "each object knows who allocated it and under which tag")?;
     }
     output::field(out, "created", format!("{age} ago"))?;
     output::field(out, "format", format!("version {}", heap.format_version))?;

@@ -14,6 +14,7 @@ mod leaks;
 mod ls;
 mod man;
 mod map;
+mod quota;
 mod roots;
 mod snapshot;
 mod stat;
@@ -39,6 +40,7 @@ pub(crate) fn run(command: Command, out: &mut dyn Write) -> Result<Verdict> {
         Command::Watch(arguments) => watch::run(&arguments, out),
         Command::WatchPage => watch::run_page(out),
         Command::Check(arguments) => check::run(&arguments, out),
+        Command::Quota(arguments) => quota::run(&arguments, out),
         Command::Roots(arguments) => roots::run(&arguments.reader, out),
         Command::Blocks(arguments) => blocks::run(&arguments, out),
         Command::Map(arguments) => map::run(&arguments, out),

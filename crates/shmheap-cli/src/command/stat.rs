@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
-use shmheap::{ClassStats, Policy, Stats};
+use shmheap::{ClassStats, Heap, Policy, Stats, Usage};
 
 use super::ls::policy_name;
 use crate::args::Stat;
 use crate::output::{self, Table};
-use crate::{Verdict, size};
+use crate::{Verdict, size, usage};
 
 /// A heap's numbers as JSON; the names of the fields are promised.
 #[derive(Debug, Serialize)]
@@ -20,6 +20,8 @@ struct Numbers {
     #[serde(flatten)]
     stats: Stats,
     fragmentation: f64,
+    /// Null if the heap has no labels.
+    usage: Option<Usage>,
 }
 
 pub(crate) fn run(arguments: &Stat, out: &mut dyn Write) -> Result<Verdict> {
@@ -28,13 +30,13 @@ pub(crate) fn run(arguments: &Stat, out: &mut dyn Write) -> Result<Verdict> {
     let policy = heap.info().policy;
     let numbers = |stats: Stats| {
         let fragmentation = stats.fragmentation();
-        Numbers { name: name.clone(), stats, fragmentation }
+        Numbers { name: name.clone(), stats, fragmentation, usage: heap.usage() }
     };
     let Some(seconds) = arguments.watch else {
         if arguments.reader.json {
             output::json(out, &numbers(heap.stats()))?;
         } else {
-            write(out, policy, &heap.stats())?;
+            write(out, &heap)?;
         }
         return Ok(Verdict::Fine);
     };
@@ -59,7 +61,8 @@ pub(crate) fn run(arguments: &Stat, out: &mut dyn Write) -> Result<Verdict> {
     }
 }
 
-fn write(out: &mut dyn Write, policy: Policy, stats: &Stats) -> Result<()> {
+fn write(out: &mut dyn Write, heap: &Heap) -> Result<()> {
+    let (policy, stats) = (heap.info().policy, heap.stats());
     let share =
         |bytes| format!("{} ({} %)", size::long(bytes), output::percent(bytes, stats.len_bytes));
     output::field(out, "policy", policy_name(policy))?;
@@ -87,7 +90,12 @@ fn write(out: &mut dyn Write, policy: Policy, stats: &Stats) -> Result<()> {
     if let Some(slot) = stats.lock_holder {
         output::field(out, "at work", format!("peer {slot}, inside an operation"))?;
     }
-    write_classes(out, &stats.classes)
+    write_classes(out, &stats.classes)?;
+    if let Some(usage) = heap.usage() {
+        writeln!(out)?;
+        usage::write(out, &usage)?;
+    }
+    Ok(())
 }
 
 /// A line for each size class that has slabs.

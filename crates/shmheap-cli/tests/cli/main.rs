@@ -4,6 +4,7 @@
 mod bench;
 mod commands;
 mod demo;
+mod labels;
 mod objects;
 mod roots;
 mod schema;

@@ -54,6 +54,8 @@ fn fields(value: &Value, path: &str, found: &mut BTreeMap<String, BTreeSet<&'sta
 /// A heap in which there is something of everything, and who has it.
 struct Scene {
     heap: Name,
+    /// With labels; in a file for the same reason as the next.
+    labelled: String,
     /// In a file, where no clean-up frees what the dead have left.
     leaking: String,
     damaged: Name,
@@ -77,17 +79,25 @@ fn damaged() -> Name {
 }
 
 fn compared(scene: &Scene) -> BTreeMap<&'static str, Vec<Vec<&str>>> {
-    let [heap, damaged, leaking] =
-        [&scene.heap.0, &scene.damaged.0, &scene.leaking].map(String::as_str);
+    let [heap, damaged, labelled, leaking] =
+        [&scene.heap.0, &scene.damaged.0, &scene.labelled, &scene.leaking].map(String::as_str);
     BTreeMap::from([
         ("ls", vec![vec!["ls"]]),
         ("info", vec![vec!["info", heap]]),
-        ("stat", vec![vec!["stat", heap]]),
+        ("stat", vec![vec!["stat", heap], vec!["stat", labelled]]),
+        ("quota", vec![vec!["quota", labelled]]),
         ("check", vec![vec!["check", heap], vec!["check", damaged]]),
         ("roots", vec![vec!["roots", heap]]),
-        ("blocks", vec![vec!["blocks", heap]]),
+        ("blocks", vec![vec!["blocks", heap], vec!["blocks", labelled]]),
         ("map", ["live", "class", "owner"].map(|by| vec!["map", heap, "--by", by]).to_vec()),
-        ("leaks", vec![vec!["leaks", leaking], vec!["leaks", leaking, "--untraced"]]),
+        (
+            "leaks",
+            vec![
+                vec!["leaks", leaking],
+                vec!["leaks", leaking, "--untraced"],
+                vec!["leaks", labelled, "--untraced"],
+            ],
+        ),
         ("dump", vec![vec!["dump", heap, &scene.handle]]),
         ("trim", vec![vec!["trim", heap]]),
         ("gc", vec![vec!["gc", "--dry-run"]]),
@@ -104,12 +114,19 @@ fn the_document_says_what_commands_print() {
     let leaky = Heap::connect_file(&leaking).unwrap();
     let _unpublished = leaky.alloc_unpublished(Layout::new::<u64>()).unwrap();
     Peer::connect_and_hold(&leaking).kill();
+    let labelled = directory.path().join("labelled").to_str().unwrap().to_owned();
+    succeed(&["create", &labelled, "--len", "4M", "--labels"]);
+    let with_labels = Heap::connect_file(&labelled).unwrap();
+    with_labels.alloc(Layout::new::<u64>()).unwrap();
+    let _in_hand = with_labels.alloc_unpublished(Layout::new::<u64>()).unwrap();
+    Peer::hold_under_tag(&labelled, "held").kill();
+    succeed(&["quota", &labelled, "--heap", "3M", "--peer", "2M", "--tag", "held=1M"]);
     let (name, damaged) = (Name::new(), damaged());
     succeed(&["create", &name.0, "--len", "4M"]);
     let heap = Heap::connect(&name.0).unwrap();
     let object = heap.handle(heap.alloc(Layout::new::<[u8; 100]>()).unwrap()).unwrap();
     let _root = heap.find_or_create::<u64>("root", |_| {}).unwrap();
-    let scene = Scene { heap: name, leaking, damaged, handle: object.to_string() };
+    let scene = Scene { heap: name, labelled, leaking, damaged, handle: object.to_string() };
     let (documented, compared) = (documented(), compared(&scene));
     assert_eq!(documented.keys().collect::<Vec<_>>(), compared.keys().collect::<Vec<_>>());
     for (command, calls) in compared {

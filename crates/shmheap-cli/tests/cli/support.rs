@@ -92,25 +92,31 @@ const PART_VARIABLE: &str = "SHMHEAP_TEST_PEER_PART";
 impl Peer {
     /// Starts it and waits until it is connected and has allocated one object.
     pub(crate) fn connect(name: &str) -> Self {
-        Self::start(name, "rest")
+        Self::start(name, "rest", "")
     }
 
     /// The same, but it goes on to allocate and free.
     pub(crate) fn at_work(name: &str) -> Self {
-        Self::start(name, "work")
+        Self::start(name, "work", "")
     }
 
     /// The same at rest, with an unpublished object in its hand and a shared value that it holds.
     pub(crate) fn connect_and_hold(name: &str) -> Self {
-        Self::start(name, "hold")
+        Self::start(name, "hold", "")
     }
 
-    fn start(name: &str, part: &str) -> Self {
+    /// The same with a tag, from its environment.
+    pub(crate) fn hold_under_tag(name: &str, tag: &str) -> Self {
+        Self::start(name, "hold", tag)
+    }
+
+    fn start(name: &str, part: &str, tag: &str) -> Self {
         let program = std::env::current_exe().unwrap();
         let process = Command::new(program)
             .args(["support::be_a_peer", "--exact", "--nocapture"])
             .env(PEER_VARIABLE, name)
             .env(PART_VARIABLE, part)
+            .env("SHMHEAP_TAG", tag)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

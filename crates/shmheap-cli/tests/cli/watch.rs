@@ -10,7 +10,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use shmheap::{Heap, HeapOptions};
+use shmheap::{Heap, HeapOptions, Quota};
 
 use super::support::{Name, Peer, command, fail, succeed};
 
@@ -134,6 +134,33 @@ fn a_scrape_tells_of_every_heap() {
     drop(peer);
     succeed(&["destroy", &fit.0, "--yes"]);
     assert!(!watch.metrics().contains(&fit.0));
+}
+
+#[test]
+fn a_scrape_tells_of_tags_and_quotas() {
+    let name = Name::new();
+    succeed(&["create", &name.0, "--len", "4M", "--labels"]);
+    let heap = Heap::connect(&name.0).unwrap();
+    heap.with_tag("a \"b\"", || heap.alloc(Layout::new::<[u8; 100]>())).unwrap().unwrap();
+    heap.set_quota(Quota::Tag("c"), Some(1000)).unwrap();
+    heap.set_quota(Quota::Heap, Some(2000)).unwrap();
+    let page = Watch::start().metrics();
+    let line = |metric: &str, labels: &str, number: &str| {
+        format!("\n{metric}{{heap=\"{}\",policy=\"scalable\"{labels}}} {number}\n", name.0)
+    };
+    for sample in [
+        line("shmheap_tag_used_bytes", ",tag=\"a \\\"b\\\"\"", "112"),
+        line("shmheap_tag_objects", ",tag=\"\"", "0"),
+        line("shmheap_tag_quota_bytes", ",tag=\"c\"", "1000"),
+        line("shmheap_peer_used_bytes", ",slot=\"0\"", "112"),
+        line("shmheap_gone_used_bytes", "", "0"),
+        line("shmheap_quota_bytes", "", "2000"),
+    ] {
+        assert!(page.contains(&sample), "no {sample} in\n{page}");
+    }
+    let unlimited = page.lines().filter(|line| line.contains(&name.0));
+    assert!(unlimited.clone().all(|line| !line.starts_with("shmheap_peer_quota_bytes")));
+    assert_eq!(unlimited.filter(|line| line.starts_with("shmheap_tag_quota_bytes")).count(), 1);
 }
 
 #[test]

@@ -18,6 +18,7 @@ and go on undisturbed when one of them is killed.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Any
 
 from ._channels import ByteChannel, Channel
 from ._errors import (
@@ -63,72 +64,76 @@ from ._errors import (
 from ._heap import Heap
 from ._maps import Map
 from ._mutex import Mutex
+from ._options import Options
+from ._options import options as _complete
 from ._references import shared as _shared
-from ._reports import ClassStats, Finding, Info, OwnerStats, Peer, Report, Root, Stats
+from ._reports import (
+    ClassStats,
+    Finding,
+    Info,
+    OwnerStats,
+    Peer,
+    PeerUsage,
+    Report,
+    Root,
+    Stats,
+    TagUsage,
+    Usage,
+)
 from ._shared_memory import SharedMemory, shared_memory_heap
 from ._shmheap import Buffer, Letter, destroy, destroy_file, sweep_abandoned
 from ._shmheap import Connection as _Connection
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-def create(
-    name: str,
-    size: int,
-    *,
-    max_size: int | None = None,
-    policy: str = "scalable",
-    mode: int = 0o600,
-    group: int | None = None,
-    ephemeral: bool = False,
-) -> Heap:
+
+def create(name: str, size: int, **options: Unpack[Options]) -> Heap:
     """Creates a named heap with `size` bytes for objects, and connects to it.
 
-    The name follows `shm_open(3)`: an optional slash, then none. The heap grows by itself up to
-    `max_size`; without one it never does. `policy` is "scalable" (fast, for many processes and
-    threads) or "first-fit" (each object at the lowest free address; for heaps below some MiB).
-    `mode` are permission bits, set whatever the umask; `group` a numeric group.
-
-    An `ephemeral` heap goes with its last process, also if that is killed: see the README.
+    The name follows `shm_open(3)`: an optional slash, then none. The options are `max_size`,
+    `policy`, `mode`, `group`, `ephemeral` and `labels`: see `Options`.
 
     Raises `AlreadyExists`, `InvalidName`, `InvalidOption`, `NoSpace`, `AddressSpace`,
     `PermissionDenied`.
     """
-    return _create("name", name, size, max_size, policy, mode, group, ephemeral)
+    return _made("name", name, size, _complete(**options))
 
 
-def create_file(
-    path: str | os.PathLike[str],
-    size: int,
-    *,
-    max_size: int | None = None,
-    policy: str = "scalable",
-    mode: int = 0o600,
-    group: int | None = None,
-    ephemeral: bool = False,
-) -> Heap:
+def create_file(path: str | os.PathLike[str], size: int, **options: Unpack[Options]) -> Heap:
     """Creates a heap in a file, which outlives a reboot, but no power failure: see `create`."""
-    return _create("file", path, size, max_size, policy, mode, group, ephemeral)
+    return _made("file", path, size, _complete(**options))
 
 
-def create_memfd(size: int, *, max_size: int | None = None, policy: str = "scalable") -> Heap:
+def create_memfd(
+    size: int, *, max_size: int | None = None, policy: str = "scalable", labels: bool = False
+) -> Heap:
     """Creates a heap without a name, which is gone with its last process: see `create`.
 
     Others get it by fork, or pickled, by way of `multiprocessing`.
     """
-    return _create("memfd", None, size, max_size, policy, 0o600, None, False)
+    return _made("memfd", None, size, _complete(max_size=max_size, policy=policy, labels=labels))
 
 
-def _create(
+def connect_or_create(name: str, size: int, **options: Unpack[Options]) -> Heap:
+    """Connects to the heap of that name, or creates it if there is none.
+
+    For programs of which any may be the first. A heap that stands keeps the size and the options
+    that it was made with.
+
+    Raises what `create` and `connect` raise, but for `AlreadyExists` and `NotFound`.
+    """
+    return _made("name", name, size, _complete(**options), or_connect=True)
+
+
+def _made(
     kind: str,
     which: str | os.PathLike[str] | None,
     size: int,
-    max_size: int | None,
-    policy: str,
-    mode: int,
-    group: int | None,
-    ephemeral: bool,
+    options: dict[str, Any],
+    or_connect: bool = False,
 ) -> Heap:
-    options = {"policy": policy, "mode": mode, "group": group, "ephemeral": ephemeral}
-    return Heap(_shared(_Connection.create(kind, which, size, max_size, options)))
+    return Heap(_shared(_Connection.create(kind, which, size, options, or_connect)))
 
 
 def connect(name: str, *, read_only: bool = False) -> Heap:
@@ -187,9 +192,11 @@ __all__ = [
     "NotLabelled",
     "NotOwner",
     "Occupied",
+    "Options",
     "OwnerDied",
     "OwnerStats",
     "Peer",
+    "PeerUsage",
     "PermissionDenied",
     "QuotaExceeded",
     "ReadOnly",
@@ -200,17 +207,20 @@ __all__ = [
     "Stale",
     "Stats",
     "System",
+    "TagUsage",
     "TimedOut",
     "TooManyLabels",
     "TooManyPeers",
     "TooManyTags",
     "TooManyThreads",
     "TooManyUnpublished",
+    "Usage",
     "VersionMismatch",
     "WrongType",
     "connect",
     "connect_fd",
     "connect_file",
+    "connect_or_create",
     "create",
     "create_file",
     "create_memfd",

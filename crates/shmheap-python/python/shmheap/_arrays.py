@@ -59,11 +59,13 @@ def create(alloc: Alloc, shape: Any, dtype: DTypeLike, zero: bool) -> NDArray[An
             f"an array of {dtype} in a heap could not be recognised by others; use numbers, dates "
             "or strings of fixed length, or put() the array"
         )
+    numpy.broadcast_to(numpy.empty((), dtype), shape)  # Refuses what can be no array's.
     data_bytes = math.prod(shape) * dtype.itemsize
     data_at = -(-(_HEADER.size + 8 * len(shape) + len(name)) // _ALIGN) * _ALIGN
-    buffer = alloc(data_at + data_bytes, _ALIGN, zero)
     header = _HEADER.pack(MAGIC, data_bytes, len(shape), len(name), data_at)
-    buffer.write(0, header + struct.pack(f"<{len(shape)}Q", *shape) + name)
+    header += struct.pack(f"<{len(shape)}Q", *shape) + name
+    buffer = alloc(data_at + data_bytes, _ALIGN, zero)
+    buffer.write(0, header)
     return _view(buffer, data_at, data_bytes, dtype, shape)
 
 

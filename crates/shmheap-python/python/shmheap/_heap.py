@@ -12,7 +12,7 @@ import os
 import sys
 import weakref
 from collections.abc import Iterator
-from types import TracebackType
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from . import _arrays, _pickles
@@ -21,7 +21,7 @@ from ._errors import Closed, NoRoot, RootExists, WrongType
 from ._maps import Map
 from ._mutex import Mutex
 from ._references import rebuild_heap
-from ._reports import Info, Peer, Report, Root, Stats
+from ._reports import Info, Peer, Report, Root, Stats, Usage
 from ._shmheap import Buffer, Connection, Letter
 
 if TYPE_CHECKING:
@@ -72,12 +72,7 @@ class Heap:
         self._connection
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -132,6 +127,49 @@ class Heap:
     def trim(self) -> int:
         """Gives memory that no object uses back to the system; returns how many bytes."""
         return self._connection.trim()
+
+    # Tags and quotas, in a heap made with `labels`
+
+    @contextmanager
+    def tag(self, name: str) -> Iterator[None]:
+        """Has what this thread allocates in the heap inside of a `with` counted under a tag.
+
+        Arrays, values and what maps and names take are counted, too. Tags may be inside of each
+        other; "" is that of what has none, which is the default, unless the environment variable
+        SHMHEAP_TAG named one when the process connected. Elsewhere than in a heap made with
+        `labels` nothing is counted. It may decorate a function. Do not `await` inside: the thread
+        does other things then.
+
+        Raises `InvalidTag` above 48 bytes, and `TooManyTags`.
+        """
+        connection = self._connection
+        number = connection.push_tag(name)
+        try:
+            yield
+        finally:
+            connection.pop_tag(number)
+
+    def set_thread_tag(self, name: str | None) -> None:
+        """Sets the tag of this thread where it is inside of no `tag`; None: that of its process."""
+        self._connection.set_thread_tag(name)
+
+    def set_quota(
+        self, size: int | None, *, tag: str | None = None, each_peer: bool = False
+    ) -> None:
+        """Sets how many bytes of objects the heap may have, or a tag, or each process; None: any.
+
+        An allocation beyond it raises `QuotaExceeded`, in every process, from now on. What is
+        allocated stays, also if it is more.
+
+        Raises `NotLabelled`, `InvalidTag`, `TooManyTags`, `ReadOnly`.
+        """
+        if tag is not None and each_peer:
+            raise TypeError("a quota is of a tag or of each peer, not of both at once")
+        self._connection.set_quota(size, tag, each_peer)
+
+    def usage(self) -> Usage:
+        """Who has how much, and may have. `NotLabelled` if the heap was made without `labels`."""
+        return Usage._of(self._connection.usage())
 
     # Bytes
 

@@ -57,7 +57,10 @@ class Map(MutableMapping[str, bytes]):
             raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._map.contains(key)
+        try:
+            return isinstance(key, str) and self._map.contains(key)
+        except UnicodeEncodeError:
+            return False  # Half a character is no text.
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._map.texts())
@@ -93,6 +96,14 @@ class Map(MutableMapping[str, bytes]):
         if default is _NOTHING:
             raise KeyError(key)
         return default
+
+    def popitem(self) -> tuple[str, bytes]:
+        """Removes some key and returns it with its value. Of several who try, each gets others."""
+        for key in self:
+            value = self._map.pop(key)
+            if value is not None:
+                return key, value
+        raise KeyError("the map is empty")
 
     def setdefault(self, key: str, default: _Bytes = b"") -> bytes:
         """The value of the key, which is given the default if it has none."""
@@ -132,6 +143,11 @@ def _pairs(map: Map) -> Iterator[tuple[str, bytes]]:
 
 class _Items(ItemsView[str, bytes]):
     _mapping: Map
+
+    def __contains__(self, item: object) -> bool:
+        if not isinstance(item, tuple) or len(item) != 2 or item[0] not in self._mapping:
+            return False
+        return bool(self._mapping.get(item[0]) == item[1])
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         return _pairs(self._mapping)

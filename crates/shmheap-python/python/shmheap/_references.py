@@ -8,6 +8,7 @@ those of its parent: a connection notices by itself that it is in another proces
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,18 @@ _descriptors: weakref.WeakKeyDictionary[Connection, int] = weakref.WeakKeyDictio
 
 def shared(connection: Connection) -> Connection:
     """This process's connection to the same heap, which is this one if there was none."""
-    return _connections.setdefault((connection.id, connection.read_only), connection)
+    with _lock:
+        return _connections.setdefault((connection.id, connection.read_only), connection)
+
+
+def _renew_lock() -> None:
+    """For a forked child, whose parent may have had it in the hands of another thread."""
+    global _lock
+    _lock = threading.RLock()
+
+
+_lock = threading.RLock()
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def reduce_connection(connection: Connection) -> tuple[Any, ...]:
@@ -52,21 +64,37 @@ def _descriptor(connection: Connection) -> int:
 
 def rebuild_connection(kind: str, whose: Any, heap_id: int, read_only: bool) -> Connection:
     """What `pickle` calls in the process that a connection has come to."""
-    fd = whose.detach() if kind == "memfd" else None
+    fd = _received(whose) if kind == "memfd" else None
     try:
         found = _connections.get((heap_id, read_only))
         if found is not None:
             return found
-        if fd is not None:
+        if kind != "memfd":
+            connection = Connection.connect(kind, whose, read_only)
+        elif fd is not None:
             connection = Connection.connect_fd(fd, read_only)
         else:
-            connection = Connection.connect(kind, whose, read_only)
+            raise NotFound(
+                "this reference to a heap without a name does not lead there any more: it was used "
+                "already, or the process that pickled it has ended; pickle the heap once for each "
+                "process that is to have it"
+            )
     finally:
         if fd is not None:
             os.close(fd)
     if connection.id != heap_id:
         raise NotFound(f"the heap '{whose}' is not the one referred to; that was destroyed")
     return shared(connection)
+
+
+def _received(descriptor: Any) -> int | None:
+    """The descriptor, which who has pickled it hands over once, as long as it lives."""
+    from multiprocessing import AuthenticationError
+
+    try:
+        return int(descriptor.detach())
+    except (OSError, EOFError, AuthenticationError):
+        return None
 
 
 def rebuild_buffer(connection: Connection, handle: int, length: int) -> Buffer:

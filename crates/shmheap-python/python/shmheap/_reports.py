@@ -27,6 +27,8 @@ class Info:
     format_version: int
     #: Whether it goes with its last process.
     ephemeral: bool
+    #: Whether its objects are counted by process and tag.
+    labels: bool
     #: Where the heap starts in every process, if it was made so.
     address: int | None
 
@@ -79,6 +81,59 @@ class Stats:
     def _of(cls, fields: dict[str, Any]) -> Stats:
         fields["classes"] = tuple(ClassStats(**one) for one in fields["classes"])
         fields["owners"] = tuple(OwnerStats(**one) for one in fields["owners"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class TagUsage:
+    """What a tag has."""
+
+    #: "" for objects without a tag.
+    name: str
+    #: Bytes of its objects, each rounded up as it is.
+    bytes: int
+    objects: int
+    #: What it may have; None: no quota.
+    quota_bytes: int | None
+
+
+@dataclass(frozen=True)
+class PeerUsage:
+    """What a process has allocated and nobody has freed, whether it lives or not."""
+
+    slot: int
+    #: Which process in that slot, from 1 on.
+    stay: int
+    #: In its own PID namespace; for show only.
+    pid: int
+    #: Whether it is still connected.
+    alive: bool
+    bytes: int
+    objects: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Who has how much of a heap with labels, and may have."""
+
+    bytes: int
+    objects: int
+    #: What the heap may have; None: no quota.
+    quota_bytes: int | None
+    #: What each process may have; None: no quota.
+    peer_quota_bytes: int | None
+    #: First what has no tag, then each tag in order of its first use.
+    tags: tuple[TagUsage, ...]
+    #: Those that have objects, or had some and are connected; the largest first.
+    peers: tuple[PeerUsage, ...]
+    #: A process was killed in the middle of counting: numbers may be too high, by one object for
+    #: each such death, until `Heap.sweep` or an allocation beyond a quota counts anew.
+    is_recount_due: bool
+
+    @classmethod
+    def _of(cls, fields: dict[str, Any]) -> Usage:
+        fields["tags"] = tuple(TagUsage(**one) for one in fields["tags"])
+        fields["peers"] = tuple(PeerUsage(**one) for one in fields["peers"])
         return cls(**fields)
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import weakref
 from typing import Any
 
-from ._errors import AlreadyExists, Error, InvalidName, NoRoot, NotFound
+from . import _forks
+from ._errors import AlreadyExists, InvalidName, NoRoot, NotFound, PermissionDenied
 from ._heap import Heap
+from ._options import options
 from ._references import shared
 from ._shmheap import Connection, Segment
 
@@ -50,19 +51,30 @@ def shared_memory_heap(heap: Heap | None = None) -> Heap:
 
 
 def _default() -> Connection:
-    name = os.environ.get(_VARIABLE) or f"/shmheap-shared-memory-{os.getuid()}"
+    chosen = os.environ.get(_VARIABLE)
+    name = chosen or f"/shmheap-shared-memory-{os.getuid()}"
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    max_size = max(memory_bytes, _MAX_BYTES_AT_LEAST)
-    options = {"policy": "scalable", "mode": 0o600, "group": None, "ephemeral": True}
-    while True:
-        try:
-            return Connection.connect("name", name, False)
-        except NotFound:
-            pass
-        try:
-            return Connection.create("name", name, _FIRST_BYTES, max_size, options)
-        except AlreadyExists:
-            pass
+    how = options(max_size=max(memory_bytes, _MAX_BYTES_AT_LEAST), ephemeral=True)
+    connection = Connection.create("name", name, _FIRST_BYTES, how, or_connect=True)
+    if not chosen:
+        _check_owner(name, connection)
+    return connection
+
+
+def _check_owner(name: str, connection: Connection) -> None:
+    """Anybody may have made a heap of a name that can be guessed."""
+    fd = connection.to_fd()
+    try:
+        owner = os.fstat(fd).st_uid
+    finally:
+        os.close(fd)
+    if owner not in (os.getuid(), os.geteuid()):
+        error = PermissionDenied(
+            f"the heap '{name}' belongs to the user {owner}, who can read and change what lies in "
+            f"it; have that removed, or set {_VARIABLE} to the name of another heap"
+        )
+        error.errno = errno.EACCES
+        raise error
 
 
 class SharedMemory:
@@ -94,6 +106,8 @@ class SharedMemory:
             raise ValueError("'size' must be a positive number different from zero")
         if name is None and not create:
             raise ValueError("'name' can only be None if create=True")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"'name' must be a str or None, not {type(name).__name__}")
         self._connection = shared_memory_heap()._connection
         if name is not None and name.startswith("/"):
             name = name[1:]
@@ -131,7 +145,7 @@ class SharedMemory:
         self._segment = segment
         self._size = len(segment)
         self._buf = memoryview(segment)
-        _open_segments.add(segment)
+        _forks.opened(segment)
 
     def __del__(self) -> None:
         try:
@@ -167,6 +181,8 @@ class SharedMemory:
             self._buf = None
         if self._segment is not None and self._segment.views > 0:
             raise BufferError("something looks at the bytes; del it, or release() it, before")
+        if self._segment is not None:
+            _forks.closed(self._segment)
         self._segment = None
 
     def unlink(self) -> None:
@@ -197,18 +213,3 @@ def _rebuild(kind: type[SharedMemory], connection: Connection, name: str) -> Sha
     found._connection = connection
     found._attach(name)
     return found
-
-
-#: Those that this process has.
-_open_segments: weakref.WeakSet[Segment] = weakref.WeakSet()
-
-
-def _hold_in_child() -> None:
-    for segment in list(_open_segments):
-        try:
-            segment.hold()
-        except Error:
-            pass  # Its parent has let go of it already, and it was unlinked.
-
-
-os.register_at_fork(after_in_child=_hold_in_child)

@@ -29,6 +29,7 @@ chapters! {
     restart: "cookbook/restart.md"
     sandbox: "cookbook/sandbox.md"
     full: "cookbook/full.md"
+    quotas: "cookbook/quotas.md"
     leaks: "cookbook/leaks.md"
     kill_tests: "cookbook/kill-tests.md"
 }

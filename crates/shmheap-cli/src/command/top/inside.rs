@@ -1,10 +1,12 @@
-//! One heap: its numbers, its peers, its objects by size, and a small map.
+//! One heap: its numbers, its peers, its tags, its objects by size, and a small map.
 
+use console::Alignment;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Color;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Wrap};
+use shmheap::{TagUsage, Usage};
 
 use super::look::{ClassUse, Content, Detail, HeapLook, PeerLook};
 use super::looks;
@@ -12,7 +14,7 @@ use super::view::View;
 use crate::command::ls::policy_name;
 use crate::command::map::raster::Raster;
 use crate::command::map::terminal::{self, Sign};
-use crate::{output, palette, size};
+use crate::{output, palette, size, usage};
 
 /// Lines that a list of peers or classes needs at the least.
 const LIST_LINES_MIN: u16 = 3;
@@ -22,6 +24,10 @@ const WIDE: u16 = 120;
 const ROWS_BESIDES: usize = 24;
 /// Columns of a bar.
 const BAR: usize = 16;
+/// Columns of the numbers of a tag, and of its name.
+const TAG_NUMBERS: usize = 37;
+const TAG_NAME_MIN: usize = 13;
+const TAG_NAME_MAX: usize = 24;
 
 pub(super) fn draw(frame: &mut Frame<'_>, view: &View, area: Rect) {
     let Some(heap) = view.heaps.first() else { return };
@@ -39,18 +45,15 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, area: Rect) {
     .areas(area);
     frame.render_widget(Paragraph::new(numbers), top);
     let classes = view.detail.as_ref().map_or(&[][..], |detail| &detail.classes);
-    let [left, right] = if area.width >= WIDE {
-        Layout::horizontal([Constraint::Fill(1), Constraint::Length(54)]).areas(lists)
-    } else {
-        let wanted = content.peers.len().max(1) as u16 + 2;
-        let most = (lists.height / 2).max(LIST_LINES_MIN);
-        // What classes leave is for peers.
-        let spare = lists.height.saturating_sub(classes.len() as u16 + 2);
-        let peers = wanted.min(most.max(spare));
-        Layout::vertical([Constraint::Length(peers), Constraint::Min(0)]).areas(lists)
-    };
+    let tags = content.usage.as_ref();
+    let counts = [content.peers.len(), tags.map_or(0, |usage| usage.tags.len()), classes.len()];
+    let [left, middle, right] = list_areas(lists, counts);
     let peers = peers(&content.peers, usize::from(left.width));
     draw_list(frame, ("PEERS", peers.len()), peers, view.scrolled, left);
+    if let Some(usage) = tags {
+        let lines = by_tag(usage, usize::from(middle.width));
+        draw_list(frame, ("TAGS", lines.len()), lines, view.scrolled, middle);
+    }
     let lines = by_size(content, classes);
     draw_list(frame, ("OBJECTS BY SIZE", classes.len()), lines, view.scrolled, right);
     frame.render_widget(Paragraph::new(map), bottom);
@@ -62,6 +65,37 @@ pub(super) fn rows(view: &View) -> usize {
     let peers = content.map_or(0, |content| content.peers.len());
     let classes = view.detail.as_ref().map_or(0, |detail| detail.classes.len());
     ROWS_BESIDES + peers + classes
+}
+
+/// Where peers, tags and classes are listed, of which there are so many.
+fn list_areas(area: Rect, counts: [usize; 3]) -> [Rect; 3] {
+    // None but tags is left out when there are none.
+    let [peers, tags, classes] = counts.map(|count| count.min(usize::from(u16::MAX) / 2) as u16);
+    let [peers, classes] = [peers, classes].map(|count| count.max(1) + 2);
+    let tags = if tags > 0 { tags + 2 } else { 0 };
+    if area.width >= WIDE {
+        let [left, right] =
+            Layout::horizontal([Constraint::Fill(1), Constraint::Length(54)]).areas(area);
+        let heights = divided(left.height, [peers, tags]).map(Constraint::Length);
+        let [peers, tags] = Layout::vertical(heights).areas(left);
+        [peers, tags, right]
+    } else {
+        let heights = divided(area.height, [peers, tags, classes]).map(Constraint::Length);
+        Layout::vertical(heights).areas(area)
+    }
+}
+
+/// A height for each list: what it wants, or else no less than any other gets.
+fn divided<const N: usize>(height: u16, wanted: [u16; N]) -> [u16; N] {
+    let mut shares = [0; N];
+    let mut order: [usize; N] = std::array::from_fn(|list| list);
+    order.sort_by_key(|&list| wanted[list]);
+    let mut rest = height;
+    for (done, list) in order.into_iter().enumerate() {
+        shares[list] = wanted[list].min(rest / (N - done) as u16);
+        rest -= shares[list];
+    }
+    shares
 }
 
 fn draw_error(frame: &mut Frame<'_>, heap: &HeapLook, error: &str, area: Rect) {
@@ -108,13 +142,26 @@ fn numbers(heap: &HeapLook, content: &Content, detail: Option<&Detail>) -> Vec<L
         Line::from(vec![Span::styled(format!("{label:<6}"), looks::faint()), Span::raw(text)])
     };
     let roots = detail.map_or(0, |detail| detail.roots as u64);
-    vec![
+    let mut lines = vec![
         Line::from(vec![Span::styled(name, looks::bold()), Span::raw(title)]),
         Line::from(used),
         labelled("free", free),
         labelled("rate", rates(content)),
         labelled("roots", output::counted(roots, "name")),
-    ]
+    ];
+    lines.extend(content.usage.as_ref().map(|usage| labelled("quota", quotas(usage))));
+    lines
+}
+
+fn quotas(usage: &Usage) -> String {
+    let of = |bytes: Option<u64>| bytes.map_or_else(|| "none".to_owned(), size::long);
+    let counted = match usage.quota_bytes {
+        None => of(None),
+        some @ Some(bytes) => {
+            format!("{}% of {} used", output::percent(usage.bytes, bytes), of(some))
+        }
+    };
+    format!("{counted}, for each peer {}", of(usage.peer_quota_bytes))
 }
 
 fn rates(content: &Content) -> String {
@@ -155,16 +202,41 @@ fn peers(peers: &[PeerLook], width: usize) -> Vec<Line<'static>> {
         let owns = peer
             .objects_owned
             .map_or_else(String::new, |objects| format!(" owns {:>5}", size::short_count(objects)));
+        let used = peer
+            .used_bytes
+            .map_or_else(String::new, |bytes| format!(" used {:>5}", size::short(bytes)));
         let state = looks::state(peer.state);
         let gap = " ".repeat(8_usize.saturating_sub(state.width()));
         let age = output::age(peer.connected_unix_ns, now);
         let before = format!("{:>4}  pid {:<8}", peer.slot, peer.pid);
-        let after = format!("{gap}{age:>4}{owns}  ");
+        let after = format!("{gap}{age:>4}{owns}{used}  ");
         let rest = width.saturating_sub(before.len() + 8 + after.len() - gap.len() + 1);
         let command = looks::cut(&output::plain(&peer.command), rest);
         Line::from(vec![Span::raw(before), state, Span::raw(after), Span::raw(command)])
     };
     peers.iter().map(line).collect()
+}
+
+/// A line for each tag, the largest first: its part of all that is counted, and of its quota.
+fn by_tag(usage: &Usage, width: usize) -> Vec<Line<'static>> {
+    let name_width = width.saturating_sub(BAR + TAG_NUMBERS).clamp(TAG_NAME_MIN, TAG_NAME_MAX);
+    let line = |tag: &TagUsage| {
+        let name = looks::cut(&usage::name(&tag.name), name_width);
+        let name = console::pad_str(&name, name_width, Alignment::Right, None).into_owned();
+        let mut spans = vec![Span::raw(name), Span::raw(" ")];
+        spans.extend(looks::bar(tag.bytes, usage.bytes, BAR));
+        let quota = tag.quota_bytes.map_or_else(String::new, |quota| {
+            format!("  {:>3}% of {:>5}", output::percent(tag.bytes, quota), size::short(quota))
+        });
+        spans.push(Span::raw(format!(
+            " {:>3}%  {:>5} in {:>5}{quota}",
+            output::percent(tag.bytes, usage.bytes),
+            size::short(tag.bytes),
+            size::short_count(tag.objects),
+        )));
+        Line::from(spans)
+    };
+    usage::by_size(&usage.tags).into_iter().map(line).collect()
 }
 
 fn by_size(content: &Content, classes: &[ClassUse]) -> Vec<Line<'static>> {
@@ -210,4 +282,17 @@ fn picture(map: Option<&Raster>) -> Vec<Line<'static>> {
         lines.push(Line::from(spans));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_share_what_room_there_is() {
+        assert_eq!(divided(20, [3, 4, 5]), [3, 4, 5]);
+        assert_eq!(divided(12, [3, 40, 50]), [3, 4, 5], "what one leaves is for the others");
+        assert_eq!(divided(9, [40, 0, 50]), [4, 0, 5]);
+        assert_eq!(divided(1, [9, 9, 9]), [0, 0, 1]);
+    }
 }

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use shmheap::{Heap, Listing, Policy, Stats};
+use shmheap::{Heap, Listing, Policy, Stats, Usage};
 
 use super::running::{Clock, State};
 use crate::args::By;
@@ -34,6 +34,8 @@ pub(super) struct Content {
     pub(super) policy: Policy,
     pub(super) stats: Stats,
     pub(super) peers: Vec<PeerLook>,
+    /// None of a heap without labels.
+    pub(super) usage: Option<Usage>,
     /// What changed since the look before; none at the first.
     pub(super) pace: Option<Pace>,
     id: u128,
@@ -59,6 +61,8 @@ pub(super) struct PeerLook {
     pub(super) state: State,
     pub(super) connected_unix_ns: u64,
     pub(super) objects_owned: Option<u64>,
+    /// Bytes of the objects that it has allocated, in a heap with labels.
+    pub(super) used_bytes: Option<u64>,
     pub(super) command: String,
 }
 
@@ -116,12 +120,20 @@ impl HeapLook {
 
     fn of(place: HeapRef, heap: &Heap, clock: &Clock, earlier: &[HeapLook]) -> Self {
         let (info, stats, at) = (heap.info(), heap.stats(), Instant::now());
+        let usage = heap.usage();
+        let used = |peer: &shmheap::Peer| {
+            let peers = usage.as_ref()?.peers.iter();
+            let of_slot = peers.filter(|of| of.slot == peer.slot && of.pid == peer.pid);
+            // The last to have the slot has it still.
+            Some(of_slot.max_by_key(|of| of.stay).map_or(0, |of| of.bytes))
+        };
         let peer = |peer: shmheap::Peer| PeerLook {
             slot: peer.slot,
             pid: peer.pid,
             state: clock.state_of(&peer),
             connected_unix_ns: peer.connected_unix_ns,
             objects_owned: objects_owned(info.policy, &stats, peer.slot),
+            used_bytes: used(&peer),
             command: peer.command,
         };
         let peers = heap.peers().into_iter().map(peer).collect();
@@ -130,7 +142,7 @@ impl HeapLook {
         let pace = before.and_then(|before| {
             Pace::between(&before.stats, &stats, info.policy, at.duration_since(before.at))
         });
-        let content = Content { policy: info.policy, id: info.id, at, stats, peers, pace };
+        let content = Content { policy: info.policy, id: info.id, at, stats, peers, usage, pace };
         Self { place, content: Ok(content) }
     }
 }
@@ -145,10 +157,19 @@ impl Content {
             state: State::Alive,
             connected_unix_ns: 0,
             objects_owned: None,
+            used_bytes: None,
             command: format!("peer-{slot}"),
         };
         let peers = (0..peers).map(peer).collect();
-        Self { policy: Policy::Scalable, stats, peers, pace, id: 0, at: Instant::now() }
+        Self {
+            policy: Policy::Scalable,
+            stats,
+            peers,
+            usage: None,
+            pace,
+            id: 0,
+            at: Instant::now(),
+        }
     }
 
     /// How many peers are in that state.

@@ -3,7 +3,7 @@
 use std::alloc::Layout as Memory;
 
 use ratatui::crossterm::event::KeyCode;
-use shmheap::{Heap, HeapOptions, Policy};
+use shmheap::{Heap, HeapOptions, Policy, Quota};
 
 use super::*;
 use crate::target::HeapRef;
@@ -13,8 +13,12 @@ struct Named(String, Option<Heap>);
 
 impl Named {
     fn new(what: &str, policy: Policy) -> Self {
+        Self::of(what, HeapOptions::new(4 << 20).policy(policy))
+    }
+
+    fn of(what: &str, options: HeapOptions) -> Self {
         let name = format!("shmheap-test-top-{what}-{}", std::process::id());
-        let heap = HeapOptions::new(4 << 20).policy(policy).create(&name).unwrap();
+        let heap = options.create(&name).unwrap();
         Self(name, Some(heap))
     }
 
@@ -147,13 +151,48 @@ fn classes_are_those_in_use() {
 }
 
 #[test]
+fn tags_have_a_list_of_their_own() {
+    for policy in [Policy::FirstFit, Policy::Scalable] {
+        let heap = Named::of("tags", HeapOptions::new(4 << 20).policy(policy).labels());
+        let alloc = |tag: &str| {
+            heap.heap().with_tag(tag, || heap.heap().alloc(Memory::new::<[u8; 3000]>())).unwrap()
+        };
+        for _ in 0..10 {
+            alloc("the parser").unwrap();
+        }
+        for number in 0..20 {
+            alloc(&format!("tag {number}, with a name that is cut")).unwrap();
+        }
+        heap.heap().set_quota(Quota::Heap, Some(1 << 20)).unwrap();
+        heap.heap().set_quota(Quota::Tag("the parser"), Some(64 << 10)).unwrap();
+        let mut view = View::new(Some(heap.place()));
+        let (look, detail) = look::at_one(&heap.place(), &[]);
+        view.set(vec![look], detail);
+        for (columns, rows) in [(80, 24), (120, 30), (140, 40)] {
+            let frame = frame(&view, columns, rows);
+            let text = frame.join("\n");
+            for part in ["TAGS (22)", "% of 1.00 MiB used", "the parser", "of   64K", " used "] {
+                assert!(text.contains(part), "{policy:?} {columns}: no {part} in\n{text}");
+            }
+            assert!(text.contains("OBJECTS BY SIZE"), "{text}");
+        }
+        view.key(KeyCode::End.into());
+        assert!(frame(&view, 80, 24).join("\n").contains("(no tag)"), "the smallest is the last");
+    }
+}
+
+#[test]
 fn no_size_of_a_terminal_is_too_small() {
     let heap = Named::new("small", Policy::Scalable);
     let mut view = view_of(&[&heap]);
-    let mut inside = View::new(Some(heap.place()));
-    let (look, detail) = look::at_one(&heap.place(), &[]);
-    inside.set(vec![look], detail);
-    for view in [&mut view, &mut inside] {
+    let labelled = Named::of("small-tags", HeapOptions::new(4 << 20).labels());
+    let [mut inside, mut tags] = [&heap, &labelled].map(|heap| {
+        let mut inside = View::new(Some(heap.place()));
+        let (look, detail) = look::at_one(&heap.place(), &[]);
+        inside.set(vec![look], detail);
+        inside
+    });
+    for view in [&mut view, &mut inside, &mut tags] {
         for shows_keys in [false, true] {
             view.shows_keys = shows_keys;
             for (columns, rows) in [(1, 1), (3, 2), (20, 5), (79, 3), (300, 1), (10, 100)] {

@@ -123,11 +123,13 @@ impl View {
 
     fn go(&mut self, lines: isize) {
         if self.inside.is_some() {
-            // The end is where the last peer or class is the only one.
-            let peers = self.heaps.first().and_then(|heap| heap.content.as_ref().ok());
-            let peers = peers.map_or(0, |content| content.peers.len());
+            // The end is where the last line of the longest list is the only one.
+            let content = self.heaps.first().and_then(|heap| heap.content.as_ref().ok());
+            let peers = content.map_or(0, |content| content.peers.len());
+            let usage = content.and_then(|content| content.usage.as_ref());
+            let tags = usage.map_or(0, |usage| usage.tags.len());
             let classes = self.detail.as_ref().map_or(0, |detail| detail.classes.len());
-            let last = peers.max(classes).saturating_sub(1);
+            let last = peers.max(classes).max(tags).saturating_sub(1);
             self.scrolled = self.scrolled.saturating_add_signed(lines).min(last);
         } else {
             self.select(self.position().saturating_add_signed(lines));

@@ -12,7 +12,7 @@ use std::fmt::{Display, Write};
 use std::time::Instant;
 
 use anyhow::Result;
-use shmheap::{ClassStats, Heap, Info, Policy, Stats};
+use shmheap::{ClassStats, Heap, Info, Policy, Stats, Usage};
 
 use crate::command::top::running::{Clock, State};
 use crate::output;
@@ -23,6 +23,8 @@ struct Told {
     info: Info,
     stats: Stats,
     stopped: usize,
+    /// None of a heap without labels.
+    usage: Option<Usage>,
 }
 
 /// All metrics of all heaps, by one look at each.
@@ -44,6 +46,7 @@ pub(super) fn all() -> Result<String> {
     of_heaps(&mut page, &heaps);
     of_peers(&mut page, &heaps);
     of_classes(&mut page, &heaps);
+    of_labels(&mut page, &heaps);
     page.gauge("shmheap_scrape_duration_seconds", "How long this look at all heaps took");
     page.sample("shmheap_scrape_duration_seconds", &[], started.elapsed().as_secs_f64());
     Ok(page.text)
@@ -52,7 +55,7 @@ pub(super) fn all() -> Result<String> {
 fn told(name: String, heap: &Heap, clock: &Clock) -> Told {
     let peers = heap.peers();
     let stopped = peers.iter().filter(|peer| clock.state_of(peer) == State::Stopped).count();
-    Told { name, info: heap.info(), stats: heap.stats(), stopped }
+    Told { name, info: heap.info(), stats: heap.stats(), stopped, usage: heap.usage() }
 }
 
 /// A number of each heap: its metric, what it means, and where it is.
@@ -169,6 +172,56 @@ fn of_classes(page: &mut Page, heaps: &[Told]) {
             for (slabs, number) in ["owned", "shared"].iter().zip(numbers(class)) {
                 page.of(heap, metric, &[("class", &class.object_bytes), ("slabs", slabs)], number);
             }
+        }
+    }
+}
+
+fn of_labels(page: &mut Page, heaps: &[Told]) {
+    let usages = || heaps.iter().filter_map(|heap| Some((heap, heap.usage.as_ref()?)));
+    let tags = || usages().flat_map(|(heap, of)| of.tags.iter().map(move |tag| (heap, tag)));
+    let metric = "shmheap_tag_used_bytes";
+    page.gauge(metric, "Bytes of the objects of a tag");
+    for (heap, tag) in tags() {
+        page.of(heap, metric, &[("tag", &tag.name)], tag.bytes);
+    }
+    let metric = "shmheap_tag_objects";
+    page.gauge(metric, "Live objects of a tag");
+    for (heap, tag) in tags() {
+        page.of(heap, metric, &[("tag", &tag.name)], tag.objects);
+    }
+    let metric = "shmheap_tag_quota_bytes";
+    page.gauge(metric, "Bytes that the objects of a tag may have");
+    for (heap, tag) in tags() {
+        if let Some(bytes) = tag.quota_bytes {
+            page.of(heap, metric, &[("tag", &tag.name)], bytes);
+        }
+    }
+    let metric = "shmheap_peer_used_bytes";
+    page.gauge(metric, "Bytes of the objects that a peer has allocated, by its slot");
+    for (heap, of) in usages() {
+        for peer in of.peers.iter().filter(|peer| peer.alive) {
+            page.of(heap, metric, &[("slot", &peer.slot)], peer.bytes);
+        }
+    }
+    let metric = "shmheap_gone_used_bytes";
+    page.gauge(metric, "Bytes of the objects of processes that are gone");
+    for (heap, of) in usages() {
+        let gone = of.peers.iter().filter(|peer| !peer.alive);
+        let bytes = gone.fold(0, |bytes: u64, peer| bytes.saturating_add(peer.bytes));
+        page.of(heap, metric, &[], bytes);
+    }
+    let metric = "shmheap_peer_quota_bytes";
+    page.gauge(metric, "Bytes that the objects of each peer may have");
+    for (heap, of) in usages() {
+        if let Some(bytes) = of.peer_quota_bytes {
+            page.of(heap, metric, &[], bytes);
+        }
+    }
+    let metric = "shmheap_quota_bytes";
+    page.gauge(metric, "Bytes that all objects together may have");
+    for (heap, of) in usages() {
+        if let Some(bytes) = of.quota_bytes {
+            page.of(heap, metric, &[], bytes);
         }
     }
 }

@@ -1,0 +1,46 @@
+//! `shmheap quota`: who may have how much of a heap, and has.
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use shmheap::{Error, Quota, Usage};
+
+use crate::args;
+use crate::{Verdict, output, usage};
+
+/// A heap's use as JSON; the names of the fields are promised.
+#[derive(Debug, Serialize)]
+struct Told {
+    name: String,
+    #[serde(flatten)]
+    usage: Usage,
+}
+
+pub(crate) fn run(arguments: &args::Quota, out: &mut dyn Write) -> Result<Verdict> {
+    let reader = &arguments.reader;
+    set(arguments)?;
+    let usage = reader.heap.connect_read_only()?.usage().ok_or(Error::NotLabelled)?;
+    if reader.json {
+        output::json(out, &Told { name: reader.heap.to_string(), usage })?;
+    } else {
+        usage::write(out, &usage)?;
+    }
+    Ok(Verdict::Fine)
+}
+
+/// Sets what is to be set; the heap is written to only then.
+fn set(arguments: &args::Quota) -> Result<()> {
+    let of_tags = arguments.tag.iter().map(|of| (Quota::Tag(&of.tag), of.limit));
+    let whole = arguments.whole.map(|limit| (Quota::Heap, limit));
+    let peer = arguments.peer.map(|limit| (Quota::Peer, limit));
+    let quotas: Vec<_> = whole.into_iter().chain(peer).chain(of_tags).collect();
+    if quotas.is_empty() {
+        return Ok(());
+    }
+    let heap = arguments.reader.heap.connect().context("cannot set quotas")?;
+    for (quota, limit) in quotas {
+        heap.set_quota(quota, limit.0)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! Heaps with labels: who has how much, under which tag, and quotas.
+
+use std::alloc::Layout;
+
+use serde_json::{Value, json};
+use shmheap::{Error, Heap};
+
+use super::support::{Name, Peer, fail, run, succeed};
+
+const POLICIES: [&str; 2] = ["first-fit", "scalable"];
+
+fn labelled(policy: &str) -> (Name, Heap) {
+    let name = Name::new();
+    let options = ["--len", "4M", "--policy", policy, "--labels"];
+    let out = succeed(&[&["create", &name.0], &options[..]].concat());
+    assert!(out.ends_with(", with labels\n"), "{out}");
+    let heap = Heap::connect(&name.0).unwrap();
+    (name, heap)
+}
+
+fn alloc(heap: &Heap, tag: &str, bytes: usize) -> shmheap::Result<()> {
+    let layout = Layout::from_size_align(bytes, 8).unwrap();
+    heap.with_tag(tag, || heap.alloc(layout).map(drop))?
+}
+
+fn entry<'v>(list: &'v Value, field: &str, value: &Value) -> &'v Value {
+    let found = list.as_array().unwrap().iter().find(|entry| entry[field] == *value);
+    found.unwrap_or_else(|| panic!("no {field} {value} in {list}"))
+}
+
+#[test]
+fn quotas_are_set_shown_and_taken_away() {
+    for policy in POLICIES {
+        let (name, heap) = labelled(policy);
+        let set = ["--heap", "1M", "--peer", "512K", "--tag", "a=b=10K", "--tag", "=20K", "--json"];
+        let told = run(&[&["quota", &name.0], &set[..]].concat()).json();
+        assert_eq!(
+            (&told["quota_bytes"], &told["peer_quota_bytes"]),
+            (&json!(1048576), &json!(524288))
+        );
+        assert_eq!(entry(&told["tags"], "name", &json!("a=b"))["quota_bytes"], 10_240);
+        assert_eq!(entry(&told["tags"], "name", &json!(""))["quota_bytes"], 20_480);
+        alloc(&heap, "a=b", 9000).unwrap();
+        for (tag, bytes, what) in
+            [("a=b", 2000, "'a=b'"), ("", 30_000, "no tag"), ("c", 600_000, "this process")]
+        {
+            let refused = alloc(&heap, tag, bytes).unwrap_err();
+            assert!(matches!(refused, Error::QuotaExceeded { .. }), "{refused}");
+            assert!(refused.to_string().contains(what), "{refused}");
+        }
+        let text = succeed(&["quota", &name.0]);
+        let line = text.lines().find(|line| line.starts_with("a=b ")).unwrap();
+        let cells: Vec<_> = line.split_whitespace().collect();
+        assert_eq!((cells[1], cells[3]), ("1", "10K"), "{text}");
+        assert!(["87%", "90%"].contains(&cells[4]), "{text}");
+        assert!(text.contains("quota 1.00 MiB") && text.contains("quota 512.00 KiB"), "{text}");
+        succeed(&["quota", &name.0, "--tag", "a=b=none", "--peer", "none"]);
+        alloc(&heap, "a=b", 2000).unwrap();
+        alloc(&heap, "c", 600_000).unwrap();
+        let told = run(&["quota", &name.0, "--json"]).json();
+        assert_eq!(
+            (&told["quota_bytes"], &told["peer_quota_bytes"]),
+            (&json!(1048576), &json!(null))
+        );
+    }
+}
+
+#[test]
+fn wrong_quotas_say_what_is_wrong() {
+    let (name, _heap) = labelled("scalable");
+    let plain = Name::new();
+    succeed(&["create", &plain.0, "--len", "1M"]);
+    assert_eq!(run(&["info", &plain.0, "--json"]).json()["has_labels"], false);
+    for arguments in [&["quota", &plain.0][..], &["quota", &plain.0, "--heap", "5"]] {
+        fail(arguments, 3, "made without labels");
+    }
+    fail(&["blocks", &plain.0, "--tag", "x"], 3, "made without labels");
+    fail(&["quota", "no-such-heap"], 3, "no heap 'no-such-heap'");
+    fail(&["quota", &name.0, "--tag", "parser"], 2, "parser=10M");
+    fail(&["quota", &name.0, "--tag", "parser=much"], 2, "'none' takes the quota away");
+    fail(&["quota", &name.0, "--heap", "1.5G"], 2, "fractions");
+    fail(&["quota", &name.0, "--tag", "a\u{1b}b=5"], 3, "control characters");
+    fail(&["quota", &name.0, "--tag", &format!("{}=5", "x".repeat(49))], 3, "48 bytes");
+}
+
+#[test]
+fn what_the_dead_have_left_is_told_by_tag() {
+    let directory = tempfile::tempdir().unwrap();
+    for policy in POLICIES {
+        let path = directory.path().join(policy).to_str().unwrap().to_owned();
+        succeed(&["create", &path, "--len", "4M", "--policy", policy, "--labels"]);
+        let heap = Heap::connect_file(&path).unwrap();
+        alloc(&heap, "own", 100).unwrap();
+        let peer = Peer::hold_under_tag(&path, "it's");
+        let pid = peer.id();
+        let listed = run(&["blocks", &path, "--tag", "it's", "--json"]).json();
+        assert_eq!(entry(&listed, "state", &json!("unpublished"))["by_pid"], pid);
+        assert!(listed.as_array().unwrap().iter().all(|object| object["by_alive"] == true));
+        assert_eq!(run(&["leaks", &path]).code, Some(0));
+        peer.kill();
+        let found = run(&["leaks", &path]);
+        assert_eq!(found.code, Some(1), "{found:?}");
+        let sums: Vec<Vec<&str>> = found
+            .out
+            .lines()
+            .skip_while(|line| !line.is_empty())
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(sums[1], ["WHY", "TAG", "OBJECTS", "SIZE"], "{found:?}");
+        assert!(sums[2].starts_with(&["of", "dead", "process", "it's", "1"]), "{found:?}");
+        assert!(found.out.contains(&format!("pid {pid}, gone")), "{found:?}");
+        let orphaned =
+            |text: &str| text.lines().filter(|line| line.starts_with("orphaned")).count();
+        assert_eq!(orphaned(&found.out), 1, "a sum for the tag: {found:?}");
+        assert!(orphaned(&run(&["leaks", &path, "--untraced"]).out) > 1);
+        let found = run(&["leaks", &path, "--json"]).json();
+        let orphaned = found["orphaned"].as_array().unwrap();
+        assert!(!orphaned.is_empty() && orphaned.iter().all(|one| one["tag"] == "it's"), "{found}");
+        let usage = &run(&["stat", &path, "--json"]).json()["usage"];
+        let gone = entry(&usage["peers"], "pid", &json!(pid));
+        assert_eq!(gone["alive"], false);
+        assert!(gone["objects"].as_u64().unwrap() >= 3, "{usage}");
+        let text = succeed(&["stat", &path]);
+        assert!(text.contains("gone") && text.contains("own") && text.contains("it's"), "{text}");
+        let frame = succeed(&["top", &path, "--once"]);
+        assert!(frame.contains("TAGS (3)") && frame.contains("quota none"), "{frame}");
+    }
+}
+
+#[test]
+fn one_heap_is_full_of_tags() {
+    let (name, heap) = labelled("scalable");
+    for number in 0..255 {
+        alloc(&heap, &format!("tag number {number}, with a long name"), 8 + number).unwrap();
+    }
+    fail(&["quota", &name.0, "--tag", "another=5"], 3, "255 tags");
+    let told = run(&["quota", &name.0, "--json"]).json();
+    assert_eq!((&told["objects"], told["tags"].as_array().unwrap().len()), (&json!(255), 256));
+    let frame = succeed(&["top", &name.0, "--once"]);
+    assert!(frame.contains("TAGS (256), from 1 on"), "{frame}");
+}
