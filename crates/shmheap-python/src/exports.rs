@@ -9,7 +9,6 @@
 
 use std::collections::HashMap;
 use std::mem;
-use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -22,18 +21,12 @@ static ALL: Mutex<Vec<(u128, Weak<Exports>)>> = Mutex::new(Vec::new());
 /// How long to wait before the next look at whether an object has been freed.
 const PAUSE: Duration = Duration::from_micros(50);
 
-/// What this process is doing with an object.
-#[derive(Debug)]
-enum Use {
-    /// So many look at it.
-    Seen(usize),
-    /// A thread of that process is freeing it. A forked child's parent is none of its business.
-    Freed { by: u32 },
-}
+/// In the place of a count: a thread of this process is freeing the object.
+const FREED: usize = usize::MAX;
 
-/// Uses by handle; objects without one are not listed.
+/// Counts of views by handle; objects without one are not listed.
 #[derive(Debug, Default)]
-pub(crate) struct Exports(Mutex<HashMap<u64, Use>>);
+pub(crate) struct Exports(Mutex<HashMap<u64, usize>>);
 
 /// A view of an object, or the right to free it, until this is dropped.
 #[derive(Debug)]
@@ -58,23 +51,18 @@ impl Exports {
 
     /// One more view. Waits while another thread frees the object, which may be gone then.
     pub(crate) fn view(&self, py: Python<'_>, object: Handle) -> Mark<'_> {
-        self.settled(py, object, |found| match found {
-            Some(Use::Seen(count)) => *count += 1,
-            none => *none = Some(Use::Seen(1)),
-        });
+        self.settled(py, object, |count| *count += 1);
         Mark { exports: self, object }
     }
 
     /// The right to free it; or how many views there are.
     pub(crate) fn claim(&self, py: Python<'_>, object: Handle) -> Result<Mark<'_>, usize> {
-        self.settled(py, object, |found| match found {
-            Some(Use::Seen(count)) => Err(*count),
-            none => {
-                *none = Some(Use::Freed { by: process::id() });
-                Ok(())
-            }
-        })?;
-        Ok(Mark { exports: self, object })
+        match self.settled(py, object, |count| {
+            if *count == 0 { mem::replace(count, FREED) } else { *count }
+        }) {
+            0 => Ok(Mark { exports: self, object }),
+            views => Err(views),
+        }
     }
 
     /// One view less, of those that were [kept](Mark::keep).
@@ -82,27 +70,31 @@ impl Exports {
         drop(Mark { exports: self, object });
     }
 
-    /// Changes the use of an object that nobody is just freeing.
+    /// Looks at the count of an object that nobody is just freeing. It is not left at 0.
     fn settled<T>(
         &self,
         py: Python<'_>,
         object: Handle,
-        change: impl FnOnce(&mut Option<Use>) -> T,
+        change: impl FnOnce(&mut usize) -> T,
     ) -> T {
-        let is_busy = |found: &Use| matches!(found, Use::Freed { by } if *by == process::id());
         loop {
-            let mut uses = lock(&self.0);
-            if !uses.get(&object.to_raw()).is_some_and(is_busy) {
-                let seen = |found: &Use| matches!(found, Use::Seen(_));
-                let mut found = uses.remove(&object.to_raw()).filter(seen);
-                let changed = change(&mut found);
-                uses.extend(found.map(|found| (object.to_raw(), found)));
-                return changed;
+            let mut counts = lock(&self.0);
+            let count = counts.entry(object.to_raw()).or_insert(0);
+            if *count != FREED {
+                return change(count);
             }
-            drop(uses);
+            drop(counts);
             // Who frees it may need the interpreter to come to its end.
             py.detach(|| std::thread::sleep(PAUSE));
         }
+    }
+}
+
+/// In a forked child: what other threads of its parent were freeing is none of its business.
+#[pyfunction]
+pub(crate) fn forget_frees() {
+    for exports in lock(&ALL).iter().filter_map(|(_, exports)| exports.upgrade()) {
+        lock(&exports.0).retain(|_, count| *count != FREED);
     }
 }
 
@@ -115,11 +107,11 @@ impl Mark<'_> {
 
 impl Drop for Mark<'_> {
     fn drop(&mut self) {
-        let mut uses = lock(&self.exports.0);
-        match uses.get_mut(&self.object.to_raw()) {
-            Some(Use::Seen(count)) if *count > 1 => *count -= 1,
+        let mut counts = lock(&self.exports.0);
+        match counts.get_mut(&self.object.to_raw()) {
+            Some(count) if (2..FREED).contains(count) => *count -= 1,
             _ => {
-                uses.remove(&self.object.to_raw());
+                counts.remove(&self.object.to_raw());
             }
         }
     }

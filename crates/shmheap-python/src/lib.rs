@@ -44,6 +44,8 @@ mod _shmheap {
     #[pymodule_export]
     use crate::connection::Connection;
     #[pymodule_export]
+    use crate::exports::forget_frees;
+    #[pymodule_export]
     use crate::letter::{Letter, LetterQueue};
     #[pymodule_export]
     use crate::map::ByteMap;

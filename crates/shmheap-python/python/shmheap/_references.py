@@ -13,7 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ._errors import NotFound
-from ._shmheap import Buffer, Connection
+from ._shmheap import Buffer, Connection, forget_frees
 
 if TYPE_CHECKING:
     from ._heap import Heap
@@ -32,14 +32,15 @@ def shared(connection: Connection) -> Connection:
         return _connections.setdefault((connection.id, connection.read_only), connection)
 
 
-def _renew_lock() -> None:
-    """For a forked child, whose parent may have had it in the hands of another thread."""
+def _in_child() -> None:
+    """Forgets what other threads of the parent were in the middle of."""
     global _lock
     _lock = threading.RLock()
+    forget_frees()
 
 
 _lock = threading.RLock()
-os.register_at_fork(after_in_child=_renew_lock)
+os.register_at_fork(after_in_child=_in_child)
 
 
 def reduce_connection(connection: Connection) -> tuple[Any, ...]:
