@@ -59,8 +59,8 @@ pub struct Usage {
     pub tags: Vec<TagUsage>,
     /// Each process that has objects or has had some and is still connected, the largest first.
     pub peers: Vec<PeerUsage>,
-    /// Whether a process was killed in the middle of counting, and found dead, and the counters were
-    /// not recounted since: they may be too high, by one object for each of its threads.
+    /// Whether a process was killed in the middle of counting, and found dead, and the counters
+    /// were not recounted since: they may be too high, by one object for each of its threads.
     pub is_recount_due: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Quotas and labels where something is in the way: others' quotas, tables that are full, frees that
-//! fail, counters that are wrong.
+//! Quotas and labels where something is in the way: others' quotas, tables that are full, frees
+//! that fail, counters that are wrong.
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
