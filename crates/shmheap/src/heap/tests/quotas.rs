@@ -64,7 +64,7 @@ fn nobody_is_made_to_exceed_a_quota_by_others() {
         heap.set_quota(Quota::Peer, Some(1 << 20)).unwrap();
         let object = heap.alloc(bytes(700_000)).unwrap();
         let there = other.resolve(heap.handle(object).unwrap()).unwrap();
-        let _ = realloc(&other, there, 1_040_000);
+        assert!(realloc(&other, there, 1_100_000).is_err());
         let usage = heap.usage().unwrap();
         assert!(usage.peers.iter().all(|peer| peer.bytes <= 1 << 20), "{policy:?}: {usage:?}");
         assert!(matches!(other.alloc(bytes(2 << 20)), Err(Error::QuotaExceeded { .. })));
