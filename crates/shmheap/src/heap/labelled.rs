@@ -343,17 +343,13 @@ impl Heap {
         let _work = Work::begin(tally, slot);
         let mut heirs = [None; TAGS as usize];
         let heir_of: Vec<_> = labels::Label::all()
-            .map(|label| {
-                let Owner { peer, tag } = tally.owner(label)?;
-                let is_left = tally.count(label).objects > 0 && !self.is_peer_alive(peer);
-                is_left.then(|| *heirs[usize::from(tag.0)].get_or_insert(label))
-            })
+            .map(|label| self.heir_of_the_gone(&tally, &mut heirs, label))
             .collect();
-        let all = labels::Label::all().zip(&heir_of);
-        if all.into_iter().all(|(label, heir)| heir.is_none_or(|heir| heir == label)) {
-            return;
-        }
-        for block in self.blocks().filter(|block| block.live) {
+        let moves = labels::Label::all()
+            .zip(&heir_of)
+            .any(|(label, &heir)| heir.is_some_and(|heir| heir != label));
+        let blocks = self.blocks().filter(|block| moves && block.live);
+        for block in blocks {
             let Some(from) = self.label_at(block.offset_bytes) else { continue };
             let heir = heir_of.get(usize::from(from.number()) - 1).copied().flatten();
             if let Some(to) = heir.filter(|&to| to != from)
@@ -363,8 +359,32 @@ impl Heap {
                 tally.relabel(lane, from, to, bytes);
             }
         }
-        // An object may have changed its size in between.
-        tally.note_death();
+        let held = labels::Label::all().zip(&heir_of).filter(|(_, heir)| heir.is_some());
+        held.for_each(|(label, _)| tally.let_go(label));
+        if moves {
+            // An object may have changed its size in between.
+            tally.note_death();
+        }
+    }
+
+    /// Under which label to count what is counted under that, if its peer is gone: the first such
+    /// of its tag. The label is held then, so that nobody who lives gets it meanwhile.
+    fn heir_of_the_gone(
+        &self,
+        tally: &Tally<'_, Gate<'_>>,
+        heirs: &mut [Option<labels::Label>],
+        label: labels::Label,
+    ) -> Option<labels::Label> {
+        // Held first: if it counts more than that, it keeps the owner that is looked at.
+        tally.hold(label);
+        let owner = tally.owner(label).filter(|_| tally.count(label).objects > 1);
+        let gone = owner.filter(|owner| !self.is_peer_alive(owner.peer));
+        let heir = gone.and_then(|gone| heirs.get_mut(usize::from(gone.tag.0)));
+        let heir = heir.map(|heir| *heir.get_or_insert(label));
+        if heir.is_none() {
+            tally.let_go(label);
+        }
+        heir
     }
 
     fn reserve_under(

@@ -321,22 +321,32 @@ impl<W: Words> Tally<'_, W> {
         let _ = self.words.compare_exchange(at, owner.word(), 0);
     }
 
-    /// Counts an object under another label, if it still has the one: those of peers that are gone
-    /// make room so.
+    /// Counts under the label what it has not, so that it is not used for something else meanwhile.
+    pub(crate) fn hold(&self, label: Label) {
+        self.adjust(label, u64::saturating_add, Count { bytes: 0, objects: 1 });
+    }
+
+    /// Ends that.
+    pub(crate) fn let_go(&self, label: Label) {
+        self.adjust(label, u64::saturating_sub, Count { bytes: 0, objects: 1 });
+    }
+
+    fn adjust(&self, label: Label, change: fn(u64, u64) -> u64, by: Count) {
+        for (at, amount) in self.label_words(label).into_iter().zip([by.bytes, by.objects]) {
+            let _ = self.update(at, |word| Some(change(word, amount)));
+        }
+    }
+
+    /// Counts an object under another label, which is held, if it still has the one.
     pub(crate) fn relabel(&self, lane: Lane, from: Label, to: Label, bytes: u64) {
-        let change = |label, change: fn(u64, u64) -> u64| {
-            for (at, amount) in self.label_words(label).into_iter().zip([bytes, 1]) {
-                let _ = self.update(at, |word| Some(change(word, amount)));
-            }
-        };
-        // Up first: a label that counts nothing may be used for something else.
-        change(to, u64::saturating_add);
+        let of_object = Count { bytes, objects: 1 };
+        self.adjust(to, u64::saturating_add, of_object);
         let (at, shift) = (self.layout.word_of(lane), shift_of(lane));
         let moved = self.update(at, |word| {
             let is_from = word >> shift & LANE_MASK == u64::from(from.0);
             is_from.then_some(word & !(LANE_MASK << shift) | u64::from(to.0) << shift)
         });
-        change(if moved.is_ok() { from } else { to }, u64::saturating_sub);
+        self.adjust(if moved.is_ok() { from } else { to }, u64::saturating_sub, of_object);
     }
 
     /// Whose the label is, if anybody's.

@@ -44,9 +44,12 @@ impl Heap {
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyExists`], [`Error::InvalidName`], [`Error::NoSpace`],
-    /// [`Error::PermissionDenied`]; [`Error::ReadOnly`] for a first-fit heap at work,
-    /// [`Error::Damaged`].
+    /// [`Error::AlreadyExists`](crate::Error::AlreadyExists),
+    /// [`Error::InvalidName`](crate::Error::InvalidName),
+    /// [`Error::NoSpace`](crate::Error::NoSpace),
+    /// [`Error::PermissionDenied`](crate::Error::PermissionDenied);
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly) for a first-fit heap at work,
+    /// [`Error::Damaged`](crate::Error::Damaged).
     ///
     /// ```
     /// use shmheap::Heap;
