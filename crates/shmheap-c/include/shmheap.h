@@ -135,7 +135,7 @@ SHMHEAP_API void *shmheap_underlying(shmheap_memory_handle mem);
  *            a smallest object.
  * @return the object, its content undefined; or NULL: ENOMEM (no free range is large enough; the
  *         heap stays usable), EDQUOT (a quota, see shmheap/labels.h), EROFS (connected read-only),
- *         EUSERS (under the scalable policy, too many threads of all processes), EINVAL.
+ *         EUSERS (too many threads under the scalable policy, or too many labels), EINVAL.
  *
  * The object is aligned to the granule; under the scalable policy to 16 from a size of 16 on, below
  * that to 8, which is enough for any C type of that size.

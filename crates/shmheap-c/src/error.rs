@@ -191,7 +191,7 @@ pub(crate) fn describe(errno: c_int) -> *const c_char {
         libc::EDQUOT => c"a quota of the heap, of the process or of a tag is used up",
         libc::EOPNOTSUPP => c"the heap was made without labels",
         libc::EROFS => c"connected for reading only",
-        libc::EUSERS => c"too many processes are connected, or too many of their threads at work",
+        libc::EUSERS => c"the heap has no place for one more process, thread, tag or label",
         libc::ESTALE => c"the object of that handle was freed",
         libc::EUCLEAN => c"the heap's metadata is damaged",
         libc::ENOTRECOVERABLE => c"internal error in libshmheap",

@@ -26,7 +26,7 @@ namespace shmheap {
  * Quotas and usage are those of shmheap/labels.h, with heap.get(). An allocation beyond a quota
  * throws shmheap::error, whose code() is EDQUOT.
  */
-class tag_scope {
+class [[nodiscard]] tag_scope {
 public:
     tag_scope(const heap &heap, const char *tag) : mem_(heap.get()) {
         if (shmheap_tag_push(mem_, tag) != 0) {

@@ -45,6 +45,9 @@ use crate::{Error, Handle, Heap, Result};
 /// ```
 pub struct ShmBox<'h, T: Shareable> {
     object: ManuallyDrop<Unpublished<'h>>,
+    /// Whether what lies behind the value may say of it what is not so: an object of plain bytes
+    /// has there whatever was at its place before.
+    is_plain: bool,
     value: PhantomData<T>,
 }
 
@@ -65,7 +68,7 @@ impl<T: Shareable> Drop for ShmBox<'_, T> {
 
 impl<'h, T: Shareable> ShmBox<'h, T> {
     fn of(object: Unpublished<'h>) -> Self {
-        Self { object: ManuallyDrop::new(object), value: PhantomData }
+        Self { object: ManuallyDrop::new(object), is_plain: false, value: PhantomData }
     }
 
     /// Puts a value into the heap.
@@ -105,8 +108,15 @@ impl<'h, T: Shareable> ShmBox<'h, T> {
     pub fn publish(self, cell: &ShmCell<T>) -> Result<Handle<T>, NotHandedOver<'h, T>> {
         let heap = self.object.heap();
         // First that the cell is one of this heap: elsewhere nothing is changed.
-        let settled = heap.cell(cell.word()).and_then(|at| cell.settle(heap).map(|()| at));
-        let at = match settled {
+        let settle = || {
+            let at = heap.cell(cell.word())?;
+            cell.settle(heap)?;
+            if self.is_plain {
+                belongings::disown::<T>(heap, self.object.handle())?;
+            }
+            Ok(at)
+        };
+        let at = match settle() {
             Ok(at) => at,
             Err(error) => return Err(NotHandedOver { error, value: self }),
         };
@@ -152,16 +162,15 @@ impl<'h, T: Shareable> ShmBox<'h, T> {
 
 impl<'h, T: Shareable + Copy> ShmBox<'h, T> {
     /// An object whose bytes are a value of that type, as any are: what comes out of an
-    /// `ObjectChannel`, for one. Types that can be copied own nothing. If the object is larger, 8
-    /// bytes behind the value are set to 0.
+    /// `ObjectChannel`, for one. Types that can be copied own nothing. If the object is larger,
+    /// [`publish`](Self::publish) sets 8 bytes behind the value to 0.
     ///
     /// # Errors
     ///
     /// [`Error::WrongType`] if it is too small for the type, or lies badly. It is freed then.
     pub fn from_plain(object: Unpublished<'h>) -> Result<Self> {
         object.heap().located::<T>(object.handle().cast())?;
-        belongings::disown::<T>(object.heap(), object.handle())?;
-        Ok(Self::of(object))
+        Ok(Self { is_plain: true, ..Self::of(object) })
     }
 }
 

@@ -10,8 +10,11 @@
 //! The heap copies objects and cells at moments of their own (`heap/snapshot`). So a cell may name
 //! an object that has come later or has gone, whose place a stranger would get in the copy; and an
 //! object that went from cell to cell may be in both. Before anybody else knows the copy, this walk
-//! through all cells that types tell of empties those. What programs keep as numbers in their own
-//! data, nobody can tell.
+//! through the cells of roots and shared values empties those.
+//!
+//! Nobody can tell of what programs keep as numbers in their own data; and the walk does not go
+//! into messages of channels, nor into values that are themselves in a cell, whose types the cell
+//! does not tell.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -29,6 +32,12 @@ impl Heap {
     /// objects that lived while it was made, under the same handles, with their names; nobody is
     /// connected to it. What changed meanwhile may be there as before or after, object by object:
     /// who needs several as of one moment keeps the others from changing them.
+    ///
+    /// A cell of a root or of a shared value is empty in the copy if its object is not there, or is
+    /// in another cell as well. What lies deeper is as it was copied: messages in an
+    /// [`ObjectChannel`](crate::ObjectChannel), and cells of a value that is itself in a cell, may
+    /// name an object that is not in the copy, or one that another has, too. While these change,
+    /// take no snapshot to work on; to look at, any will do.
     ///
     /// The copy has an id of its own, mode `0o600`, and the same address if the heap was made with
     /// [`same_address`](crate::HeapOptions::same_address). Objects that were unpublished stay in it

@@ -23,26 +23,6 @@ const CHUNK_BYTES: u64 = 256 << 10;
 const READINGS: u32 = 16;
 
 impl<H: Hold> Object<H> {
-    /// The first bytes in the range that have storage with something in it, if any have.
-    fn next_data(&self, range: &Range<u64>) -> Result<Option<Range<u64>>> {
-        let seek = |to: SeekFrom| match self.with(|fd| rustix::fs::seek(fd, to)) {
-            Ok(at) => Ok(Some(at)),
-            Err(Errno::NXIO) => Ok(None),
-            Err(errno) => Err(errno),
-        };
-        let start = match seek(SeekFrom::Data(range.start)) {
-            // From the start of its page: file systems may name the first byte itself.
-            Ok(Some(start)) if start < range.end => (start - start % PAGE_BYTES).max(range.start),
-            Ok(_) => return Ok(None),
-            // This file system has no holes.
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some(range.clone())),
-            Err(errno) => return Err(refused("looking for data (lseek)")(errno)),
-        };
-        let end = seek(SeekFrom::Hole(start)).map_err(refused("looking for holes (lseek)"))?;
-        let end = end.map_or(range.end, |end| end.min(range.end));
-        Ok((end > start).then_some(start..end))
-    }
-
     /// Copies the bytes of the range to the same place of another object, which has storage there
     /// and zeros. `mend` is given what was read and where, and may change it.
     pub(crate) fn copy_to<T: Hold>(
@@ -53,7 +33,12 @@ impl<H: Hold> Object<H> {
     ) -> Result<()> {
         let [mut buffer, mut again] = [(); 2].map(|()| vec![0; CHUNK_BYTES as usize]);
         let mut left = range;
-        while let Some(data) = self.next_data(&left)? {
+        let seek = |to: SeekFrom| match self.with(|fd| rustix::fs::seek(fd, to)) {
+            Ok(at) => Ok(Some(at)),
+            Err(Errno::NXIO) => Ok(None),
+            Err(errno) => Err(errno),
+        };
+        while let Some(data) = next_data(&left, seek)? {
             for start in data.clone().step_by(CHUNK_BYTES as usize) {
                 let bytes = CHUNK_BYTES.min(data.end - start) as usize;
                 let chunk = &mut buffer[..bytes];
@@ -88,6 +73,27 @@ impl<H: Hold> Object<H> {
     }
 }
 
+/// The first bytes in the range that have storage with something in it, from the start of their
+/// page on, if any have; `seek` finds the next byte of data, or hole.
+fn next_data(
+    range: &Range<u64>,
+    seek: impl Fn(SeekFrom) -> Result<Option<u64>, Errno>,
+) -> Result<Option<Range<u64>>> {
+    let data = match seek(SeekFrom::Data(range.start)) {
+        Ok(Some(data)) if data < range.end => data,
+        Ok(_) => return Ok(None),
+        // This file system has no holes.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some(range.clone())),
+        Err(errno) => return Err(refused("looking for data (lseek)")(errno)),
+    };
+    // Some file systems name the first byte itself.
+    let start = (data - data % PAGE_BYTES).max(range.start);
+    let hole = seek(SeekFrom::Hole(data)).map_err(refused("looking for holes (lseek)"))?;
+    // Taken away meanwhile: then the page is read all the same, to get on.
+    let end = hole.unwrap_or(range.end).max(start + PAGE_BYTES).min(range.end);
+    Ok(Some(start..end))
+}
+
 /// Reads once more what was read, and those pages again that have changed, so often.
 fn read_until_still(
     chunk: &mut [u8],
@@ -115,6 +121,38 @@ fn read_until_still(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Wherever data begins and ends: all of it is found, from the starts of its pages, to the end.
+    #[test]
+    fn data_is_found_from_the_start_of_its_page() {
+        const END: u64 = 10 * PAGE_BYTES;
+        let data = [5000..9000, 20_480..24_576, 30_000..END];
+        let seek = |to: SeekFrom| {
+            Ok(match to {
+                SeekFrom::Data(at) => {
+                    data.iter().find(|data| at < data.end).map(|data| data.start.max(at))
+                }
+                SeekFrom::Hole(at) => {
+                    data.iter().find(|data| data.contains(&at)).map_or(Some(at), |it| Some(it.end))
+                }
+                _ => unreachable!(),
+            })
+        };
+        let (mut found, mut left) = (vec![], 0..END);
+        while let Some(next) = next_data(&left, seek).unwrap() {
+            left.start = next.end;
+            found.push(next);
+        }
+        assert_eq!(found, [4096..9000, 20_480..24_576, 28_672..END]);
+        // What goes between two looks does not keep the copier from going on.
+        let gone = |to: SeekFrom| match to {
+            SeekFrom::Data(at) | SeekFrom::Hole(at) => Ok(Some(at)),
+            _ => unreachable!(),
+        };
+        assert_eq!(next_data(&(4096..END), gone).unwrap(), Some(4096..8192));
+        let full = |_| Err(Errno::INVAL);
+        assert_eq!(next_data(&(4096..END), full).unwrap(), Some(4096..END));
+    }
 
     /// Three pages, of which the second changes a few times and the third each time.
     #[test]
