@@ -170,7 +170,9 @@ impl<'h, T: Shareable + Copy> ShmBox<'h, T> {
     /// [`Error::WrongType`] if it is too small for the type, or lies badly. It is freed then.
     pub fn from_plain(object: Unpublished<'h>) -> Result<Self> {
         object.heap().located::<T>(object.handle().cast())?;
-        Ok(Self { is_plain: true, ..Self::of(object) })
+        let mut plain = Self::of(object);
+        plain.is_plain = true;
+        Ok(plain)
     }
 }
 
