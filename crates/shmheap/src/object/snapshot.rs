@@ -37,7 +37,9 @@ impl Heap {
     /// in another cell as well. What lies deeper is as it was copied: messages in an
     /// [`ObjectChannel`](crate::ObjectChannel), and cells of a value that is itself in a cell, may
     /// name an object that is not in the copy, or one that another has, too. While these change,
-    /// take no snapshot to work on; to look at, any will do.
+    /// take no snapshot to work on; to look at, any will do. (Under the scalable policy what is not
+    /// in the copy is `Stale` there for some time: no place has a handle at first that the heap has
+    /// given meanwhile.)
     ///
     /// The copy has an id of its own, mode `0o600`, and the same address if the heap was made with
     /// [`same_address`](crate::HeapOptions::same_address). Objects that were unpublished stay in it

@@ -59,6 +59,11 @@ impl State {
         Self(self.0.wrapping_add(1))
     }
 
+    /// A free state as far from all lives of this one, past and to come, as there is.
+    pub(crate) fn far(self) -> Self {
+        Self(self.0.wrapping_add(1 << (GENERATION_BITS - 1) << 1))
+    }
+
     /// Which life of the object this is; the free state before a life has the number of that life.
     #[inline]
     pub(crate) fn generation(self) -> u64 {

@@ -14,11 +14,16 @@
 //! all. In the copy all slabs are nobody's, and what the heap's processes were in the middle of,
 //! claims and frees, are holes as adoption would make them. Free units are holes, too: the copy has
 //! storage for what lives. Hints are made anew.
+//!
+//! What is not live in the copy may be named there, in bytes that are copied later: by the handle
+//! of an object that came to that place meanwhile. So all such places are half a round of
+//! generations further on in the copy: what it makes there has no such handle soon.
 
 use std::ops::Range;
 
 use super::class::Class;
 use super::layout::StateBlock;
+use super::resolve::UNIT_GENERATION_BITS;
 use super::unit::{Unit, UnitWord, Use};
 use super::{Slabs, Surroundings, Worker};
 use crate::segment::fault::Fault;
@@ -27,6 +32,8 @@ use crate::segment::words::Words;
 
 /// How often a run is looked at that changes each time. None does for long, unless it is damaged.
 const LOOKS: u32 = 10_000;
+/// Half a round of the generations that units have in handles of small objects.
+const FAR: u64 = 1 << (UNIT_GENERATION_BITS - 1);
 const BROKEN: Fault = Fault::Damaged("a run of units is not whole");
 
 /// What gives storage to the records of the copy.
@@ -153,14 +160,14 @@ impl Slabs {
             _ => false,
         };
         for (number, &word) in (0..).zip(&seen.words) {
-            let word = if is_filled { word } else { word.with(Use::Hole) };
+            let word = if is_filled { word } else { word.later(FAR, Use::Hole) };
             target.store(self.word_of(unit + number), word.0);
         }
         if let Some(class) = seen.class.filter(|_| is_filled) {
             site.ensure_states(self.layout.block(class.geometry(), unit))?;
             let row = self.layout.row(class.geometry(), unit);
             for (number, &state) in (0..).zip(&seen.states) {
-                target.store_state(row + number, state);
+                target.store_state(row + number, if state.is_live() { state } else { state.far() });
             }
         }
         Ok(is_filled)

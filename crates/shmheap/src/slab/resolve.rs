@@ -21,6 +21,8 @@ use crate::segment::words::Words;
 
 /// Bits of a handle's generation.
 const HANDLE_GENERATION_BITS: u32 = 16;
+/// Those that are the unit's, where an object has a state with others.
+pub(super) const UNIT_GENERATION_BITS: u32 = HANDLE_GENERATION_BITS - GENERATION_BITS;
 
 /// A live object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +60,7 @@ impl Object {
 
 /// The generation that the handle of a small object has.
 pub(super) fn small_generation(word: UnitWord, state: State) -> u64 {
-    let unit_bits = HANDLE_GENERATION_BITS - GENERATION_BITS;
-    let of_unit = word.generation() & ((1 << unit_bits) - 1);
+    let of_unit = word.generation() & ((1 << UNIT_GENERATION_BITS) - 1);
     of_unit << GENERATION_BITS | state.generation()
 }
 

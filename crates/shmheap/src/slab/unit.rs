@@ -118,8 +118,13 @@ impl UnitWord {
     /// The word of the next generation for another use.
     #[inline]
     pub(crate) fn next(self, becomes: Use) -> Self {
-        let next = Self::pack(0, self.generation() + 1, None, 0);
-        next.with(becomes)
+        self.later(1, becomes)
+    }
+
+    /// The word for another use, so many generations later.
+    #[inline]
+    pub(crate) fn later(self, generations: u64, becomes: Use) -> Self {
+        Self::pack(0, self.generation() + generations, None, 0).with(becomes)
     }
 
     /// Which use of the unit this is.

@@ -184,6 +184,15 @@ fn a_copy_has_all_that_lived_while_the_heap_changed() {
             let has_lived = play.ever.contains(&(block.place.0, block.generation));
             assert!(has_lived, "round {round}: {block:?}");
         }
+        let mut cache = Cache::new();
+        for size in SIZES.into_iter().chain([64 << 10]) {
+            while let Some(held) = alloc(&target_worker, &mut cache, size, 8) {
+                let made = (held.place.0, generation(&engine, &target, held.place).unwrap());
+                let lives = play.ever.range((made.0, 0)..(made.0 + 1, 0)).count();
+                let is_soon = lives < 40;
+                assert!(!is_soon || !play.ever.contains(&made), "round {round}: {made:?}");
+            }
+        }
         for (held, &expected) in still.iter().zip(&expected) {
             let copied = generation(&engine, &target, held.place);
             assert!(copied.is_some() && copied == expected, "round {round}: {held:?}");
