@@ -3,7 +3,7 @@
 //! ```text
 //!   numpy array, memoryview --view--> Buffer --reference--> Connection: the mapping
 //!                              |
-//!                              +-- counted in the connection: no free while there is one
+//!                              +-- counted in `Exports`: no free while there is one
 //! ```
 //!
 //! What can go wrong stays within Python's own rules. The mapping lasts as long as any view. An
@@ -234,7 +234,7 @@ impl Buffer {
     }
 
     fn __repr__(&self) -> String {
-        // Relaxed: as in `address`.
+        // Relaxed: as in `span`.
         let freed = if self.freed.load(Ordering::Relaxed) { ", freed" } else { "" };
         format!("<shmheap.Buffer {}, {} bytes{freed}>", self.object, self.len_bytes)
     }

@@ -8,6 +8,7 @@
 //! All functions, whose contract is the caller's: that the bytes are there.
 #![allow(unsafe_code)]
 
+use std::alloc::Layout;
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 
@@ -15,13 +16,23 @@ use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use shmheap::Handle;
+use shmheap::{Error, Handle};
 
 use crate::error::Result;
 use crate::exports::Exports;
 
 /// From here on, filling bytes takes long enough to let other threads run.
 pub(crate) const LARGE_BYTES: usize = 256 << 10;
+
+/// How an object lies that Python asks for.
+pub(crate) fn layout_of(size: usize, align: usize) -> Result<Layout> {
+    let layout = Layout::from_size_align(size, align).map_err(|_| Error::InvalidLayout {
+        size_bytes: size as u64,
+        align_bytes: align as u64,
+        why: "an alignment is a power of two, and no size comes near 2^63",
+    });
+    Ok(layout?)
+}
 
 /// Where an object's bytes are, and how many.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,6 @@
 //! It ends with the last reference to it: of a Python `Heap` that was not closed, of a buffer, or
 //! of a view. Python keeps one for each heap (`_references.py`).
 
-use std::alloc::Layout;
 use std::fs::File;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -14,6 +13,7 @@ use pyo3::types::PyDict;
 use shmheap::{Error, Handle, Heap, NotAHeap, Policy, Quota};
 
 use crate::buffer::{self, Buffer};
+use crate::bytes;
 use crate::error::Result;
 use crate::exports::Exports;
 use crate::inspect;
@@ -113,12 +113,7 @@ impl Connection {
     }
 
     fn alloc(slf: &Bound<'_, Self>, size: usize, align: usize, zero: bool) -> Result<Buffer> {
-        let layout = Layout::from_size_align(size, align).map_err(|_| Error::InvalidLayout {
-            size_bytes: size as u64,
-            align_bytes: align as u64,
-            why: "an alignment is a power of two, and no size comes near 2^63",
-        })?;
-        Buffer::alloc(slf, layout, zero)
+        Buffer::alloc(slf, bytes::layout_of(size, align)?, zero)
     }
 
     #[pyo3(signature = (handle, length=None))]

@@ -16,7 +16,6 @@
 //! Queues opened by handle, which their names keep open; what `bytes` asks for.
 #![allow(unsafe_code)]
 
-use std::alloc::Layout;
 use std::ffi::c_int;
 use std::fmt;
 use std::ptr::NonNull;
@@ -140,11 +139,7 @@ impl Letter {
         align: usize,
         zero: bool,
     ) -> Result<Self> {
-        let layout = Layout::from_size_align(size, align).map_err(|_| Error::InvalidLayout {
-            size_bytes: size as u64,
-            align_bytes: align as u64,
-            why: "an alignment is a power of two, and no size comes near 2^63",
-        })?;
+        let layout = bytes::layout_of(size, align)?;
         let takes_turns = connection.get().takes_turns;
         let make = || {
             Mail::of(connection, |heap| match zero {

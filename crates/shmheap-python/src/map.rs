@@ -36,7 +36,6 @@
 //! Objects filled, copied from and freed.
 #![allow(unsafe_code)]
 
-use std::alloc::Layout;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use pyo3::buffer::PyUntypedBuffer;
@@ -201,10 +200,7 @@ impl ByteMap {
         let value_bytes = value.len_bytes();
         let value_at = HEAD_BYTES + text.len();
         let size = value_at.saturating_add(value_bytes);
-        let layout = Layout::from_size_align(size, HEAD_BYTES).map_err(|_| {
-            let (size_bytes, align_bytes) = (size as u64, HEAD_BYTES as u64);
-            Error::InvalidLayout { size_bytes, align_bytes, why: "no size comes near 2^63" }
-        })?;
+        let layout = bytes::layout_of(size, HEAD_BYTES)?;
         let heap = self.heap();
         let object =
             self.open.connection().taking_turns(py, false, || heap.alloc_unpublished(layout))?;

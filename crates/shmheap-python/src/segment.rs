@@ -93,10 +93,7 @@ impl Segment {
         name: &str,
         size: usize,
     ) -> Result<Option<Self>> {
-        let layout = Layout::from_size_align(size, ALIGN_BYTES).map_err(|_| {
-            let (size_bytes, align_bytes) = (size as u64, ALIGN_BYTES as u64);
-            Error::InvalidLayout { size_bytes, align_bytes, why: "no size comes near 2^63" }
-        })?;
+        let layout = bytes::layout_of(size, ALIGN_BYTES)?;
         let mut is_new = false;
         let open = Open::find(py, connection, Some(PATIENCE), |heap, slice| {
             is_new = false;
