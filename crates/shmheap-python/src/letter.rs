@@ -22,7 +22,7 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use self_cell::self_cell;
@@ -30,11 +30,17 @@ use shmheap::{Error, Handle, Heap, ObjectChannel, ShmObjectChannel, Unpublished}
 
 use crate::bytes::{self, LARGE_BYTES, Span};
 use crate::connection::Connection;
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::waiting::{in_slices_with, timeout_of};
 
 /// The object, as long as it is this process's.
-type Hand<'h> = Mutex<Option<Unpublished<'h>>>;
+struct InHand<'h> {
+    object: Option<Unpublished<'h>>,
+    /// How many threads write to it.
+    writers: usize,
+}
+
+type Hand<'h> = Mutex<InHand<'h>>;
 
 self_cell! {
     /// An object, and the connection that it is in.
@@ -57,8 +63,23 @@ self_cell! {
 const GIVEN_AWAY: Error = Error::NotOwner { what: "the letter" };
 
 /// Nothing panics while it is locked, so it is never poisoned.
-fn lock<'g, 'h>(hand: &'g Hand<'h>) -> MutexGuard<'g, Option<Unpublished<'h>>> {
+fn lock<'g, 'h>(hand: &'g Hand<'h>) -> MutexGuard<'g, InHand<'h>> {
     hand.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<'h> InHand<'h> {
+    fn address(&self) -> Result<NonNull<u8>> {
+        Ok(self.object.as_ref().ok_or(GIVEN_AWAY)?.as_ptr())
+    }
+
+    /// Takes it, to give it away. What is written then would be written into another's.
+    fn take(&mut self) -> Result<Unpublished<'h>> {
+        if self.writers > 0 {
+            let why = "another thread writes to the object; wait for that, then send or keep it";
+            return Err(PyBufferError::new_err(why).into());
+        }
+        Ok(self.object.take().ok_or(GIVEN_AWAY)?)
+    }
 }
 
 /// An object that this process has for itself: freed when nothing looks at it any more, and when
@@ -77,7 +98,8 @@ impl Mail {
         make: impl for<'h> FnOnce(&'h Heap) -> shmheap::Result<Unpublished<'h>>,
     ) -> std::result::Result<Self, (Py<Connection>, Error)> {
         Self::try_new_or_recover(connection, |connection| {
-            make(&connection.get().heap).map(|object| Mutex::new(Some(object)))
+            let object = Some(make(&connection.get().heap)?);
+            Ok(Mutex::new(InHand { object, writers: 0 }))
         })
     }
 }
@@ -85,7 +107,7 @@ impl Mail {
 impl Letter {
     fn new(py: Python<'_>, mail: Mail) -> Result<Self> {
         let found = mail.with_dependent(|connection, hand| {
-            let object = lock(hand).as_ref().map(Unpublished::handle).ok_or(GIVEN_AWAY)?;
+            let object = lock(hand).object.as_ref().map(Unpublished::handle).ok_or(GIVEN_AWAY)?;
             let heap = &connection.get().heap;
             Ok::<_, Error>((object, heap.usable_size(heap.resolve(object)?)?))
         });
@@ -99,15 +121,23 @@ impl Letter {
     }
 
     fn is_ours(&self) -> bool {
-        self.mail.with_dependent(|_, hand| lock(hand).is_some())
+        self.mail.with_dependent(|_, hand| lock(hand).object.is_some())
     }
 
     /// Where the object is, if it is still this process's.
     fn span(&self) -> Result<Span> {
-        let address: Option<NonNull<u8>> =
-            self.mail.with_dependent(|_, hand| lock(hand).as_ref().map(Unpublished::as_ptr));
-        let address = address.ok_or(GIVEN_AWAY)?;
+        let address = self.mail.with_dependent(|_, hand| lock(hand).address())?;
         Ok(Span { address, len_bytes: self.len_bytes })
+    }
+
+    fn writer(&self) -> Result<Writer<'_>> {
+        let address = self.mail.with_dependent(|_, hand| {
+            let mut hand = lock(hand);
+            let address = hand.address()?;
+            hand.writers += 1;
+            Ok::<_, Failure>(address)
+        })?;
+        Ok(Writer { letter: self, span: Span { address, len_bytes: self.len_bytes } })
     }
 
     /// It counts as looked at no longer, for it is not this process's any more.
@@ -116,10 +146,22 @@ impl Letter {
     }
 }
 
+/// One who writes to the object of a letter, which is not given away until this is dropped.
+struct Writer<'l> {
+    letter: &'l Letter,
+    span: Span,
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        self.letter.mail.with_dependent(|_, hand| lock(hand).writers -= 1);
+    }
+}
+
 impl Drop for Letter {
     fn drop(&mut self) {
         let was_ours = self.mail.with_dependent(|_, hand| {
-            let object = lock(hand).take();
+            let object = lock(hand).object.take();
             object.is_some()
         });
         // Only after it has been freed.
@@ -170,17 +212,18 @@ impl Letter {
     /// Copies bytes into the object, from `offset` on. Other threads run meanwhile if it is long.
     fn write(&self, py: Python<'_>, offset: usize, data: &Bound<'_, PyAny>) -> Result<()> {
         let data = PyUntypedBuffer::get(data)?;
-        // SAFETY: the object has that many bytes, in a mapping that lasts as long as this.
-        unsafe { bytes::write(py, self.span()?, offset, &data) }?;
+        let writer = self.writer()?;
+        // SAFETY: the object has that many bytes, in a mapping that lasts as long as this, and is
+        // this process's as long as there is a writer.
+        unsafe { bytes::write(py, writer.span, offset, &data) }?;
         Ok(())
     }
 
     /// Makes it an ordinary object, which outlives the process, and returns its handle.
+    ///
+    /// `BufferError` while another thread writes to it.
     fn keep(&self) -> Result<u64> {
-        let kept = self.mail.with_dependent(|_, hand| lock(hand).take().map(Unpublished::keep));
-        if kept.is_none() {
-            return Err(GIVEN_AWAY.into());
-        }
+        self.mail.with_dependent(|_, hand| lock(hand).take().map(Unpublished::keep))?;
         self.leave();
         Ok(self.handle())
     }
@@ -248,7 +291,7 @@ impl LetterQueue {
         let queue = self.handle();
         letter.mail.with_dependent(|connection, hand| {
             let heap = &connection.get().heap;
-            let object = Some(lock(hand).take().ok_or(GIVEN_AWAY)?);
+            let object = Some(lock(hand).take()?);
             let sent = in_slices_with(py, timeout, object, |object, slice| {
                 let Some(object) = object else { return Err((None, GIVEN_AWAY)) };
                 // SAFETY: the queue's name, or the process that sends, keeps it.
@@ -260,7 +303,7 @@ impl LetterQueue {
                 sent.map(drop).map_err(|refused| (refused.object, refused.error))
             });
             let failure = sent.map_err(|(object, failure)| {
-                *lock(hand) = object;
+                lock(hand).object = object;
                 failure
             });
             if !letter.is_ours() {

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -108,6 +109,39 @@ def test_what_has_an_owner_is_not_freed_by_hand_but_can_be_kept(heap: shmheap.He
     assert live_objects(heap) == before + 1
     heap.free(handle)
     assert live_objects(heap) == before
+
+
+@pytest.mark.parametrize("way", ["send", "keep"])
+def test_what_a_thread_writes_to_is_not_given_away(way: str, heap: shmheap.Heap) -> None:
+    channel = heap.channel("values")
+    data = b"x" * (16 << 20)
+    end = time.monotonic() + DEADLINE_S
+    while time.monotonic() < end:
+        letter = channel._alloc(len(data), 64, True)
+        view = memoryview(letter)
+        thread = threading.Thread(target=letter.write, args=(0, data))
+        thread.start()
+        while view[0] == view[-1] == 0:
+            pass
+        try:
+            letter.keep() if way == "keep" else channel.send(letter, 0)
+        except BufferError:
+            is_refused = True
+        else:
+            is_refused = False
+        is_written = view[0] == view[-1]
+        thread.join()
+        assert bytes(view) == data
+        if is_refused:
+            break
+        assert is_written, "in the middle of it"
+        if way == "send":
+            channel.recv()
+    else:
+        pytest.fail("it was never seen at it")
+    assert letter.keep() == letter.handle
+    view.release()
+    heap.free(letter.handle)
 
 
 def hold(pipe: Any, heap: shmheap.Heap) -> None:

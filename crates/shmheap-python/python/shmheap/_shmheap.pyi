@@ -99,10 +99,16 @@ class Letter:
     @property
     def connection(self) -> Connection: ...
     def write(self, offset: int, data: _Bytes) -> None:
-        """Copies bytes into the object, from `offset` on. Other threads run meanwhile."""
+        """Copies bytes into the object, from `offset` on. Other threads run meanwhile.
+
+        Who sends or keeps the object meanwhile gets a `BufferError`.
+        """
 
     def keep(self) -> int:
-        """Makes it an ordinary object, which outlives the process, and returns its handle."""
+        """Makes it an ordinary object, which outlives the process, and returns its handle.
+
+        `BufferError` while another thread writes to it.
+        """
 
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
