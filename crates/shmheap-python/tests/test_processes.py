@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import multiprocessing
 import multiprocessing.process
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 import shmheap
+from shmheap import _references
 
 METHODS = ["fork", "spawn", "forkserver"]
 #: Longer than a process ever needs; only a failing test waits for it.
@@ -202,6 +204,27 @@ def test_a_reference_to_a_heap_without_a_name_is_for_one_process(
         process.communicate()
     with pytest.raises(shmheap.NotFound, match="has ended"):
         pickle.loads(reference)
+
+
+class Withheld:
+    """A descriptor that cannot be had."""
+
+    def __init__(self, why: OSError) -> None:
+        self.why = why
+
+    def detach(self) -> int:
+        raise self.why
+
+
+def test_why_a_descriptor_is_not_received_is_told() -> None:
+    gone = ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens")
+    with pytest.raises(shmheap.NotFound) as refused:
+        _references.rebuild_connection("memfd", Withheld(gone), 1, False)
+    assert refused.value.__cause__ is gone
+    for number in (errno.EMFILE, errno.ENFILE):
+        with pytest.raises(OSError) as full:
+            _references.rebuild_connection("memfd", Withheld(OSError(number, "too many")), 1, False)
+        assert full.value.errno == number and not isinstance(full.value, shmheap.Error)
 
 
 def test_a_reference_to_an_object_that_is_gone_is_refused(heap: shmheap.Heap) -> None:

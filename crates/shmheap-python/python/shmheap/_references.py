@@ -7,6 +7,7 @@ those of its parent: a connection notices by itself that it is in another proces
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import weakref
@@ -24,6 +25,8 @@ _connections: weakref.WeakValueDictionary[tuple[int, bool], Connection] = (
 #: Descriptors by which heaps without a name are handed on. They have to stay open until the process
 #: that they are for has been started, of which nobody is told; so, until the connection ends.
 _descriptors: weakref.WeakKeyDictionary[Connection, int] = weakref.WeakKeyDictionary()
+#: The process, or the system, has as many open as it may.
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 def shared(connection: Connection) -> Connection:
@@ -65,37 +68,39 @@ def _descriptor(connection: Connection) -> int:
 
 def rebuild_connection(kind: str, whose: Any, heap_id: int, read_only: bool) -> Connection:
     """What `pickle` calls in the process that a connection has come to."""
-    fd = _received(whose) if kind == "memfd" else None
+    received = _received(whose) if kind == "memfd" else None
     try:
         found = _connections.get((heap_id, read_only))
         if found is not None:
             return found
-        if kind != "memfd":
+        if received is None:
             connection = Connection.connect(kind, whose, read_only)
-        elif fd is not None:
-            connection = Connection.connect_fd(fd, read_only)
+        elif isinstance(received, int):
+            connection = Connection.connect_fd(received, read_only)
+        elif getattr(received, "errno", None) in _NO_DESCRIPTORS:
+            raise received
         else:
             raise NotFound(
                 "this reference to a heap without a name does not lead there any more: it was used "
                 "already, or the process that pickled it has ended; pickle the heap once for each "
                 "process that is to have it"
-            )
+            ) from received
     finally:
-        if fd is not None:
-            os.close(fd)
+        if isinstance(received, int):
+            os.close(received)
     if connection.id != heap_id:
         raise NotFound(f"the heap '{whose}' is not the one referred to; that was destroyed")
     return shared(connection)
 
 
-def _received(descriptor: Any) -> int | None:
-    """The descriptor, which who has pickled it hands over once, as long as it lives."""
+def _received(descriptor: Any) -> int | Exception:
+    """The descriptor, which who has pickled it hands over once, as long as it lives; or why not."""
     from multiprocessing import AuthenticationError
 
     try:
         return int(descriptor.detach())
-    except (OSError, EOFError, AuthenticationError):
-        return None
+    except (OSError, EOFError, AuthenticationError) as error:
+        return error
 
 
 def rebuild_buffer(connection: Connection, handle: int, length: int) -> Buffer:
