@@ -126,8 +126,9 @@ class Usage:
     tags: tuple[TagUsage, ...]
     #: Those that have objects, or had some and are connected; the largest first.
     peers: tuple[PeerUsage, ...]
-    #: A process was killed in the middle of counting: numbers may be too high, by one object for
-    #: each such death, until `Heap.sweep` or an allocation beyond a quota counts anew.
+    #: Whether a process was killed in the middle of counting, and found dead, and the objects were
+    #: not counted anew since, as `Heap.sweep` does and an allocation beyond a quota: numbers may be
+    #: too high, by one object for each of its threads.
     is_recount_due: bool
 
     @classmethod
