@@ -20,7 +20,8 @@ macro_rules! open_value {
 
         impl Open {
             /// What `find` finds, or makes, which may have to wait for whoever makes it. If that
-            /// one has died, there is nothing yet, and so it is tried again.
+            /// one has died, there is nothing yet, and so it is tried again, as long as it may be
+            /// waited for.
             fn find(
                 py: pyo3::Python<'_>,
                 connection: pyo3::Py<$crate::connection::Connection>,
@@ -34,11 +35,13 @@ macro_rules! open_value {
                 let open = |connection, slice| {
                     Self::try_new_or_recover(
                         connection,
-                        |connection: &pyo3::Py<$crate::connection::Connection>| loop {
-                            match find(&connection.get().heap, slice) {
-                                Err(shmheap::Error::OwnerDied { .. }) => {}
-                                found => break found,
-                            }
+                        |connection: &pyo3::Py<$crate::connection::Connection>| {
+                            find(&connection.get().heap, slice).map_err(|error| match error {
+                                shmheap::Error::OwnerDied { what } => {
+                                    shmheap::Error::TimedOut { what }
+                                }
+                                error => error,
+                            })
                         },
                     )
                 };
