@@ -19,6 +19,7 @@ from workers import DEADLINE_S, Worker
 
 import shmheap
 from shmheap import SharedMemory, _shared_memory
+from shmheap._shmheap import Connection
 
 
 @pytest.fixture(autouse=True)
@@ -343,3 +344,24 @@ def test_the_heap_of_another_user_is_not_used(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(shmheap.PermissionDenied, match="SHMHEAP_SHARED_MEMORY") as denied:
             SharedMemory(create=True, size=10)
         assert denied.value.errno == 13
+
+
+def test_the_heap_of_another_user_is_looked_at_before_it_is_joined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Reader:
+        """Connects, and has no `create`."""
+
+        @staticmethod
+        def connect(kind: str, which: str, read_only: bool) -> Connection:
+            assert read_only
+            return Connection.connect(kind, which, read_only)
+
+    monkeypatch.delenv("SHMHEAP_SHARED_MEMORY")
+    user = 1_000_000_000 + os.getpid()
+    with shmheap.create(f"/shmheap-shared-memory-{user}", 1 << 20, ephemeral=True, mode=0o666):
+        monkeypatch.setattr(os, "getuid", lambda: user)
+        monkeypatch.setattr(os, "geteuid", lambda: user)
+        monkeypatch.setattr(_shared_memory, "Connection", Reader)
+        with pytest.raises(shmheap.PermissionDenied):
+            SharedMemory(create=True, size=10)

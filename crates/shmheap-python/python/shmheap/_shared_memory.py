@@ -55,8 +55,15 @@ def _default() -> Connection:
     name = chosen or f"/shmheap-shared-memory-{os.getuid()}"
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     how = options(max_size=max(memory_bytes, _MAX_BYTES_AT_LEAST), ephemeral=True)
+    if not chosen:
+        try:
+            # Before this process writes itself down in it.
+            _check_owner(name, Connection.connect("name", name, True))
+        except NotFound:
+            pass
     connection = Connection.create("name", name, _FIRST_BYTES, how, or_connect=True)
     if not chosen:
+        # Another may have been made meanwhile.
         _check_owner(name, connection)
     return connection
 
