@@ -15,7 +15,7 @@
 
 use std::alloc::Layout;
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub(crate) struct Segment {
     span: Span,
     /// In a process that was forked from who opened it: what that holds itself.
     own: Mutex<Option<Open>>,
+    /// Whether it is such a process, and could not hold it.
+    is_lost: AtomicBool,
     /// How many look at the bytes.
     views: AtomicUsize,
 }
@@ -70,7 +72,17 @@ impl Segment {
             return Err(Error::Damaged { what: "the length of a segment" }.into());
         }
         let span = Span { address, len_bytes };
-        Ok(Self { open, span, own: Mutex::new(None), views: AtomicUsize::new(0) })
+        let (own, is_lost) = (Mutex::new(None), AtomicBool::new(false));
+        Ok(Self { open, span, own, is_lost, views: AtomicUsize::new(0) })
+    }
+
+    fn own(&self, py: Python<'_>) -> Result<Open> {
+        let head = self.open.borrow_dependent();
+        let (weak, object) = (ShmArc::downgrade(head), ShmArc::handle(head).cast());
+        Ok(Open::try_new(self.open.borrow_owner().clone_ref(py), |connection| {
+            // Freed, if nobody held it any more.
+            weak.upgrade(&connection.get().heap)?.ok_or(Error::Stale { handle: object })
+        })?)
     }
 }
 
@@ -114,14 +126,23 @@ impl Segment {
 
     /// Holds it once more, for a process that was forked: what its parent holds is not its own.
     fn hold(&self, py: Python<'_>) -> Result<()> {
-        let weak = ShmArc::downgrade(self.open.borrow_dependent());
-        let own = Open::try_new(self.open.borrow_owner().clone_ref(py), |connection| {
-            let held = weak.upgrade(&connection.get().heap)?;
-            held.ok_or(Error::OwnerDied { what: "the segment of the parent process" })
-        })?;
+        let own = self.own(py);
+        // Relaxed: a mark that orders nothing; whoever sees an old one tries again.
+        self.is_lost.store(own.is_err(), Ordering::Relaxed);
+        let own = own?;
         // Nothing panics while it is locked, so it is never poisoned.
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
+        let mut held = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = held.replace(own);
+        drop(held);
+        // Not under the lock.
+        drop(old);
         Ok(())
+    }
+
+    /// Tries again if that has failed: only what is held has its bytes for itself.
+    fn hold_if_lost(&self, py: Python<'_>) -> Result<()> {
+        // Relaxed: as above.
+        if self.is_lost.load(Ordering::Relaxed) { self.hold(py) } else { Ok(()) }
     }
 
     /// Takes the name away.
@@ -154,11 +175,13 @@ impl Segment {
         view: *mut ffi::Py_buffer,
         flags: c_int,
     ) -> PyResult<()> {
+        let this = slf.get();
+        let span = this.hold_if_lost(slf.py()).map(|()| this.span);
         // SAFETY: the caller's view. The bytes are an object that the value owns, which is held as
         // long as this; the view gets a reference to this.
-        unsafe { bytes::export(slf, Ok(slf.get().span), false, view, flags) }?;
+        unsafe { bytes::export(slf, span, false, view, flags) }?;
         // Relaxed: a count that orders nothing.
-        slf.get().views.fetch_add(1, Ordering::Relaxed);
+        this.views.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

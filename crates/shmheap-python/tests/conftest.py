@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import shmheap
+from shmheap import _shared_memory
 
 
 @pytest.fixture
@@ -21,6 +22,13 @@ def name() -> Iterator[str]:
         shmheap.destroy(name)
     except shmheap.NotFound:
         pass
+
+
+@pytest.fixture
+def own_shared_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A heap for the segments of this test and its processes, instead of the user's."""
+    monkeypatch.setenv("SHMHEAP_SHARED_MEMORY", name)
+    monkeypatch.setattr(_shared_memory, "_heap", None)
 
 
 @pytest.fixture(params=["scalable", "first-fit"])

@@ -21,13 +21,7 @@ import shmheap
 from shmheap import SharedMemory, _shared_memory
 from shmheap._shmheap import Connection
 
-
-@pytest.fixture(autouse=True)
-def own_heap(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A heap for this test and its processes, instead of the user's."""
-    monkeypatch.setenv("SHMHEAP_SHARED_MEMORY", name)
-    monkeypatch.setattr(_shared_memory, "_heap", None)
-    yield
+pytestmark = pytest.mark.usefixtures("own_shared_memory")
 
 
 def bytes_of(memory: SharedMemory) -> memoryview:
@@ -144,58 +138,6 @@ def test_other_processes_find_and_keep_them(method: str, name: str) -> None:
     heap.sweep()
     # Some tables of the registry stay.
     assert heap.stats().live_objects <= before + 2
-
-
-FORKS = """
-import os
-end, other = os.pipe()
-# In the child before anything else.
-os.register_at_fork(after_in_child=lambda: os.read(end, 1))
-import shmheap
-heap = shmheap.shared_memory_heap()
-before = heap.stats().live_bytes
-memory = shmheap.SharedMemory("name", create=True, size=100_000)
-memory.buf[:] = b"a" * 100_000
-child = os.fork()
-if child == 0:
-    found = bytes(memory.buf)
-    os._exit(0 if found == b"a" * 100_000 else 1)
-memory.unlink()
-memory.close()
-fillers = [shmheap.SharedMemory(create=True, size=100_000) for _ in range(5)]
-for filler in fillers:
-    filler.buf[:] = b"b" * 100_000
-os.write(other, b"x")
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-for filler in fillers:
-    filler.unlink()
-    filler.close()
-heap.sweep()
-print(heap.stats().live_bytes - before < 100_000)
-"""
-
-
-def test_a_child_keeps_what_its_parent_closes_at_once() -> None:
-    command = [sys.executable, "-c", FORKS]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=DEADLINE_S)
-    assert done.stdout == "0\nTrue\n"
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-def test_forks_leave_no_descriptors_open() -> None:
-    memory = SharedMemory(create=True, size=10)
-    before = open_descriptors()
-    for _ in range(3):
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if open_descriptors() == before else 1)
-        assert os.waitpid(child, 0)[1] == 0
-    memory.unlink()
-    memory.close()
-    assert open_descriptors() == before
 
 
 def hold(pipe: Any, name: str) -> None:

@@ -103,6 +103,7 @@ class SharedMemory:
     _connection: Connection
     _segment: Segment | None = None
     _buf: memoryview | None = None
+    _is_collected = False
 
     def __init__(
         self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True
@@ -155,6 +156,7 @@ class SharedMemory:
         _forks.opened(segment)
 
     def __del__(self) -> None:
+        self._is_collected = True
         try:
             self.close()
         except BufferError:
@@ -168,7 +170,13 @@ class SharedMemory:
 
     @property
     def buf(self) -> memoryview | None:
-        """The bytes; None after `close`."""
+        """The bytes; None after `close`.
+
+        A forked child that could not hold them itself tries again, and raises why it cannot, `Full`
+        for one; `Stale` if they are gone.
+        """
+        if self._segment is not None:
+            self._segment.hold_if_lost()
         return self._buf
 
     @property
@@ -188,9 +196,10 @@ class SharedMemory:
             self._buf = None
         if self._segment is not None and self._segment.views > 0:
             raise BufferError("something looks at the bytes; del it, or release() it, before")
-        if self._segment is not None:
-            _forks.closed(self._segment)
-        self._segment = None
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            # No collection of garbage waits for another process.
+            _forks.closed(segment, waits=not self._is_collected)
 
     def unlink(self) -> None:
         """Takes the name away, for all; once. The bytes go when no process has them open."""
