@@ -84,6 +84,16 @@ fn wrong_quotas_say_what_is_wrong() {
     fail(&["quota", &name.0, "--heap", "1.5G"], 2, "fractions");
     fail(&["quota", &name.0, "--tag", "a\u{1b}b=5"], 3, "control characters");
     fail(&["quota", &name.0, "--tag", &format!("{}=5", "x".repeat(49))], 3, "48 bytes");
+    for (tag, outcome) in [
+        ("\u{1b}=4", "shmheap: no quota was set: "),
+        ("it's=5", "of the quotas only --tag 'it's' was set: "),
+    ] {
+        let set = ["--heap", "1M", "--peer", "1M", "--tag", tag, "--tag", "\u{1b}=5"];
+        fail(&[&["quota", &name.0], &set[..]].concat(), 3, outcome);
+    }
+    let told = run(&["quota", &name.0, "--json"]).json();
+    assert_eq!((&told["quota_bytes"], &told["peer_quota_bytes"]), (&Value::Null, &Value::Null));
+    assert_eq!(entry(&told["tags"], "name", &json!("it's"))["quota_bytes"], 5);
 }
 
 #[test]
