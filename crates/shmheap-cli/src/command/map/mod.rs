@@ -1,16 +1,15 @@
 //! `shmheap map`: a heap drawn by address, in the terminal or as a picture.
 
+mod file;
 mod picture;
 mod png;
 pub(super) mod raster;
 mod svg;
 pub(super) mod terminal;
 
-use std::fs::File;
-use std::io::{self, BufWriter, ErrorKind, Write};
-use std::path::Path;
+use std::io::Write;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde::Serialize;
 use shmheap::{Heap, Policy};
 
@@ -18,6 +17,7 @@ use super::ls::policy_name;
 use crate::args::{By, Map};
 use crate::output;
 use crate::{Verdict, size};
+use file::NewFile;
 use picture::Picture;
 use raster::Raster;
 
@@ -70,32 +70,23 @@ pub(crate) fn run(arguments: &Map, out: &mut dyn Write) -> Result<Verdict> {
         terminal::write(out, &raster, console::colors_enabled())?;
     } else {
         let raster = raster(picture::COLUMNS, picture::ROWS);
-        let picture = Picture::of(&raster, &title(arguments, &heap));
-        if let Some(path) = &arguments.svg {
-            to_file(path, |file| svg::write(file, &picture))?;
-        }
-        if let Some(path) = &arguments.png {
-            to_file(path, |file| png::write(file, &picture))?;
-        }
+        to_files(arguments, &Picture::of(&raster, &title(arguments, &heap)))?;
     }
     Ok(Verdict::Fine)
 }
 
-/// Writes a file that is not there yet; what is no file, as a pipe, is written to.
-fn to_file(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
-    let opened = match File::create_new(path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let name = path.display();
-            ensure!(!path.is_file(), "'{name}' exists already; remove it, or choose another name");
-            File::options().write(true).open(path)
-        }
-        opened => opened,
-    };
-    let written = opened.map(BufWriter::new).and_then(|mut file| {
-        write(&mut file)?;
-        file.flush()
-    });
-    written.with_context(|| format!("cannot write '{}'", path.display()))
+/// Both files, or none.
+fn to_files(arguments: &Map, picture: &Picture) -> Result<()> {
+    let mut svg = arguments.svg.as_deref().map(NewFile::create).transpose()?;
+    let mut png = arguments.png.as_deref().map(NewFile::create).transpose()?;
+    if let Some(file) = &mut svg {
+        file.write(|out| svg::write(out, picture))?;
+    }
+    if let Some(file) = &mut png {
+        file.write(|out| png::write(out, picture))?;
+    }
+    [svg, png].into_iter().flatten().for_each(NewFile::keep);
+    Ok(())
 }
 
 fn title(arguments: &Map, heap: &Heap) -> String {
