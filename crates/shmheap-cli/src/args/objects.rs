@@ -98,12 +98,15 @@ What is found:
                       it away, and if it dies, the object is freed
   orphaned            in a heap with labels: allocated by a process that is gone,
                       and no name and no type leads to it; others may have its
-                      handle, also in their data, as values of Python's maps
-                      are. Counted by tag, and listed with --untraced
+                      handle. Counted by tag, and listed with --untraced
   untraced            with --untraced: no name and no type leads to it. Handles
                       in the data of programs cannot be told from numbers, so
                       this is a list of candidates: of a program that keeps
                       plain handles, it is all of them
+
+Some that programs can still get are untraced, or orphaned, as well: messages in
+object channels (in Python: Channel), values of Python's maps, and what lies in
+cells of a value that lies in a cell itself.
 
 Exit code 1 if there are any of the first two kinds, which are leaks for sure.
 
