@@ -55,6 +55,8 @@ pub(crate) enum By {
     Class,
     /// Whose slabs objects are in, or who has them in hand
     Owner,
+    /// What objects were allocated for, in a heap with labels
+    Tag,
 }
 
 #[derive(Debug, Args)]
@@ -65,11 +67,11 @@ small they are. Without colours there are letters, which the legend explains.
 
 Fields of --json:
   name, policy, len_bytes, cell_bytes, kinds: a list of { kind (live,
-  unpublished, of_dead, size, peer, shared, nobodys, free or tail),
-  max_size_bytes (of a size), slot (of a peer), label, used (whether its bytes
-  are objects), bytes, blocks }, runs: the cells in order of address, those that
-  have the same as one, a list of { cells (how many), bytes (of each kind in
-  each of them, in the order of kinds) }
+  unpublished, of_dead, size, peer, shared, nobodys, tag, free or tail),
+  max_size_bytes (of a size), slot (of a peer), tag (its name), label, used
+  (whether its bytes are objects), bytes, blocks }, runs: the cells in order of
+  address, those that have the same as one, a list of { cells (how many), bytes
+  (of each kind in each of them, in the order of kinds) }
 
 A file that is there already is left alone, and an error.")]
 pub(crate) struct Map {

@@ -209,6 +209,27 @@ fn gc_tells_of_what_was_miscounted() {
 }
 
 #[test]
+fn a_map_tells_tags_apart() {
+    for policy in POLICIES {
+        let (name, heap) = labelled(policy);
+        for (tag, bytes) in [("small", 1000), ("large <&>", 2_000_000), ("", 100_000)] {
+            alloc(&heap, tag, bytes).unwrap();
+        }
+        let map = run(&["map", &name.0, "--by", "tag", "--json"]).json();
+        let kinds = map["kinds"].as_array().unwrap();
+        let tags: Vec<_> = kinds.iter().filter(|kind| kind["kind"] == "tag").collect();
+        let names: Vec<_> = tags.iter().map(|kind| kind["tag"].as_str().unwrap()).collect();
+        assert_eq!(names, ["large <&>", "", "small"], "{policy}: the largest first");
+        assert_eq!((&tags[1]["label"], &tags[2]["blocks"]), (&json!("(no tag)"), &json!(1)));
+        let text = succeed(&["map", &name.0, "--by", "tag"]);
+        assert!(text.contains("objects by tag") && text.contains("A   large <&>: 1.9"), "{text}");
+    }
+    let plain = Name::new();
+    succeed(&["create", &plain.0, "--len", "1M"]);
+    fail(&["map", &plain.0, "--by", "tag"], 3, "made without labels");
+}
+
+#[test]
 fn one_heap_is_full_of_tags() {
     let (name, heap) = labelled("scalable");
     for number in 0..255 {

@@ -157,7 +157,7 @@ fn a_map_shows_every_byte_once() {
         assert!(!succeed(&["map", &name.0, "--color", "never"]).contains('\u{1b}'));
     }
     fail(&["map", "x", "--json", "--svg", "y"], 2, "cannot be used with");
-    fail(&["map", "x", "--by", "colour"], 2, "live, class, owner");
+    fail(&["map", "x", "--by", "colour"], 2, "live, class, owner, tag");
 }
 
 #[test]

@@ -112,7 +112,10 @@ fn compared(scene: &Scene) -> BTreeMap<&'static str, Vec<Vec<&str>>> {
         ("check", vec![vec!["check", heap], vec!["check", damaged]]),
         ("roots", vec![vec!["roots", heap]]),
         ("blocks", vec![vec!["blocks", heap], vec!["blocks", labelled]]),
-        ("map", ["live", "class", "owner"].map(|by| vec!["map", heap, "--by", by]).to_vec()),
+        (
+            "map",
+            ["live", "class", "owner", "tag"].map(|by| vec!["map", labelled, "--by", by]).to_vec(),
+        ),
         (
             "leaks",
             vec![

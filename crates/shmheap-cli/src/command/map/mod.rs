@@ -11,7 +11,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use serde::Serialize;
-use shmheap::{Heap, Policy};
+use shmheap::{Error, Heap, Policy};
 
 use super::ls::policy_name;
 use crate::args::{By, Map};
@@ -44,6 +44,7 @@ struct KindOfBytes {
     kind: &'static str,
     max_size_bytes: Option<u64>,
     slot: Option<u16>,
+    tag: Option<String>,
     label: String,
     used: bool,
     bytes: u64,
@@ -60,6 +61,9 @@ struct Run {
 
 pub(crate) fn run(arguments: &Map, out: &mut dyn Write) -> Result<Verdict> {
     let heap = arguments.reader.heap.connect_read_only()?;
+    if arguments.by == By::Tag && !heap.info().has_labels {
+        return Err(Error::NotLabelled.into());
+    }
     let raster = |columns, rows| Raster::of(&heap, arguments.by, columns, rows);
     if arguments.reader.json {
         let drawn = drawn(arguments, &heap, &raster(JSON_COLUMNS, JSON_ROWS));
@@ -95,6 +99,7 @@ fn title(arguments: &Map, heap: &Heap) -> String {
         By::Live => "what lives",
         By::Class => "objects by size",
         By::Owner => "objects by owner",
+        By::Tag => "objects by tag",
     };
     let (name, len) = (arguments.reader.heap.plain(), size::long(info.len_bytes));
     format!("{name}, {}, {len}: {by}", policy_name(info.policy))
@@ -112,6 +117,7 @@ fn drawn(arguments: &Map, heap: &Heap, raster: &Raster) -> Drawn {
         kind: kind.word(),
         max_size_bytes: kind.max_size_bytes(),
         slot: kind.slot(),
+        tag: kind.tag().map(|tag| heap.tag_name(tag)),
         label: kind.label.clone(),
         used: kind.is_used(),
         bytes: kind.bytes,
