@@ -290,13 +290,15 @@ pub(crate) struct Destroy {
 #[command(after_long_help = "\
 A heap with a living process is never removed. What is done to each heap:
   - what dead processes left half done is recovered, their records are freed,
+  - what they left miscounted for tags and processes is counted anew,
   - unfinished heaps of creators that crashed are removed,
   - heaps that go with their last process are removed if that was killed,
   - with --remove-idle, heaps without a living process are destroyed.
 
 Fields of --json:
   dry_run, unfinished_removed (list of names; null with --dry-run), heaps: a
-  list of { name, peers_alive, peers_dead, swept, removed, error }")]
+  list of { name, peers_alive, peers_dead, swept, recounted, removed, error };
+  recounted: whether counts were known to be too high, and were put right")]
 pub(crate) struct Gc {
     /// Say what would be done and do nothing
     #[arg(long)]

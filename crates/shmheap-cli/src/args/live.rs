@@ -42,7 +42,7 @@ Prometheus, by one read-only look at each heap. Who may connect to the address
 sees the names of all heaps: any other than a loopback one has to be given. A
 port of 0 lets the system choose; the first line of the output tells it.
 
-Each look is made by a process of its own, within 10 s. A heap that is cut
+Each look is made by a process of its own, within 5 s. A heap that is cut
 short meanwhile costs that one answer (500); in the next it is unreadable.
 
 Metrics, with labels heap and policy:

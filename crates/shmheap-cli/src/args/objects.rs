@@ -55,6 +55,8 @@ pub(crate) enum By {
     Class,
     /// Whose slabs objects are in, or who has them in hand
     Owner,
+    /// What objects were allocated for, in a heap with labels
+    Tag,
 }
 
 #[derive(Debug, Args)]
@@ -65,11 +67,11 @@ small they are. Without colours there are letters, which the legend explains.
 
 Fields of --json:
   name, policy, len_bytes, cell_bytes, kinds: a list of { kind (live,
-  unpublished, of_dead, size, peer, shared, nobodys, free or tail),
-  max_size_bytes (of a size), slot (of a peer), label, used (whether its bytes
-  are objects), bytes, blocks }, runs: the cells in order of address, those that
-  have the same as one, a list of { cells (how many), bytes (of each kind in
-  each of them, in the order of kinds) }
+  unpublished, of_dead, size, peer, shared, nobodys, tag, free or tail),
+  max_size_bytes (of a size), slot (of a peer), tag (its name), label, used
+  (whether its bytes are objects), bytes, blocks }, runs: the cells in order of
+  address, those that have the same as one, a list of { cells (how many), bytes
+  (of each kind in each of them, in the order of kinds) }
 
 A file that is there already is left alone, and an error.")]
 pub(crate) struct Map {
@@ -98,12 +100,15 @@ What is found:
                       it away, and if it dies, the object is freed
   orphaned            in a heap with labels: allocated by a process that is gone,
                       and no name and no type leads to it; others may have its
-                      handle, also in their data, as values of Python's maps
-                      are. Counted by tag, and listed with --untraced
+                      handle. Counted by tag, and listed with --untraced
   untraced            with --untraced: no name and no type leads to it. Handles
                       in the data of programs cannot be told from numbers, so
                       this is a list of candidates: of a program that keeps
                       plain handles, it is all of them
+
+Some that programs can still get are untraced, or orphaned, as well: messages in
+object channels (in Python: Channel), values of Python's maps, and what lies in
+cells of a value that lies in a cell itself.
 
 Exit code 1 if there are any of the first two kinds, which are leaks for sure.
 

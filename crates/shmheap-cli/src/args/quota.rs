@@ -8,9 +8,10 @@ use crate::size::{self, Limit};
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Heaps made with labels (`shmheap create --labels`) count what each process and
-each tag has. Programs set tags (with_tag in Rust, shmheap_set_thread_tag in C,
-heap.tag in Python); of those that set none, the tag is what SHMHEAP_TAG in
-their environment says. Bytes are those of objects, rounded up as the heap does.
+each tag has. Programs set tags (with_tag in Rust; shmheap_tag_push in C, or
+shmheap_set_thread_tag for all that a thread does; heap.tag in Python); of those
+that set none, the tag is what SHMHEAP_TAG in their environment says. Bytes are
+those of objects, rounded up as the heap does.
 
 Who would go beyond a quota gets an error from the allocation (EDQUOT in C), and
 may go on with less. What is allocated already stays, also if it is more than a

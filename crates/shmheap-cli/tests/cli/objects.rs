@@ -2,6 +2,7 @@
 
 use std::alloc::Layout;
 use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
 use shmheap::{Handle, Heap, ShmArc};
@@ -156,7 +157,7 @@ fn a_map_shows_every_byte_once() {
         assert!(!succeed(&["map", &name.0, "--color", "never"]).contains('\u{1b}'));
     }
     fail(&["map", "x", "--json", "--svg", "y"], 2, "cannot be used with");
-    fail(&["map", "x", "--by", "colour"], 2, "live, class, owner");
+    fail(&["map", "x", "--by", "colour"], 2, "live, class, owner, tag");
 }
 
 #[test]
@@ -182,6 +183,30 @@ fn maps_are_drawn_into_files() {
         assert!(fs::read(&png).unwrap().starts_with(b"\x89PNG"), "it was written over");
         assert_eq!(succeed(&["map", &name.0, "--png", "/dev/null"]), "");
     }
+}
+
+#[test]
+fn no_map_is_left_in_part() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (name, heap) = created("scalable");
+    object(&heap, 300_000);
+    let (svg, png, link) = (path("map.svg"), path("map.png"), path("link"));
+    // Files of one block at the most.
+    let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" map \"$1\" --svg \"$2\" --png \"$3\"";
+    let program = env!("CARGO_BIN_EXE_shmheap");
+    let output =
+        Command::new("sh").args(["-c", script, program, &name.0, &svg, &png]).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains(&format!("cannot write '{svg}'")), "{told}");
+    std::os::unix::fs::symlink(path("nothing"), &link).unwrap();
+    fail(&["map", &name.0, "--svg", &svg, "--png", &link], 3, "link' is a link to nothing");
+    let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(Result::unwrap).collect();
+    assert_eq!(left.len(), 1, "more than the link: {left:?}");
+    succeed(&["map", &name.0, "--svg", &svg, "--png", &png]);
+    fail(&["map", &name.0, "--svg", &path("other"), "--png", &png], 3, "exists already");
+    assert!(!fs::exists(path("other")).unwrap(), "both or none");
 }
 
 #[test]

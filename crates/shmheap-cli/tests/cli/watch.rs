@@ -211,11 +211,13 @@ impl Drop for Nameless {
 fn names_that_are_no_text_are_told_apart() {
     let _heaps = [Nameless::new(0xfe), Nameless::new(0xff)];
     let (page, list) = (Watch::start().metrics(), succeed(&["ls"]));
+    let idle = succeed(&["gc", "--dry-run", "--remove-idle"]);
     for byte in ["FE", "FF"] {
         let name = format!("shmheap-test-watch-{}-", std::process::id());
         let sample = format!("\nshmheap_length_bytes{{heap=\"{name}\\\\x{byte}\",");
         assert!(page.contains(&sample), "no {sample} in\n{page}");
         assert!(list.contains(&format!("\n{name}\\x{byte} ")), "{list}");
+        assert!(idle.contains(&format!("would destroy '{name}\\x{byte}': ")), "{idle}");
     }
     let mut samples = BTreeSet::new();
     let labels = page.lines().filter_map(|line| line.rsplit_once(' ')).map(|(labels, _)| labels);

@@ -1,23 +1,23 @@
 //! `shmheap map`: a heap drawn by address, in the terminal or as a picture.
 
+mod file;
 mod picture;
 mod png;
 pub(super) mod raster;
 mod svg;
 pub(super) mod terminal;
 
-use std::fs::File;
-use std::io::{self, BufWriter, ErrorKind, Write};
-use std::path::Path;
+use std::io::Write;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde::Serialize;
-use shmheap::{Heap, Policy};
+use shmheap::{Error, Heap, Policy};
 
 use super::ls::policy_name;
 use crate::args::{By, Map};
 use crate::output;
 use crate::{Verdict, size};
+use file::NewFile;
 use picture::Picture;
 use raster::Raster;
 
@@ -44,6 +44,7 @@ struct KindOfBytes {
     kind: &'static str,
     max_size_bytes: Option<u64>,
     slot: Option<u16>,
+    tag: Option<String>,
     label: String,
     used: bool,
     bytes: u64,
@@ -60,6 +61,9 @@ struct Run {
 
 pub(crate) fn run(arguments: &Map, out: &mut dyn Write) -> Result<Verdict> {
     let heap = arguments.reader.heap.connect_read_only()?;
+    if arguments.by == By::Tag && !heap.info().has_labels {
+        return Err(Error::NotLabelled.into());
+    }
     let raster = |columns, rows| Raster::of(&heap, arguments.by, columns, rows);
     if arguments.reader.json {
         let drawn = drawn(arguments, &heap, &raster(JSON_COLUMNS, JSON_ROWS));
@@ -70,32 +74,23 @@ pub(crate) fn run(arguments: &Map, out: &mut dyn Write) -> Result<Verdict> {
         terminal::write(out, &raster, console::colors_enabled())?;
     } else {
         let raster = raster(picture::COLUMNS, picture::ROWS);
-        let picture = Picture::of(&raster, &title(arguments, &heap));
-        if let Some(path) = &arguments.svg {
-            to_file(path, |file| svg::write(file, &picture))?;
-        }
-        if let Some(path) = &arguments.png {
-            to_file(path, |file| png::write(file, &picture))?;
-        }
+        to_files(arguments, &Picture::of(&raster, &title(arguments, &heap)))?;
     }
     Ok(Verdict::Fine)
 }
 
-/// Writes a file that is not there yet; what is no file, as a pipe, is written to.
-fn to_file(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
-    let opened = match File::create_new(path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let name = path.display();
-            ensure!(!path.is_file(), "'{name}' exists already; remove it, or choose another name");
-            File::options().write(true).open(path)
-        }
-        opened => opened,
-    };
-    let written = opened.map(BufWriter::new).and_then(|mut file| {
-        write(&mut file)?;
-        file.flush()
-    });
-    written.with_context(|| format!("cannot write '{}'", path.display()))
+/// Both files, or none.
+fn to_files(arguments: &Map, picture: &Picture) -> Result<()> {
+    let mut svg = arguments.svg.as_deref().map(NewFile::create).transpose()?;
+    let mut png = arguments.png.as_deref().map(NewFile::create).transpose()?;
+    if let Some(file) = &mut svg {
+        file.write(|out| svg::write(out, picture))?;
+    }
+    if let Some(file) = &mut png {
+        file.write(|out| png::write(out, picture))?;
+    }
+    [svg, png].into_iter().flatten().for_each(NewFile::keep);
+    Ok(())
 }
 
 fn title(arguments: &Map, heap: &Heap) -> String {
@@ -104,6 +99,7 @@ fn title(arguments: &Map, heap: &Heap) -> String {
         By::Live => "what lives",
         By::Class => "objects by size",
         By::Owner => "objects by owner",
+        By::Tag => "objects by tag",
     };
     let (name, len) = (arguments.reader.heap.plain(), size::long(info.len_bytes));
     format!("{name}, {}, {len}: {by}", policy_name(info.policy))
@@ -121,6 +117,7 @@ fn drawn(arguments: &Map, heap: &Heap, raster: &Raster) -> Drawn {
         kind: kind.word(),
         max_size_bytes: kind.max_size_bytes(),
         slot: kind.slot(),
+        tag: kind.tag().map(|tag| heap.tag_name(tag)),
         label: kind.label.clone(),
         used: kind.is_used(),
         bytes: kind.bytes,

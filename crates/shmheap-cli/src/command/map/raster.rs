@@ -8,6 +8,7 @@
 //! Cells and rows are powers of two bytes long, so that their addresses are round numbers. What no
 //! block covers is a kind as well: tails of slabs, and what was changing hands.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use shmheap::{Heap, Peer, Site};
@@ -15,7 +16,7 @@ use shmheap::{Heap, Peer, Site};
 use crate::args::By;
 use crate::inventory::{Inventory, Item, State};
 use crate::palette::{self, Rgb};
-use crate::size;
+use crate::{size, usage};
 
 /// What is told apart; in the order of a legend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +29,8 @@ enum Key {
     Peer(u16),
     Shared,
     Nobodys,
+    /// By its number.
+    Tag(u8),
     Free,
     Uncovered,
 }
@@ -60,6 +63,7 @@ impl Kind {
             Key::Peer(_) => "peer",
             Key::Shared => "shared",
             Key::Nobodys => "nobodys",
+            Key::Tag(_) => "tag",
             Key::Free => "free",
             Key::Uncovered => "tail",
         }
@@ -78,6 +82,22 @@ impl Kind {
         match self.key {
             Key::Peer(slot) => Some(slot),
             _ => None,
+        }
+    }
+
+    /// Which tag it is, by its number.
+    pub(super) fn tag(&self) -> Option<u8> {
+        match self.key {
+            Key::Tag(tag) => Some(tag),
+            _ => None,
+        }
+    }
+
+    /// Of tags, the largest come first: there are more of them than colours.
+    fn rank(&self) -> (Key, Reverse<u64>, Key) {
+        match self.key {
+            Key::Tag(_) => (Key::Tag(0), Reverse(self.bytes), self.key),
+            key => (key, Reverse(0), key),
         }
     }
 
@@ -122,7 +142,7 @@ impl Raster {
             raster.cover(&item, key_of(by, &item), &mut numbers);
         }
         raster.cover_rest(&mut numbers);
-        raster.finish(&heap.peers());
+        raster.finish(heap);
         raster
     }
 
@@ -170,22 +190,24 @@ impl Raster {
     }
 
     /// Puts the kinds in order, and gives them their looks.
-    fn finish(&mut self, peers: &[Peer]) {
+    fn finish(&mut self, heap: &Heap) {
         let mut order: Vec<usize> = (0..self.kinds.len()).collect();
-        order.sort_by_key(|&number| self.kinds[number].key);
+        order.sort_by_key(|&number| self.kinds[number].rank());
         let mut place = vec![0; order.len()];
         for (new, &old) in order.iter().enumerate() {
             place[old] = new;
         }
-        self.kinds.sort_by_key(|kind| kind.key);
+        self.kinds.sort_by_key(Kind::rank);
         for (number, _) in self.cells.iter_mut().flatten() {
             *number = place[*number];
         }
-        let is_graded = |kind: &Kind| matches!(kind.key, Key::Size(_) | Key::Peer(_));
+        let is_graded = |kind: &Kind| matches!(kind.key, Key::Size(_) | Key::Peer(_) | Key::Tag(_));
         let graded = self.kinds.iter().filter(|kind| is_graded(kind)).count();
         let mut grade = 0;
+        let peers = heap.peers();
         for kind in &mut self.kinds {
-            (kind.label, kind.colour, kind.glyph) = looks(kind.key, grade, graded, peers);
+            kind.label = label_of(kind.key, heap, &peers);
+            (kind.colour, kind.glyph) = looks(kind.key, grade, graded);
             grade += usize::from(is_graded(kind));
         }
     }
@@ -236,6 +258,7 @@ fn key_of(by: By, item: &Item) -> Key {
             (None, Site::Slab { .. }) => Key::Shared,
             (None, _) => Key::Nobodys,
         },
+        (By::Tag, _) => Key::Tag(item.block.label.map_or(0, |label| label.tag)),
     }
 }
 
@@ -244,23 +267,36 @@ fn most(power: u32) -> u64 {
     1_u64.checked_shl(power).unwrap_or(u64::MAX)
 }
 
-/// Label, colour and letter of a kind that is number `grade` of `graded` on its scale.
-fn looks(key: Key, grade: usize, graded: usize, peers: &[Peer]) -> (String, Rgb, char) {
+/// Colour and letter of a kind that is number `grade` of `graded` on its scale.
+fn looks(key: Key, grade: usize, graded: usize) -> (Rgb, char) {
     let letter = |first: u8| (first + (grade % 26) as u8) as char;
     match key {
-        Key::Live => ("live".to_owned(), palette::LIVE, '#'),
-        Key::Unpublished => ("unpublished".to_owned(), palette::UNPUBLISHED, 'u'),
-        Key::OfDead => ("of dead processes".to_owned(), palette::OF_DEAD, 'x'),
-        Key::Size(power) => {
-            let label = format!("up to {}", size::short(most(power)));
-            (label, palette::on_scale(grade, graded), letter(b'a'))
-        }
-        Key::Peer(slot) => (peer_label(slot, peers), palette::distinct(grade), letter(b'A')),
-        Key::Shared => ("shared slabs".to_owned(), palette::SHARED, 's'),
-        Key::Nobodys => ("nobody's".to_owned(), palette::NOBODYS, '#'),
-        Key::Free => ("free".to_owned(), palette::FREE, '.'),
-        Key::Uncovered => ("tails of slabs".to_owned(), palette::TAIL, '-'),
+        Key::Live => (palette::LIVE, '#'),
+        Key::Unpublished => (palette::UNPUBLISHED, 'u'),
+        Key::OfDead => (palette::OF_DEAD, 'x'),
+        Key::Size(_) => (palette::on_scale(grade, graded), letter(b'a')),
+        Key::Peer(_) | Key::Tag(_) => (palette::distinct(grade), letter(b'A')),
+        Key::Shared => (palette::SHARED, 's'),
+        Key::Nobodys => (palette::NOBODYS, '#'),
+        Key::Free => (palette::FREE, '.'),
+        Key::Uncovered => (palette::TAIL, '-'),
     }
+}
+
+fn label_of(key: Key, heap: &Heap, peers: &[Peer]) -> String {
+    let label = match key {
+        Key::Live => "live",
+        Key::Unpublished => "unpublished",
+        Key::OfDead => "of dead processes",
+        Key::Size(power) => return format!("up to {}", size::short(most(power))),
+        Key::Peer(slot) => return peer_label(slot, peers),
+        Key::Shared => "shared slabs",
+        Key::Nobodys => "nobody's",
+        Key::Tag(tag) => return usage::name(&heap.tag_name(tag)),
+        Key::Free => "free",
+        Key::Uncovered => "tails of slabs",
+    };
+    label.to_owned()
 }
 
 fn peer_label(slot: u16, peers: &[Peer]) -> String {

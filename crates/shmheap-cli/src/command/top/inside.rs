@@ -20,8 +20,10 @@ use crate::{output, palette, size, usage};
 const LIST_LINES_MIN: u16 = 3;
 /// From here on the two lists are beside each other.
 const WIDE: u16 = 120;
-/// Lines besides those of peers and classes: numbers, titles, and the map.
+/// Lines besides those of peers, tags and classes: numbers, titles, and the map.
 const ROWS_BESIDES: usize = 24;
+/// Lines besides those of tags where there are any: the title, a gap, and the line of quotas.
+const TAG_ROWS_BESIDES: usize = 3;
 /// Columns of a bar.
 const BAR: usize = 16;
 /// Columns of the numbers of a tag, and of its name.
@@ -64,7 +66,9 @@ pub(super) fn rows(view: &View) -> usize {
     let content = view.heaps.first().and_then(|heap| heap.content.as_ref().ok());
     let peers = content.map_or(0, |content| content.peers.len());
     let classes = view.detail.as_ref().map_or(0, |detail| detail.classes.len());
-    ROWS_BESIDES + peers + classes
+    let usage = content.and_then(|content| content.usage.as_ref());
+    let tags = usage.map_or(0, |usage| usage.tags.len() + TAG_ROWS_BESIDES);
+    ROWS_BESIDES + peers + tags + classes
 }
 
 /// Where peers, tags and classes are listed, of which there are so many.

@@ -102,6 +102,18 @@ fn inside_there_are_peers_classes_and_a_map() {
     }
 }
 
+/// As many tags as a heap can have; none of them has anything.
+fn large_usage() -> shmheap::Usage {
+    let tag = |number: usize| {
+        let mut tag = shmheap::TagUsage::default();
+        tag.name = format!("tag-{number}.");
+        tag
+    };
+    let mut usage = shmheap::Usage::default();
+    usage.tags = (0..256).map(tag).collect();
+    usage
+}
+
 fn large_view() -> View {
     let class = |number: usize| look::ClassUse {
         label: format!("class-{number}."),
@@ -111,7 +123,8 @@ fn large_view() -> View {
     };
     let mut stats = shmheap::Stats::default();
     stats.live_objects = 1_000_000;
-    let content = look::Content::made_up(stats, 200, None);
+    let mut content = look::Content::made_up(stats, 200, None);
+    content.usage = Some(large_usage());
     let place = HeapRef::Named("large".into());
     let mut view = View::new(Some(place.clone()));
     let classes = (0..107).map(class).collect();
@@ -127,7 +140,8 @@ fn a_frame_as_text_leaves_nothing_out() {
     let text = String::from_utf8(text).unwrap();
     assert!(text.contains("peer-0\n") && text.contains("peer-199\n"), "{text}");
     assert!(text.contains("class-0. ") && text.contains("class-106. "), "{text}");
-    assert!(!text.contains("from 1 on"), "{text}");
+    assert!(text.contains("tag-0. ") && text.contains("tag-255. "), "{text}");
+    assert!(text.contains("TAGS (256)\n") && !text.contains("from 1 on"), "{text}");
     assert!(text.contains("no map: of so many objects"), "{text}");
 }
 

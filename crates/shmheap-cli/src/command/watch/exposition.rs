@@ -12,7 +12,7 @@ use std::fmt::{Display, Write};
 use std::time::Instant;
 
 use anyhow::Result;
-use shmheap::{ClassStats, Heap, Info, Policy, Stats, Usage};
+use shmheap::{ClassStats, Heap, Info, Policy, Stats, TagUsage, Usage};
 
 use crate::command::top::running::{Clock, State};
 use crate::output;
@@ -176,24 +176,44 @@ fn of_classes(page: &mut Page, heaps: &[Told]) {
     }
 }
 
+/// A number of each tag, where there is one.
+type TagGauge = (&'static str, &'static str, fn(&TagUsage) -> Option<u64>);
+
+const TAG_GAUGES: [TagGauge; 3] = [
+    ("shmheap_tag_used_bytes", "Bytes of the objects of a tag", |tag| Some(tag.bytes)),
+    ("shmheap_tag_objects", "Live objects of a tag", |tag| Some(tag.objects)),
+    ("shmheap_tag_quota_bytes", "Bytes that the objects of a tag may have", |tag| tag.quota_bytes),
+];
+
+/// A number of each heap with labels, where there is one.
+type UsageGauge = (&'static str, &'static str, fn(&Usage) -> Option<u64>);
+
+const USAGE_GAUGES: [UsageGauge; 3] = [
+    ("shmheap_gone_used_bytes", "Bytes of the objects of processes that are gone", |usage| {
+        let gone = usage.peers.iter().filter(|peer| !peer.alive);
+        Some(gone.fold(0, |bytes: u64, peer| bytes.saturating_add(peer.bytes)))
+    }),
+    ("shmheap_peer_quota_bytes", "Bytes that the objects of each peer may have", |usage| {
+        usage.peer_quota_bytes
+    }),
+    ("shmheap_quota_bytes", "Bytes that all objects together may have", |usage| usage.quota_bytes),
+];
+
 fn of_labels(page: &mut Page, heaps: &[Told]) {
     let usages = || heaps.iter().filter_map(|heap| Some((heap, heap.usage.as_ref()?)));
     let tags = || usages().flat_map(|(heap, of)| of.tags.iter().map(move |tag| (heap, tag)));
-    let metric = "shmheap_tag_used_bytes";
-    page.gauge(metric, "Bytes of the objects of a tag");
-    for (heap, tag) in tags() {
-        page.of(heap, metric, &[("tag", &tag.name)], tag.bytes);
+    for (metric, help, number) in TAG_GAUGES {
+        page.gauge(metric, help);
+        for (heap, tag) in tags() {
+            if let Some(number) = number(tag) {
+                page.of(heap, metric, &[("tag", &tag.name)], number);
+            }
+        }
     }
-    let metric = "shmheap_tag_objects";
-    page.gauge(metric, "Live objects of a tag");
-    for (heap, tag) in tags() {
-        page.of(heap, metric, &[("tag", &tag.name)], tag.objects);
-    }
-    let metric = "shmheap_tag_quota_bytes";
-    page.gauge(metric, "Bytes that the objects of a tag may have");
-    for (heap, tag) in tags() {
-        if let Some(bytes) = tag.quota_bytes {
-            page.of(heap, metric, &[("tag", &tag.name)], bytes);
+    for (metric, help, number) in USAGE_GAUGES {
+        page.gauge(metric, help);
+        for (heap, number) in usages().filter_map(|(heap, of)| Some((heap, number(of)?))) {
+            page.of(heap, metric, &[], number);
         }
     }
     let metric = "shmheap_peer_used_bytes";
@@ -201,27 +221,6 @@ fn of_labels(page: &mut Page, heaps: &[Told]) {
     for (heap, of) in usages() {
         for peer in of.peers.iter().filter(|peer| peer.alive) {
             page.of(heap, metric, &[("slot", &peer.slot)], peer.bytes);
-        }
-    }
-    let metric = "shmheap_gone_used_bytes";
-    page.gauge(metric, "Bytes of the objects of processes that are gone");
-    for (heap, of) in usages() {
-        let gone = of.peers.iter().filter(|peer| !peer.alive);
-        let bytes = gone.fold(0, |bytes: u64, peer| bytes.saturating_add(peer.bytes));
-        page.of(heap, metric, &[], bytes);
-    }
-    let metric = "shmheap_peer_quota_bytes";
-    page.gauge(metric, "Bytes that the objects of each peer may have");
-    for (heap, of) in usages() {
-        if let Some(bytes) = of.peer_quota_bytes {
-            page.of(heap, metric, &[], bytes);
-        }
-    }
-    let metric = "shmheap_quota_bytes";
-    page.gauge(metric, "Bytes that all objects together may have");
-    for (heap, of) in usages() {
-        if let Some(bytes) = of.quota_bytes {
-            page.of(heap, metric, &[], bytes);
         }
     }
 }

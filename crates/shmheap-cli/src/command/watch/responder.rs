@@ -1,7 +1,8 @@
 //! As much of HTTP/1.1 as a monitoring system needs: GET of one page, a connection for each.
 //!
-//! One asks after the other. Who sends too much, or takes too long over it, is hung up on, so that
-//! nobody keeps the others waiting for longer than [`PATIENCE`], and again for the answer.
+//! One asks after the other. Who sends too much, or takes too long over it, is hung up on: nobody
+//! keeps the others waiting for longer than [`PATIENCE`] with the request, as long again over the
+//! answer, and in between for as long as the page may take to be made.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
