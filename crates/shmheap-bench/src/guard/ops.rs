@@ -56,9 +56,10 @@ pub(super) type Path = fn(Policy) -> Result<()>;
 /// All of them, in the order of the table.
 pub(super) fn all() -> Vec<Op> {
     let (pair_path, churn_path) = ("alloc and free, 64 B", "churn, 10,000 live of 16-512 B");
-    let paths: [(&str, Path); 6] = [
+    let paths: [(&str, Path); 7] = [
         (pair_path, |policy| pair(&heap(policy)?)),
         (churn_path, |policy| churn(&heap(policy)?)),
+        ("alloc and free with labels, 64 B", |policy| pair(&labelled(policy)?)),
         ("free another thread's object, 64 B", free_remote),
         ("handle and resolve", name),
         ("alloc unpublished, publish, take, free", hand_over),
@@ -109,6 +110,10 @@ pub(super) fn count(mut step: impl FnMut()) {
 
 pub(super) fn heap(policy: Policy) -> Result<Heap> {
     Ok(HeapOptions::new(HEAP_BYTES).policy(policy).create_memfd()?)
+}
+
+fn labelled(policy: Policy) -> Result<Heap> {
+    Ok(HeapOptions::new(HEAP_BYTES).policy(policy).labels().create_memfd()?)
 }
 
 fn pair<W: Worker>(worker: &W) -> Result<()> {

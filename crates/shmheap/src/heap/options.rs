@@ -208,13 +208,13 @@ impl HeapOptions {
 
     /// Has every object know who allocated it and what for, and lets the heap, each process and
     /// each tag have a quota: see [`Heap::with_tag`], [`Heap::set_quota`], [`Heap::usage`].
-    /// Default: without, which costs nothing.
+    /// Default: without, which costs next to nothing.
     ///
-    /// With labels an allocation and its free take some 300 to 400 ns more together, and threads
-    /// and processes share counters: they scale no more. And memory: 353 KiB, and for each 64 KiB
-    /// of object space 8 KiB under [`Policy::FirstFit`] (16 KiB with a granule of 8 bytes), under
-    /// [`Policy::Scalable`] 2 KiB where objects are of 64 bytes and more, 8 KiB where they are of
-    /// 16.
+    /// With labels an allocation and its free take some 2,000 instructions more together, and
+    /// threads and processes share counters: they scale no more. And memory: 353 KiB, and for each
+    /// 64 KiB of object space 8 KiB under [`Policy::FirstFit`] (16 KiB with a granule of 8 bytes),
+    /// under [`Policy::Scalable`] 2 KiB where objects are of 64 bytes and more, 8 KiB where they
+    /// are of 16.
     pub fn labels(mut self) -> Self {
         self.has_labels = true;
         self

@@ -232,15 +232,16 @@ fn by_tag(usage: &Usage, width: usize) -> Vec<Line<'static>> {
         let quota = tag.quota_bytes.map_or_else(String::new, |quota| {
             format!("  {:>3}% of {:>5}", output::percent(tag.bytes, quota), size::short(quota))
         });
-        spans.push(Span::raw(format!(
-            " {:>3}%  {:>5} in {:>5}{quota}",
-            output::percent(tag.bytes, usage.bytes),
-            size::short(tag.bytes),
-            size::short_count(tag.objects),
-        )));
+        let share = share(tag.bytes, usage.bytes, tag.objects);
+        spans.push(Span::raw(format!("{share}{quota}")));
         Line::from(spans)
     };
     usage::by_size(&usage.tags).into_iter().map(line).collect()
+}
+
+fn share(bytes: u64, of_bytes: u64, objects: u64) -> String {
+    let percent = output::percent(bytes, of_bytes);
+    format!(" {percent:>3}%  {:>5} in {:>5}", size::short(bytes), size::short_count(objects))
 }
 
 fn by_size(content: &Content, classes: &[ClassUse]) -> Vec<Line<'static>> {
@@ -254,12 +255,7 @@ fn by_size(content: &Content, classes: &[ClassUse]) -> Vec<Line<'static>> {
     let line = |class: &ClassUse| {
         let mut spans = vec![Span::raw(format!("{:>13} ", class.label))];
         spans.extend(looks::bar(class.live_bytes, class.of_bytes, BAR));
-        spans.push(Span::raw(format!(
-            " {:>3}%  {:>5} in {:>5}",
-            output::percent(class.live_bytes, class.of_bytes),
-            size::short(class.live_bytes),
-            size::short_count(class.live_objects),
-        )));
+        spans.push(Span::raw(share(class.live_bytes, class.of_bytes, class.live_objects)));
         Line::from(spans)
     };
     classes.iter().map(line).collect()
